@@ -1,0 +1,4 @@
+//! The file → a validated, immutable [`plan::Plan`].
+
+pub mod plan;
+pub mod secret;

@@ -1,0 +1,241 @@
+//! The compiled configuration: what shards and the control plane read.
+//!
+//! Owns nothing that changes: a [`Plan`] is built once, shared as `Arc<Plan>`, and replaced whole. A
+//! request keeps the plan it began with. Indices ([`EndpointId`], [`ModelId`], [`KeyId`]) are positions
+//! in this plan's vectors and mean nothing in another plan; what must survive a reload (connection
+//! pools, learned keep-alive times) is found again by [`Endpoint::identity`].
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::secret::Secret;
+
+/// Position of an endpoint in [`Plan::endpoints`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(pub u16);
+
+/// Position of a model in [`Plan::models`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelId(pub u16);
+
+/// Position of a client key in [`Plan::keys`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub u16);
+
+/// One validated configuration file.
+#[derive(Debug)]
+pub struct Plan {
+    /// Counts accepted configurations from 1; shown in logs and metrics.
+    pub generation: u64,
+    pub server: Server,
+    pub admin: Option<Admin>,
+    pub runtime: Runtime,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub log: Log,
+    pub endpoints: Vec<Endpoint>,
+    pub models: Vec<Model>,
+    /// Public model name → position in `models`.
+    pub model_index: HashMap<Box<str>, ModelId>,
+    pub keys: Vec<ClientKey>,
+}
+
+/// `[server]`: the client side.
+#[derive(Debug)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// Compiled from the certificate and key files; `None` is plain TCP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The files behind `tls`, watched for change (symlink swaps included).
+    pub tls_files: Option<(PathBuf, PathBuf)>,
+}
+
+/// `[admin]`: health, metrics, debug. Loopback, or a token.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub token: Option<Secret>,
+}
+
+/// Which kernel interface shards use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring where a real ring can be built for every shard, else epoll for all.
+    Auto,
+    Uring,
+    Epoll,
+}
+
+/// How many shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// One for each CPU the process may use (cpuset and cgroup quota).
+    Auto,
+    Count(u16),
+}
+
+/// `[runtime]`.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    pub shards: Shards,
+    pub driver: Driver,
+    /// Submission queue entries wanted per ring; halved down to 128 where the kernel refuses.
+    pub ring_entries: u32,
+    /// Epoch length: plan swaps, ledger assertions, bulk mailboxes, deadline granularity.
+    pub tick: Duration,
+    /// Pin shard k to the k-th usable CPU.
+    pub pin: bool,
+}
+
+/// `[limits]`: every bound has its unit in its name.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub head_bytes_max: usize,
+    pub header_count_max: usize,
+    pub target_bytes_max: usize,
+    pub body_bytes_max: usize,
+    pub chunk_extension_bytes_max: usize,
+    pub json_depth_max: usize,
+    /// Request bodies held at once by one shard, all requests together.
+    pub body_bytes_per_shard_max: usize,
+    pub connections_per_shard_max: usize,
+    /// 0 = off.
+    pub connections_per_address_max: usize,
+    /// Unary answers up to this size are held whole before the first byte leaves.
+    pub answer_hold_bytes_max: usize,
+    /// A stream event up to this size leaves whole.
+    pub event_whole_bytes_max: usize,
+    /// Early (pipelined) client bytes kept while an answer is under way.
+    pub pipeline_bytes_max: usize,
+}
+
+/// `[timeouts]`.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// From the first byte of a head to its blank line.
+    pub head: Duration,
+    /// Longest silence inside a request body.
+    pub body: Duration,
+    /// Keep-alive connection without a request.
+    pub idle: Duration,
+    /// Longest time a write to the client may make no progress.
+    pub write_stall: Duration,
+    /// TLS handshake, either side.
+    pub handshake: Duration,
+    pub connect: Duration,
+    /// Until the first event of a streamed answer.
+    pub first_byte_streamed: Duration,
+    /// Until the head of an answer that is not streamed (there it is the whole generation).
+    pub first_byte_unary: Duration,
+    /// Longest gap between two reads of an answer's body.
+    pub stall: Duration,
+    /// A request's whole life.
+    pub total: Duration,
+    /// Idle upstream connections are closed after this (or sooner, where the server says so).
+    pub upstream_idle: Duration,
+    /// After SIGTERM: how long streams may take to finish.
+    pub drain: Duration,
+    /// Lingering close: how long a refused client may take to read its error.
+    pub linger: Duration,
+}
+
+/// Where rows go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    Stdout,
+    File(PathBuf),
+}
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Access rows (JSON lines). Dropped and counted when the writer cannot keep up. `None` = off.
+    pub access: Option<Sink>,
+    /// Usage rows (JSON lines), one for each admitted request; their place is reserved at admission
+    /// and they are never dropped. `None` = off.
+    pub usage: Option<PathBuf>,
+    /// Rows that may wait in each shard's queue, per kind.
+    pub queue_rows_max: usize,
+}
+
+/// What an engine speaks and how it misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Vllm,
+    Sglang,
+    TrtLlm,
+    LlamaCpp,
+    OpenAi,
+    Anthropic,
+    /// Any server that speaks the client's own API.
+    Generic,
+}
+
+/// How endpoints are addressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// A literal address: no resolution needed.
+    Address(SocketAddr),
+    /// A name the control plane resolves.
+    Name { host: Box<str>, port: u16 },
+}
+
+/// TLS towards an endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointTls {
+    pub config: Arc<rustls::ClientConfig>,
+    pub server_name: rustls::pki_types::ServerName<'static>,
+}
+
+/// One `[[endpoints]]` table.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub name: Box<str>,
+    pub engine: Engine,
+    pub authority: Authority,
+    pub tls: Option<EndpointTls>,
+    /// The `Host` header's value.
+    pub host_header: Box<str>,
+    /// Path prefix without a trailing slash and without a trailing `/v1` ("" for none): the request's
+    /// path (`/v1/...`) is appended to it.
+    pub path_prefix: Box<str>,
+    pub api_key: Option<Secret>,
+    /// Static extra headers, names lower-case, values proven free of CR, LF and NUL.
+    pub headers: Vec<(Box<str>, Secret)>,
+    /// Connections each shard may hold to it.
+    pub connections_per_shard_max: usize,
+    /// Retry once, invisibly, when a reused connection dies before a response byte.
+    pub retry_stale: bool,
+    /// Path probed by the control plane, e.g. `/health`; `None` = a TCP connect.
+    pub health_path: Option<Box<str>>,
+    /// Equal for two plans' endpoints exactly if their pooled connections are interchangeable
+    /// (address, TLS and name alike).
+    pub identity: u64,
+}
+
+/// How a model picks among its endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    RoundRobin,
+    LeastLoaded,
+}
+
+/// One `[[models]]` table.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub name: Box<str>,
+    pub endpoints: Vec<EndpointId>,
+    pub policy: Policy,
+    /// The name sent upstream instead of the client's.
+    pub upstream_model: Option<Box<str>>,
+}
+
+/// One `[[keys]]` table.
+#[derive(Clone, Debug)]
+pub struct ClientKey {
+    pub name: Box<str>,
+    pub secret: Secret,
+}

@@ -1,0 +1,14 @@
+//! Sluice: an inference gateway between applications and the machines that run language models.
+//!
+//! Dependencies point one way: `config, lifecycle, runtime ← http, json, sse ← api ← dialect, gate,
+//! route ← upstream ← relay ← shard ← main`. ARCHITECTURE.md has the map and the invariants.
+
+pub mod api;
+pub mod config;
+pub mod control;
+pub mod http;
+pub mod json;
+pub mod lifecycle;
+pub mod runtime;
+pub mod sse;
+pub mod telemetry;
