@@ -1,1 +1,21 @@
-//! placeholder
+//! What clients speak: operations and their paths, the fields read from a request body, errors in
+//! the shape of each API, and the observation of answers.
+//!
+//! Everything here is pure: bytes in, values out. Bodies and events are read, never rewritten; what
+//! must change in a request is said as replacements at offsets ([`ask::UsageEdits`]).
+
+pub mod ask;
+pub mod error_body;
+pub mod family;
+pub mod fault;
+pub mod observe;
+pub mod operation;
+pub mod usage;
+
+pub use ask::{Ask, PromptSpans, UsageAsk, UsageEdit, UsageEdits};
+pub use error_body::{error_body, error_event};
+pub use family::Family;
+pub use fault::{Blame, Fault, Retry};
+pub use observe::{EventError, Observer, Seen, observe_unary};
+pub use operation::{Operation, Resolved, Unroutable};
+pub use usage::{Finish, Usage};
