@@ -1,1 +1,4 @@
-//! placeholder
+//! HTTP.
+
+pub mod tls;
+pub mod wire;

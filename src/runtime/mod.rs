@@ -14,6 +14,7 @@ pub mod buf;
 pub mod clock;
 pub mod driver;
 pub mod host;
+pub mod kit;
 pub mod listener;
 pub mod socket;
 pub mod sys;
