@@ -121,6 +121,11 @@ impl Histogram {
         self.record_ticks(nanos / per_tick);
     }
 
+    /// Its buckets' bounds.
+    pub fn bounds(&self) -> &'static Bounds {
+        self.bounds
+    }
+
     /// What has been counted so far.
     pub fn read(&self) -> Reading {
         let mut reading = Reading::empty(self.bounds);

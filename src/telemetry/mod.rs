@@ -10,12 +10,18 @@ pub mod clock;
 pub mod endpoint;
 pub mod histogram;
 pub mod ledger;
+pub mod metrics;
 pub mod model;
 pub mod queue;
 pub mod registry;
+pub mod render;
 pub mod row;
+pub mod row_json;
 pub mod say;
 pub mod shard;
+
+#[cfg(test)]
+mod render_tests;
 
 pub use cell::{Counter, Gauge};
 pub use endpoint::{EndpointSeries, Failure};

@@ -137,6 +137,18 @@ impl Registry {
         }
     }
 
+    /// A model's series without a plan.
+    #[cfg(test)]
+    pub fn model_for_test(&mut self, name: &str) -> PerShard<ModelSeries> {
+        self.models.of(name, self.shards.len())
+    }
+
+    /// An endpoint's series without a plan.
+    #[cfg(test)]
+    pub fn endpoint_for_test(&mut self, name: &str) -> PerShard<EndpointSeries> {
+        self.endpoints.of(name, self.shards.len())
+    }
+
     /// Models by name, in the order of names.
     pub fn models(&self) -> impl Iterator<Item = (&str, &PerShard<ModelSeries>)> {
         self.models.0.iter().map(|(name, series)| (&**name, series))
