@@ -12,3 +12,4 @@ pub mod lifecycle;
 pub mod runtime;
 pub mod sse;
 pub mod telemetry;
+pub mod upstream;

@@ -24,6 +24,7 @@ pub struct Wire {
     input: Buf,
     tls: Option<Box<Tls>>,
     ended: bool,
+    last_read_filled: bool,
 }
 
 impl Wire {
@@ -39,7 +40,7 @@ impl Wire {
 
     fn new(socket: Socket, pool: Pool, tls: Option<Box<Tls>>) -> Self {
         let input = Buf::empty();
-        Self { socket, pool, reading: None, draining: None, input, tls, ended: false }
+        Self { socket, pool, reading: None, draining: None, input, tls, ended: false, last_read_filled: false }
     }
 
     /// The connection itself, for deadlines and shutdowns.
@@ -52,8 +53,18 @@ impl Wire {
     /// # Panics
     /// While a plain read is armed: its bytes are the kernel's.
     pub fn input(&mut self) -> &mut Buf {
-        assert!(self.tls.is_some() || self.reading.is_none(), "input is the kernel's");
+        assert!(!self.input_is_the_kernels(), "input is the kernel's");
         &mut self.input
+    }
+
+    /// Whether the input bytes are in an armed read and cannot be looked at.
+    pub fn input_is_the_kernels(&self) -> bool {
+        self.tls.is_none() && self.reading.is_some()
+    }
+
+    /// Whether the last plain read used all the room it had: more is waiting.
+    pub fn last_read_filled(&self) -> bool {
+        self.last_read_filled
     }
 
     /// Whether a read is under way.
@@ -109,6 +120,7 @@ impl Wire {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(done) => done,
         };
+        self.last_read_filled = buf.room() == 0;
         self.input = buf;
         self.ended |= matches!(result, Ok(0) | Err(_));
         Poll::Ready(result)
@@ -232,6 +244,12 @@ impl Wire {
     /// Gives the connection up, both ways, at once.
     pub fn abort(&mut self) {
         self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Arms a read on a connection that will idle, so that its end is noticed; whether it is silent.
+    pub fn idle(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.input.is_empty() && self.poll_fill(&mut cx).is_pending()
     }
 
     /// For a connection that idles with a read armed: whether it is still silent. A completed read (bytes

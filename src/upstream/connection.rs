@@ -222,7 +222,7 @@ impl Connection {
 
     /// Hands every body byte that has arrived to `sink`.
     pub fn take_body(&mut self, sink: &mut impl FnMut(&[u8])) -> Result<Body, AttemptError> {
-        if self.wire.armed() && self.wire.input_is_the_kernels() {
+        if self.wire.input_is_the_kernels() {
             return Ok(Body::More);
         }
         let input = self.wire.input();
@@ -247,8 +247,7 @@ impl Connection {
     /// Reads on: `Ready(Ok(true))` when bytes came, `Ready(Ok(false))` when the connection ended where the
     /// framing lets a body end.
     pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, AttemptError>> {
-        let widen = self.wire.last_read_filled();
-        if widen {
+        if self.wire.last_read_filled() {
             self.wire.widen();
         }
         match std::task::ready!(self.wire.poll_fill(cx)) {
@@ -257,11 +256,6 @@ impl Connection {
             Ok(_) if self.decoder.end_of_input().is_ok() => Poll::Ready(Ok(false)),
             _ => Poll::Ready(Err(AttemptError::Truncated)),
         }
-    }
-
-    /// Arms the next read without waiting for it.
-    pub fn prefetch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, AttemptError>> {
-        self.poll_more(cx)
     }
 
     fn late(&self) -> AttemptError {
@@ -291,11 +285,11 @@ impl Connection {
             && self.wire.input().is_empty()
     }
 
-    /// Readies it for the pool.
-    pub fn rest(&mut self) {
+    /// Readies it for the pool; whether it may go there.
+    pub fn rest(&mut self) -> bool {
         self.served += 1;
         self.deadline.clear();
-        self.wire.release_input();
+        self.wire.idle()
     }
 
     /// Whether it is still silent, as an idle connection should be.

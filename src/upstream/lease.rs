@@ -59,8 +59,7 @@ impl Lease {
     /// Ends the claim cleanly: the connection goes back to its pool, if it may carry another request.
     pub fn finish(mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        if connection.reusable() {
-            connection.rest();
+        if connection.reusable() && connection.rest() {
             let backend: Rc<Backend> = connection.backend().clone();
             let keep_alive_s = connection.head.keep_alive_timeout_s;
             backend.put_back(connection, keep_alive_s, clock::now());
