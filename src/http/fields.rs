@@ -1,0 +1,173 @@
+//! Header fields of either direction: from httparse's slices to spans, and what they say about
+//! the body's length and the connection.
+
+use super::head::{Field, Framing, Version};
+use super::known::Known;
+use super::reject::Malformed;
+use super::span::Span;
+
+/// Options that a Connection field may list.
+const CONNECTION_OPTIONS_MAX: usize = 32;
+
+/// Fields that two readers would read differently if they stood twice.
+const ONCE: u64 = Known::Authorization.bit()
+    | Known::XApiKey.bit()
+    | Known::ApiKey.bit()
+    | Known::ProxyAuthorization.bit()
+    | Known::ContentType.bit()
+    | Known::XRequestId.bit()
+    | Known::RequestId.bit()
+    | Known::Traceparent.bit()
+    | Known::AnthropicVersion.bit();
+
+/// What the fields say together.
+#[derive(Default)]
+pub(super) struct Digest {
+    /// Names present, by [`Known::bit`].
+    pub seen: u64,
+    pub content_length: Option<u64>,
+    pub chunked: bool,
+    pub close: bool,
+    pub keep_alive: bool,
+    /// The Connection field names other fields.
+    names_fields: bool,
+    connection_options: usize,
+}
+
+/// Turns the fields of a complete head into spans of `buf` and digests them.
+pub(super) fn collect(
+    buf: &[u8],
+    headers: &[httparse::Header<'_>],
+    fields: &mut Vec<Field>,
+) -> Result<Digest, Malformed> {
+    let mut digest = Digest::default();
+    fields.reserve(headers.len());
+    for header in headers {
+        let field = field(buf, header);
+        // Each line ends where the next name starts, and httparse takes a bare LF for an end.
+        if !buf[..field.name.start as usize].ends_with(b"\r\n") {
+            return Err(Malformed::BareLf);
+        }
+        digest.add(field.known, header.value)?;
+        fields.push(field);
+    }
+    if digest.names_fields {
+        mark_named(buf, fields);
+    }
+    Ok(digest)
+}
+
+fn field(buf: &[u8], header: &httparse::Header<'_>) -> Field {
+    Field {
+        name: Span::within(buf, header.name.as_bytes()),
+        value: Span::within(buf, header.value),
+        known: Known::recognise(header.name.as_bytes()),
+        hop: false,
+    }
+}
+
+impl Digest {
+    fn add(&mut self, known: Known, value: &[u8]) -> Result<(), Malformed> {
+        let doubled = self.seen & known.bit() != 0;
+        self.seen |= known.bit();
+        match known {
+            Known::ContentLength if doubled => Err(Malformed::DoubledContentLength),
+            Known::ContentLength => {
+                self.content_length = Some(content_length(value)?);
+                Ok(())
+            }
+            Known::TransferEncoding if doubled => Err(Malformed::TransferEncoding),
+            Known::TransferEncoding => {
+                self.chunked = true;
+                transfer_encoding(value)
+            }
+            Known::Connection => self.connection(value),
+            _ if doubled && ONCE & known.bit() != 0 => Err(Malformed::DoubledField),
+            _ => Ok(()),
+        }
+    }
+
+    fn connection(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        for option in options(value) {
+            match option {
+                b"" => continue,
+                _ if is(option, b"close") => self.close = true,
+                _ if is(option, b"keep-alive") => self.keep_alive = true,
+                _ => self.names_fields = true,
+            }
+            self.connection_options += 1;
+            if self.connection_options > CONNECTION_OPTIONS_MAX {
+                return Err(Malformed::ConnectionOptions);
+            }
+        }
+        Ok(())
+    }
+
+    /// How the body is delimited if there is one: `None` when the fields do not say.
+    pub fn framing(&self, version: Version) -> Result<Option<Framing>, Malformed> {
+        match (self.chunked, self.content_length) {
+            (true, Some(_)) => Err(Malformed::LengthAndCoding),
+            (true, None) if version == Version::Http10 => Err(Malformed::CodingInHttp10),
+            (true, None) => Ok(Some(Framing::Chunked)),
+            (false, Some(length)) => Ok(Some(Framing::Length(length))),
+            (false, None) => Ok(None),
+        }
+    }
+
+    /// Whether the connection outlives the message (RFC 9112 section 9.3).
+    pub fn persistent(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+}
+
+/// Digits only, and few enough of them to fit: no sign, no list, no space.
+fn content_length(value: &[u8]) -> Result<u64, Malformed> {
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Malformed::ContentLength);
+    }
+    Ok(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+fn transfer_encoding(value: &[u8]) -> Result<(), Malformed> {
+    if is(value, b"chunked") {
+        return Ok(());
+    }
+    let mut codings = options(value).rev();
+    let last = codings.next().unwrap_or_default();
+    let sound = |coding: &[u8]| !coding.is_empty() && !is(coding, b"chunked");
+    if last.is_empty() || !codings.all(sound) {
+        return Err(Malformed::TransferEncoding);
+    }
+    Err(Malformed::UnknownCoding)
+}
+
+/// The elements of a comma-separated list, trimmed.
+fn options(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim)
+}
+
+pub(super) fn trim(text: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let Some(first) = text.iter().position(|byte| !blank(byte)) else { return b"" };
+    let last = text.iter().rposition(|byte| !blank(byte)).unwrap_or(first);
+    &text[first..=last]
+}
+
+/// Case-insensitive equality for values, which unlike names may hold any byte.
+pub(super) fn is(value: &[u8], lower: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(lower)
+}
+
+/// Marks the fields that the Connection fields name. At most `CONNECTION_OPTIONS_MAX` times
+/// `HEADER_COUNT_CAP` comparisons.
+fn mark_named(buf: &[u8], fields: &mut [Field]) {
+    for at in 0..fields.len() {
+        if fields[at].known != Known::Connection {
+            continue;
+        }
+        for option in options(fields[at].value.of(buf)) {
+            let named = fields.iter_mut().filter(|field| is(field.name.of(buf), option));
+            named.for_each(|field| field.hop = true);
+        }
+    }
+}

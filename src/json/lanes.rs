@@ -1,0 +1,98 @@
+//! Classifying 64 bytes at a time into bit masks, and the portable way to do it.
+//!
+//! Invariant: bit `i` of a mask tells of byte `i` of the block and of no other, whichever
+//! implementation made it.
+
+use super::ScanError;
+use super::strings::{self, StringEnd, Window};
+
+/// Bytes classified in one step.
+pub const BLOCK_BYTES: usize = 64;
+
+/// One block of text.
+pub type Block = [u8; BLOCK_BYTES];
+
+/// What ends or breaks a run of plain string bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Masks {
+    /// `"`
+    pub quote: u64,
+    /// `\`
+    pub backslash: u64,
+    /// Bytes below 0x20, which a JSON string may not hold.
+    pub control: u64,
+}
+
+/// What may follow a backslash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EscapeMasks {
+    /// `"` `\` `/` `b` `f` `n` `r` `t` `u`
+    pub valid: u64,
+    /// `u`
+    pub unicode: u64,
+}
+
+/// One way of classifying blocks.
+pub trait Lanes: Copy {
+    /// Finds quotes, backslashes and control characters.
+    fn classify(self, block: &Block) -> Masks;
+
+    /// Finds the bytes that may follow a backslash.
+    fn escapes(self, block: &Block) -> EscapeMasks;
+
+    /// [`strings::walk`] with this implementation's instructions switched on.
+    fn string(self, body: &[u8], window: &mut Window, from: usize) -> Result<StringEnd, ScanError>;
+}
+
+/// Eight bytes at a time in ordinary registers, for processors without something better.
+#[derive(Clone, Copy, Debug)]
+pub struct Portable;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const LOW_7: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+
+impl Lanes for Portable {
+    #[inline]
+    fn classify(self, block: &Block) -> Masks {
+        let mut masks = Masks::default();
+        for (i, word) in words(block) {
+            masks.quote |= equal(word, b'"') << (8 * i);
+            masks.backslash |= equal(word, b'\\') << (8 * i);
+            masks.control |= zero_bytes(word & (ONES * 0xe0)) << (8 * i);
+        }
+        masks
+    }
+
+    #[inline]
+    fn escapes(self, block: &Block) -> EscapeMasks {
+        let (mut valid, mut unicode) = (0, 0);
+        for (i, word) in words(block) {
+            let is_u = equal(word, b'u');
+            let others = b"\"\\/bfnrt".iter().fold(0, |bits, &byte| bits | equal(word, byte));
+            unicode |= is_u << (8 * i);
+            valid |= (is_u | others) << (8 * i);
+        }
+        EscapeMasks { valid, unicode }
+    }
+
+    fn string(self, body: &[u8], window: &mut Window, from: usize) -> Result<StringEnd, ScanError> {
+        strings::walk(self, body, window, from)
+    }
+}
+
+fn words(block: &Block) -> impl Iterator<Item = (usize, u64)> {
+    let (words, _) = block.as_chunks::<8>();
+    words.iter().map(|word| u64::from_le_bytes(*word)).enumerate()
+}
+
+/// One bit for each byte of `word` that equals `byte`.
+fn equal(word: u64, byte: u8) -> u64 {
+    zero_bytes(word ^ (ONES * u64::from(byte)))
+}
+
+/// One bit for each byte of `word` that is zero. Exact: no carry crosses a byte.
+fn zero_bytes(word: u64) -> u64 {
+    let high = !(((word & LOW_7) + LOW_7) | word | LOW_7);
+    // Gathers the top bit of each byte: byte i's lands in bit 56 + i of the product.
+    (high >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}

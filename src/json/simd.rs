@@ -1,0 +1,122 @@
+//! Classifying blocks with AVX2.
+//!
+//! Why this file exists: within strings, ordinary registers take about four times as long (the
+//! `json` benchmark compares them), and bodies are mostly strings.
+//!
+//! All that is unsafe is calling functions compiled for AVX2 and reading 32 bytes from an array of
+//! that size. Invariant: an [`Avx2`] exists only if the processor has what its functions use.
+
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m256i, _mm_setr_epi8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
+    _mm256_loadu_si256, _mm256_max_epu8, _mm256_movemask_epi8, _mm256_set1_epi8,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
+};
+
+use super::ScanError;
+use super::lanes::{Block, EscapeMasks, Lanes, Masks};
+use super::strings::{self, StringEnd, Window};
+
+/// Proof that the processor has AVX2 and BMI1: [`Avx2::detect`] alone makes one.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// Asks the processor (the answer is cached by the standard library).
+    #[inline]
+    pub fn detect() -> Option<Self> {
+        let present = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1");
+        present.then_some(Self(()))
+    }
+}
+
+impl Lanes for Avx2 {
+    #[inline(always)]
+    fn classify(self, block: &Block) -> Masks {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { classify(block) }
+    }
+
+    #[inline(always)]
+    fn escapes(self, block: &Block) -> EscapeMasks {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { escapes(block) }
+    }
+
+    #[inline]
+    fn string(self, body: &[u8], window: &mut Window, from: usize) -> Result<StringEnd, ScanError> {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { string(self, body, window, from) }
+    }
+}
+
+#[target_feature(enable = "avx2,bmi1")]
+fn string(
+    lanes: Avx2,
+    body: &[u8],
+    window: &mut Window,
+    from: usize,
+) -> Result<StringEnd, ScanError> {
+    strings::walk(lanes, body, window, from)
+}
+
+#[target_feature(enable = "avx2,bmi1")]
+#[inline]
+fn classify(block: &Block) -> Masks {
+    let halves = halves(block);
+    let last_control = _mm256_set1_epi8(0x1f);
+    Masks {
+        quote: equal(halves, b'"'),
+        backslash: equal(halves, b'\\'),
+        control: mask(
+            halves.map(|half| _mm256_cmpeq_epi8(_mm256_max_epu8(half, last_control), last_control)),
+        ),
+    }
+}
+
+/// A byte is a legal escape if its high and its low nibble share a bit in these two tables.
+#[target_feature(enable = "avx2,bmi1")]
+#[inline]
+fn escapes(block: &Block) -> EscapeMasks {
+    let halves = halves(block);
+    // Bit 0: 0x2_ (`"` `/`), bit 1: 0x5_ (`\`), bit 2: 0x6_ (`b` `f` `n`), bit 3: 0x7_ (`r` `t` `u`).
+    let by_high = _mm_setr_epi8(0, 0, 1, 0, 0, 2, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0);
+    let by_low = _mm_setr_epi8(0, 0, 13, 0, 8, 8, 4, 0, 0, 0, 0, 0, 2, 0, 4, 1);
+    let by_high = _mm256_broadcastsi128_si256(by_high);
+    let by_low = _mm256_broadcastsi128_si256(by_low);
+    let nibble = _mm256_set1_epi8(0x0f);
+    let not = mask(halves.map(|half| {
+        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(half), nibble);
+        let low = _mm256_and_si256(half, nibble);
+        let high = _mm256_shuffle_epi8(by_high, high);
+        let shared = _mm256_and_si256(high, _mm256_shuffle_epi8(by_low, low));
+        _mm256_cmpeq_epi8(shared, _mm256_setzero_si256())
+    }));
+    EscapeMasks { valid: !not, unicode: equal(halves, b'u') }
+}
+
+#[target_feature(enable = "avx2,bmi1")]
+#[inline]
+fn equal(halves: [__m256i; 2], byte: u8) -> u64 {
+    let wanted = _mm256_set1_epi8(byte.cast_signed());
+    mask(halves.map(|half| _mm256_cmpeq_epi8(half, wanted)))
+}
+
+/// The top bit of each of 64 bytes.
+#[target_feature(enable = "avx2,bmi1")]
+#[inline]
+fn mask([low, high]: [__m256i; 2]) -> u64 {
+    let low = _mm256_movemask_epi8(low).cast_unsigned();
+    let high = _mm256_movemask_epi8(high).cast_unsigned();
+    u64::from(low) | (u64::from(high) << 32)
+}
+
+#[target_feature(enable = "avx2,bmi1")]
+#[inline]
+fn halves(block: &Block) -> [__m256i; 2] {
+    let at: *const __m256i = block.as_ptr().cast();
+    // SAFETY: the block is 64 readable bytes, so both 32-byte reads stay within it, and `loadu` asks
+    // for no alignment.
+    unsafe { [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))] }
+}

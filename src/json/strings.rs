@@ -1,0 +1,192 @@
+//! The inside of JSON strings: where one ends, and that every byte and escape of it is legal.
+//!
+//! Blocks of 64 bytes become bit masks, and the masks are worked on whole: a block full of escapes
+//! costs little more than a plain one. The masks of the current block are kept in a [`Window`], so that
+//! many short strings in one block share them.
+//!
+//! Invariants: masks of a window tell of `body[base..base + 64]`, bytes past the end counting as
+//! spaces; a backslash outside a string never reaches this file (it is a syntax error there).
+
+use super::ScanError;
+use super::lanes::{BLOCK_BYTES, Block, Lanes, Masks};
+
+/// The block whose masks are at hand.
+#[derive(Debug)]
+pub struct Window {
+    base: usize,
+    masks: Masks,
+}
+
+/// Where a string ended.
+#[derive(Clone, Copy, Debug)]
+pub struct StringEnd {
+    /// Offset just after the closing quote.
+    pub after: usize,
+    /// The string holds an escape.
+    pub escaped: bool,
+}
+
+/// What a string walk carries from one block to the next.
+struct Carry {
+    /// 1 if the next block's first byte is escaped by this block's last.
+    escape: u64,
+    /// Offset of the `u` of a low surrogate that its high one has already accounted for.
+    low_surrogate_at: usize,
+}
+
+impl Window {
+    /// A window over no block yet.
+    pub const fn unset() -> Self {
+        // Further than a block from any offset a body can have.
+        Self { base: usize::MAX / 2, masks: Masks { quote: 0, backslash: 0, control: 0 } }
+    }
+
+    fn holds(&self, at: usize) -> bool {
+        at.wrapping_sub(self.base) < BLOCK_BYTES
+    }
+
+    #[inline(always)]
+    fn load<L: Lanes>(&mut self, lanes: L, body: &[u8], base: usize) {
+        self.base = base;
+        self.masks = with_block(body, base, |block| lanes.classify(block));
+    }
+}
+
+/// Calls `read` with the 64 bytes at `base`, filled up with spaces past the end of the body.
+#[inline(always)]
+fn with_block<T>(body: &[u8], base: usize, read: impl Fn(&Block) -> T) -> T {
+    let rest = body.get(base..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(block) => read(block),
+        None => {
+            let mut block = [b' '; BLOCK_BYTES];
+            block[..rest.len()].copy_from_slice(rest);
+            read(&block)
+        }
+    }
+}
+
+/// Walks the string whose first byte after the opening quote is at `from`.
+#[inline(always)]
+pub fn walk<L: Lanes>(
+    lanes: L,
+    body: &[u8],
+    window: &mut Window,
+    from: usize,
+) -> Result<StringEnd, ScanError> {
+    if !window.holds(from) {
+        window.load(lanes, body, from);
+    }
+    let mut ours = u64::MAX << (from - window.base);
+    let mut carry = Carry { escape: 0, low_surrogate_at: usize::MAX };
+    let mut escaped = false;
+    loop {
+        let mut quotes = window.masks.quote & ours;
+        let backslashes = window.masks.backslash & ours;
+        if (backslashes & up_to_lowest(quotes)) | carry.escape != 0 {
+            escaped = true;
+            quotes = unescaped_quotes(lanes, body, window.base, quotes, backslashes, &mut carry)?;
+        }
+        let control = window.masks.control & ours & up_to_lowest(quotes);
+        if control != 0 {
+            return Err(syntax(window.base, control, "a raw control character in a string"));
+        }
+        if quotes != 0 {
+            let after = window.base + quotes.trailing_zeros() as usize + 1;
+            return Ok(StringEnd { after, escaped });
+        }
+        let next = window.base + BLOCK_BYTES;
+        if next >= body.len() {
+            return Err(ScanError::Syntax { at: body.len(), what: "the string does not end" });
+        }
+        window.load(lanes, body, next);
+        ours = u64::MAX;
+    }
+}
+
+/// Every bit up to and including the lowest one set; all of them if none is.
+fn up_to_lowest(bits: u64) -> u64 {
+    bits ^ bits.wrapping_sub(1)
+}
+
+fn syntax(base: usize, bits: u64, what: &'static str) -> ScanError {
+    ScanError::Syntax { at: base + bits.trailing_zeros() as usize, what }
+}
+
+/// The quotes among `quotes` that end the string; checks the escapes before the first of them.
+#[inline(always)]
+fn unescaped_quotes<L: Lanes>(
+    lanes: L,
+    body: &[u8],
+    base: usize,
+    quotes: u64,
+    backslashes: u64,
+    carry: &mut Carry,
+) -> Result<u64, ScanError> {
+    let escaped = escaped_bytes(backslashes, &mut carry.escape);
+    let quotes = quotes & !escaped;
+    let ours = escaped & up_to_lowest(quotes);
+    let masks = with_block(body, base, |block| lanes.escapes(block));
+    if ours & !masks.valid != 0 {
+        return Err(syntax(base, ours & !masks.valid, "not an escape that JSON knows"));
+    }
+    let mut unicode = ours & masks.unicode;
+    while unicode != 0 {
+        unicode_escape(body, base + unicode.trailing_zeros() as usize, carry)?;
+        unicode &= unicode - 1;
+    }
+    Ok(quotes)
+}
+
+/// The bytes that stand after an odd number of backslashes. `carry` tells whether the block before
+/// ended in one, and then whether this one does.
+fn escaped_bytes(backslashes: u64, carry: &mut u64) -> u64 {
+    const EVEN: u64 = 0x5555_5555_5555_5555;
+    let backslashes = backslashes & !*carry;
+    let follows = (backslashes << 1) | *carry;
+    // Runs of backslashes that begin at an odd bit: adding them carries a bit to just past the run,
+    // whose parity then tells whether the run's length is odd.
+    let odd_starts = backslashes & !EVEN & !follows;
+    let (runs, over) = odd_starts.overflowing_add(backslashes);
+    *carry = u64::from(over);
+    (EVEN ^ (runs << 1)) & follows
+}
+
+/// Checks the escape whose `u` is at `at`: four hex digits, surrogates in pairs (RFC 8259 section 7).
+#[inline]
+fn unicode_escape(body: &[u8], at: usize, carry: &mut Carry) -> Result<(), ScanError> {
+    match hex_4(body, at + 1) {
+        Some(0xdc00..=0xdfff) if carry.low_surrogate_at != at => {
+            Err(ScanError::Syntax { at, what: "a low surrogate without its high one" })
+        }
+        Some(0xd800..=0xdbff) => {
+            let pair = body.get(at + 5..at + 7) == Some(b"\\u")
+                && matches!(hex_4(body, at + 7), Some(0xdc00..=0xdfff));
+            carry.low_surrogate_at = at + 6;
+            let what = "a high surrogate without its low one";
+            if pair { Ok(()) } else { Err(ScanError::Syntax { at, what }) }
+        }
+        Some(_) => Ok(()),
+        None => Err(ScanError::Syntax { at, what: "\\u takes four hexadecimal digits" }),
+    }
+}
+
+/// Reads four hex digits at `at`.
+#[inline]
+fn hex_4(body: &[u8], at: usize) -> Option<u32> {
+    let digits: &[u8; 4] = body.get(at..)?.first_chunk()?;
+    let [a, b, c, d] = digits.map(|digit| i32::from(HEX[usize::from(digit)]));
+    // A byte that is no digit is -1 in the table, and shifted left it stays negative.
+    u32::try_from((a << 12) | (b << 8) | (c << 4) | d).ok()
+}
+
+const HEX: [i8; 256] = {
+    let mut table = [-1; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value] as usize] = value as i8;
+        table[b"0123456789ABCDEF"[value] as usize] = value as i8;
+        value += 1;
+    }
+    table
+};
