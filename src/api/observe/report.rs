@@ -29,10 +29,31 @@ impl EventError {
         EventError { status: None, message: cut(message).into() }
     }
 
-    /// As the error of a request whose answer has not begun.
-    pub fn into_fault(self) -> Fault {
-        Fault::UpstreamReported { status: self.status.unwrap_or(502), message: self.message }
+    /// An error that is not told in any known way: its text, as far as it is one.
+    pub fn quote(text: &[u8]) -> EventError {
+        let text = &text[..text.len().min(EventError::MESSAGE_BYTES_MAX)];
+        EventError::said(&String::from_utf8_lossy(text))
     }
+
+    /// As the error of a request whose answer has not begun. A credential that an endpoint refuses is
+    /// not the client's.
+    pub fn into_fault(self) -> Fault {
+        let status = self.status.filter(|status| !matches!(status, 401..=403)).unwrap_or(502);
+        Fault::UpstreamReported { status, message: self.message }
+    }
+}
+
+/// An error in an event that has no data: Dynamo writes its words into a comment under the name
+/// `error`, older llama.cpp into a field called `error`.
+pub fn without_data(event: &[u8], name: Option<&str>) -> Option<EventError> {
+    if let Some(report) = event.strip_prefix(b"error:") {
+        return EventError::read(std::str::from_utf8(report).ok()?);
+    }
+    (name == Some("error")).then(|| {
+        let mut lines = event.split(|byte| matches!(byte, b'\n' | b'\r'));
+        let comment = lines.find_map(|line| line.strip_prefix(b":"));
+        EventError::quote(comment.unwrap_or_default().trim_ascii())
+    })
 }
 
 fn message_of(report: &Value) -> Box<str> {

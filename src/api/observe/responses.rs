@@ -143,8 +143,8 @@ pub fn read_event(data: &[u8], name: Option<&str>) -> Result<Reading, NotJson> {
     let event: Event<'_> = read(data)?;
     let kind = event.r#type.text().or(name).unwrap_or_default();
     let response = event.response.as_ref();
-    let call_begins = kind == "response.output_item.added"
-        && event.item.as_ref().is_some_and(Item::is_call);
+    let call_begins =
+        kind == "response.output_item.added" && event.item.as_ref().is_some_and(Item::is_call);
     Ok(Reading {
         content: call_begins || (kind.ends_with(".delta") && event.delta.filled()),
         usage_only: false,
