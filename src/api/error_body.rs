@@ -108,6 +108,7 @@ pub fn openai_type(fault: &Fault) -> &'static str {
     match fault.status() {
         403 => "permission_error",
         429 => "rate_limit_error",
+        505 => "invalid_request_error",
         500.. => "server_error",
         _ => "invalid_request_error",
     }

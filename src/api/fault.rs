@@ -6,6 +6,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::operation::Unroutable;
+use crate::http::Reject;
+
 /// Names taken from a request are quoted up to this many bytes.
 const QUOTE_BYTES_MAX: usize = 200;
 
@@ -94,18 +97,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The fault for a request head refused by the HTTP layer: its status and its reason.
-    pub fn from_http(status: u16, reason: &'static str) -> Fault {
-        match status {
-            414 => Fault::TargetTooLong,
-            417 => Fault::Expectation,
-            431 => Fault::HeadTooLarge,
-            501 => Fault::NotImplemented(reason),
-            505 => Fault::HttpVersion,
-            _ => Fault::HttpSyntax(reason),
-        }
-    }
-
     /// The status of the answer, when the answer has not begun.
     pub fn status(&self) -> u16 {
         match self {
@@ -208,7 +199,7 @@ impl Fault {
         match self {
             Fault::HttpSyntax(reason) => format!("Malformed HTTP request: {reason}.").into(),
             Fault::MalformedBody(what) => {
-                format!("The request body must be one valid JSON object: {what}.").into()
+                format!("The request body cannot be read: {what}.").into()
             }
             Fault::MissingField(field) => format!("Missing required parameter: '{field}'.").into(),
             Fault::InvalidField { field, expected } => {
@@ -261,6 +252,28 @@ impl Fault {
             Fault::Overloaded { .. } => "The gateway is at its limit; try again later.",
             Fault::ShuttingDown => "The gateway is shutting down.",
             _ => "An internal error happened; the request was not completed.",
+        }
+    }
+}
+
+impl From<Reject> for Fault {
+    fn from(reject: Reject) -> Fault {
+        match reject.status() {
+            414 => Fault::TargetTooLong,
+            417 => Fault::Expectation,
+            431 => Fault::HeadTooLarge,
+            501 => Fault::NotImplemented(reject.message()),
+            505 => Fault::HttpVersion,
+            _ => Fault::HttpSyntax(reject.message()),
+        }
+    }
+}
+
+impl From<Unroutable> for Fault {
+    fn from(unroutable: Unroutable) -> Fault {
+        match unroutable {
+            Unroutable::NotFound => Fault::NotFound,
+            Unroutable::MethodNotAllowed { allow } => Fault::MethodNotAllowed { allow },
         }
     }
 }

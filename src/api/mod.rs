@@ -2,7 +2,7 @@
 //! the shape of each API, and the observation of answers.
 //!
 //! Everything here is pure: bytes in, values out. Bodies and events are read, never rewritten; what
-//! must change in a request is said as replacements at offsets ([`ask::UsageEdits`]).
+//! must change in a request is said as replacements at offsets ([`UsageAsk`]).
 
 pub mod ask;
 pub mod error_body;
@@ -11,11 +11,16 @@ pub mod fault;
 pub mod observe;
 pub mod operation;
 pub mod usage;
+pub mod usage_ask;
 
-pub use ask::{Ask, PromptSpans, UsageAsk, UsageEdit, UsageEdits};
+#[cfg(test)]
+mod tests;
+
+pub use ask::{Ask, PromptSpans, read_ask};
 pub use error_body::{error_body, error_event};
 pub use family::Family;
 pub use fault::{Blame, Fault, Retry};
 pub use observe::{EventError, Observer, Seen, observe_unary};
-pub use operation::{Operation, Resolved, Unroutable};
+pub use operation::{Operation, Resolved, Unroutable, resolve};
 pub use usage::{Finish, Usage};
+pub use usage_ask::{UsageAsk, UsageEdit, UsageEdits};

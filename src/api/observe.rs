@@ -1,7 +1,35 @@
 //! Watching answers go by: usage, finish, content, errors, ends. Nothing here changes a byte.
+//!
+//! Three looks at an event, each only if the one before was not enough: is it the last content event
+//! with another text ([`repeat`], some ten nanoseconds), is it surely plain content ([`prefilter`],
+//! a few byte searches), and else one parse.
+//!
+//! Invariants: an event is parsed at most once; what is unknown stays unknown (never zero); no input
+//! panics; memory per stream is bounded by the sample of [`repeat`] and the windows of [`oversized`].
+
+mod fragment;
+mod loose;
+mod messages;
+mod openai;
+mod oversized;
+mod prefilter;
+mod repeat;
+mod report;
+mod responses;
+mod whole;
+
+#[cfg(test)]
+mod tests;
+
+use oversized::Oversized;
+use prefilter::Prefilter;
+use repeat::Repeat;
 
 use super::operation::Operation;
 use super::usage::{Finish, Usage};
+use crate::sse::{data_of, event_name};
+
+pub use whole::observe_unary;
 
 /// An error that an endpoint reported inside a stream, or as a stream's first event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,54 +50,87 @@ pub struct Seen {
     /// It ends the stream by the API's rules.
     pub terminal: bool,
     pub error: Option<EventError>,
-    /// Its data should be JSON and is not.
+    /// Its data should be a JSON object and is not.
     pub malformed: bool,
+}
+
+/// What a parse of one event, or of a whole answer, found.
+#[derive(Debug, Default)]
+struct Reading {
+    content: bool,
+    usage_only: bool,
+    /// In the API's own meaning: [`Observer::usage`] makes them comparable.
+    counts: Usage,
+    finish: Option<Finish>,
+    terminal: bool,
+    error: Option<EventError>,
 }
 
 /// Follows one streamed answer.
 #[derive(Debug)]
 pub struct Observer {
     op: Operation,
-    usage: Usage,
+    prefilter: &'static Prefilter,
+    repeat: Repeat,
+    counts: Usage,
     finish: Option<Finish>,
     terminal: bool,
     output_events: u64,
     events: u64,
-}
-
-impl EventError {
-    pub const MESSAGE_BYTES_MAX: usize = 1024;
+    /// The event of which some parts have come and the last has not.
+    oversized: Option<Box<Oversized>>,
 }
 
 impl Observer {
+    /// At the start of a stream.
     pub fn new(op: Operation) -> Observer {
         Observer {
             op,
-            usage: Usage::default(),
+            prefilter: prefilter::prefilter(op),
+            repeat: Repeat::new(),
+            counts: Usage::default(),
             finish: None,
             terminal: false,
             output_events: 0,
             events: 0,
+            oversized: None,
         }
     }
 
     /// Takes one complete event, its blank line included.
+    #[inline]
     pub fn event(&mut self, event: &[u8]) -> Seen {
-        self.events += 1;
-        let _ = (self.op, event);
-        Seen::default()
+        if self.repeat.matches(event) {
+            return self.content();
+        }
+        if let Some(text_at) = self.prefilter.plain(event) {
+            self.repeat.learn(event, text_at);
+            return self.content();
+        }
+        self.look(event)
     }
 
-    /// Takes a piece of an event that is too large to be held; the answer comes with the `last`.
+    /// Takes a piece of an event that is too large to be held. Content shows with the first piece,
+    /// the rest with the last one.
     pub fn part(&mut self, bytes: &[u8], last: bool) -> Seen {
-        self.events += u64::from(last);
-        let _ = bytes;
-        Seen::default()
+        let first = self.oversized.is_none();
+        let event = self.oversized.get_or_insert_default();
+        event.take(bytes);
+        let content = first && event.has_content(self.op);
+        let reading = if last { event.read(self.op) } else { Reading::default() };
+        if last {
+            self.oversized = None;
+            self.events += 1;
+        }
+        self.note(Reading { content, ..reading })
     }
 
     /// Tokens as far as the stream has told; final after the terminal event.
     pub fn usage(&self) -> Usage {
-        self.usage
+        match self.op {
+            Operation::Messages => messages::with_whole_input(self.counts),
+            _ => self.counts,
+        }
     }
 
     /// The last finish reason seen.
@@ -87,14 +148,70 @@ impl Observer {
         self.output_events
     }
 
-    /// All events so far: the next `sequence_number` of a responses stream.
+    /// Events with data so far: the next `sequence_number` of a responses stream.
     pub fn events(&self) -> u64 {
         self.events
     }
-}
 
-/// Usage and finish of a whole JSON answer, or of the last bytes of one.
-pub fn observe_unary(op: Operation, body: &[u8]) -> (Usage, Option<Finish>) {
-    let _ = (op, body);
-    (Usage::default(), None)
+    #[inline]
+    fn content(&mut self) -> Seen {
+        self.events += 1;
+        self.output_events += 1;
+        Seen { content: true, ..Seen::default() }
+    }
+
+    /// Parses an event.
+    fn look(&mut self, event: &[u8]) -> Seen {
+        let name = event_name(event).and_then(|name| std::str::from_utf8(name).ok());
+        let data = data_of(event);
+        let Some(data) = data.bytes() else {
+            return Seen { error: report::without_data(event, name), ..Seen::default() };
+        };
+        self.events += 1;
+        let data = data.trim_ascii();
+        if data.starts_with(b"[DONE]") {
+            return self.done();
+        }
+        match self.read(data, name) {
+            Some(mut reading) => {
+                if name == Some("error") && reading.error.is_none() {
+                    reading.error = Some(EventError::quote(data));
+                }
+                self.note(reading)
+            }
+            None if name == Some("error") => {
+                Seen { error: Some(EventError::quote(data)), ..Seen::default() }
+            }
+            None => Seen { malformed: true, ..Seen::default() },
+        }
+    }
+
+    /// None: not a JSON object.
+    fn read(&self, data: &[u8], name: Option<&str>) -> Option<Reading> {
+        if !data.starts_with(b"{") {
+            return None;
+        }
+        match self.op {
+            Operation::Messages => messages::read_event(data, name),
+            Operation::Responses => responses::read_event(data, name),
+            _ => openai::read_event(data),
+        }
+        .ok()
+    }
+
+    /// `[DONE]` ends chat and text completions. Some servers send it in the other APIs too, where it
+    /// means nothing.
+    fn done(&mut self) -> Seen {
+        let terminal = !matches!(self.op, Operation::Messages | Operation::Responses);
+        self.note(Reading { terminal, ..Reading::default() })
+    }
+
+    fn note(&mut self, reading: Reading) -> Seen {
+        let Reading { content, usage_only, counts, finish, terminal, error } = reading;
+        self.counts.absorb(counts);
+        self.finish = finish.or(self.finish);
+        self.terminal |= terminal;
+        self.output_events += u64::from(content);
+        Seen { content, usage_only, terminal, error, malformed: false }
+    }
 }

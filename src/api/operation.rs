@@ -4,6 +4,7 @@
 //! percent-decoded, once.
 
 use super::family::Family;
+use crate::http::Method;
 
 /// One operation of the API; each has one path and one method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +107,22 @@ pub enum Unroutable {
     MethodNotAllowed {
         allow: &'static str,
     },
+}
+
+/// What a method and the path of a request target ask for. A query may follow the path; HEAD goes
+/// wherever GET does.
+pub fn resolve(method: Method, path: &[u8]) -> Result<Resolved, Unroutable> {
+    let resolved = route(path).ok_or(Unroutable::NotFound)?;
+    let allowed = match method {
+        Method::Post => resolved.op.has_body(),
+        Method::Get | Method::Head => !resolved.op.has_body(),
+        _ => false,
+    };
+    if allowed {
+        Ok(resolved)
+    } else {
+        Err(Unroutable::MethodNotAllowed { allow: resolved.op.allow() })
+    }
 }
 
 /// The operation a path names, whatever the method; a query is not part of the path.

@@ -1,0 +1,78 @@
+//! The quickest look at an event: is it the last one again, with another text?
+//!
+//! Most events of a stream are equal up to one string. An event that begins and ends as a known
+//! content event did, and has nothing between that could end the string, is a content event and
+//! carries nothing else: that is proven, not guessed, by two comparisons and a short search.
+
+use memchr::{memchr2, memchr3};
+
+/// Longer events are not worth remembering.
+const SAMPLE_BYTES_MAX: usize = 1024;
+
+/// Samples taken in a row without a single later event being like them, before giving up (some
+/// servers count something up in every event).
+const TRIES: u8 = 4;
+
+/// What the last content event looked like.
+#[derive(Debug)]
+pub struct Repeat {
+    /// The event without its text.
+    sample: Vec<u8>,
+    /// Where in the sample the text stood.
+    text_at: usize,
+    tries_left: u8,
+}
+
+impl Repeat {
+    /// Knows no event yet.
+    pub const fn new() -> Repeat {
+        Repeat { sample: Vec::new(), text_at: 0, tries_left: TRIES }
+    }
+
+    /// Whether `event` is the sample with another text that is not empty.
+    #[inline]
+    pub fn matches(&mut self, event: &[u8]) -> bool {
+        let hit = self.text_of(event).is_some_and(|text| {
+            // A quote or a line end could end the string or the data. After a backslash the quote
+            // that follows might not end it.
+            !matches!(text, [] | [.., b'\\']) && memchr3(b'"', b'\n', b'\r', text).is_none()
+        });
+        if hit {
+            self.tries_left = TRIES;
+        }
+        hit
+    }
+
+    #[inline]
+    fn text_of<'a>(&self, event: &'a [u8]) -> Option<&'a [u8]> {
+        let (before, after) = self.sample.split_at_checked(self.text_at)?;
+        if after.is_empty() {
+            return None;
+        }
+        event.strip_prefix(before)?.strip_suffix(after)
+    }
+
+    /// Remembers a content event by the offset where its text begins, after the quote.
+    pub fn learn(&mut self, event: &[u8], text_at: usize) {
+        if self.tries_left == 0 || event.len() > SAMPLE_BYTES_MAX {
+            return;
+        }
+        let Some(text_end) = string_end(event, text_at) else { return };
+        self.tries_left -= 1;
+        self.sample.clear();
+        self.sample.extend_from_slice(&event[..text_at]);
+        self.sample.extend_from_slice(&event[text_end..]);
+        self.text_at = text_at;
+    }
+}
+
+/// The offset of the quote that ends the JSON string whose inside begins at `at`.
+fn string_end(event: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += memchr2(b'"', b'\\', event.get(at..)?)?;
+        match event[at] {
+            b'"' => return Some(at),
+            _ => at += 2,
+        }
+    }
+}

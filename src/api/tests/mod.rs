@@ -1,0 +1,3 @@
+mod ask;
+mod fault;
+mod operation;
