@@ -9,24 +9,14 @@ use super::span::Span;
 /// Options that a Connection field may list.
 const CONNECTION_OPTIONS_MAX: usize = 32;
 
-/// Fields that two readers would read differently if they stood twice.
-const ONCE: u64 = Known::Authorization.bit()
-    | Known::XApiKey.bit()
-    | Known::ApiKey.bit()
-    | Known::ProxyAuthorization.bit()
-    | Known::ContentType.bit()
-    | Known::XRequestId.bit()
-    | Known::RequestId.bit()
-    | Known::Traceparent.bit()
-    | Known::AnthropicVersion.bit();
-
 /// What the fields say together.
 #[derive(Default)]
 pub(super) struct Digest {
     /// Names present, by [`Known::bit`].
     pub seen: u64,
     pub content_length: Option<u64>,
-    pub chunked: bool,
+    /// Whether the body is chunked, or why the Transfer-Encoding is refused.
+    coding: Option<Result<(), Malformed>>,
     pub close: bool,
     pub keep_alive: bool,
     /// The Connection field names other fields.
@@ -34,10 +24,12 @@ pub(super) struct Digest {
     connection_options: usize,
 }
 
-/// Turns the fields of a complete head into spans of `buf` and digests them.
+/// Turns the fields of a complete head into spans of `buf` and digests them. `once` are the names,
+/// by [`Known::bit`], that must not stand twice.
 pub(super) fn collect(
     buf: &[u8],
     headers: &[httparse::Header<'_>],
+    once: u64,
     fields: &mut Vec<Field>,
 ) -> Result<Digest, Malformed> {
     let mut digest = Digest::default();
@@ -47,6 +39,9 @@ pub(super) fn collect(
         // Each line ends where the next name starts, and httparse takes a bare LF for an end.
         if !buf[..field.name.start as usize].ends_with(b"\r\n") {
             return Err(Malformed::BareLf);
+        }
+        if digest.seen & once & field.known.bit() != 0 {
+            return Err(Malformed::DoubledField);
         }
         digest.add(field.known, header.value)?;
         fields.push(field);
@@ -78,11 +73,10 @@ impl Digest {
             }
             Known::TransferEncoding if doubled => Err(Malformed::TransferEncoding),
             Known::TransferEncoding => {
-                self.chunked = true;
-                transfer_encoding(value)
+                self.coding = Some(transfer_encoding(value));
+                Ok(())
             }
             Known::Connection => self.connection(value),
-            _ if doubled && ONCE & known.bit() != 0 => Err(Malformed::DoubledField),
             _ => Ok(()),
         }
     }
@@ -105,12 +99,12 @@ impl Digest {
 
     /// How the body is delimited if there is one: `None` when the fields do not say.
     pub fn framing(&self, version: Version) -> Result<Option<Framing>, Malformed> {
-        match (self.chunked, self.content_length) {
-            (true, Some(_)) => Err(Malformed::LengthAndCoding),
-            (true, None) if version == Version::Http10 => Err(Malformed::CodingInHttp10),
-            (true, None) => Ok(Some(Framing::Chunked)),
-            (false, Some(length)) => Ok(Some(Framing::Length(length))),
-            (false, None) => Ok(None),
+        match (self.coding, self.content_length) {
+            (Some(_), Some(_)) => Err(Malformed::LengthAndCoding),
+            (Some(_), None) if version == Version::Http10 => Err(Malformed::CodingInHttp10),
+            (Some(coding), None) => coding.map(|()| Some(Framing::Chunked)),
+            (None, Some(length)) => Ok(Some(Framing::Length(length))),
+            (None, None) => Ok(None),
         }
     }
 

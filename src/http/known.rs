@@ -63,6 +63,9 @@ known! {
     StrictTransportSecurity = "strict-transport-security",
 }
 
+/// Sets of names are one word.
+const _: () = assert!(Known::ALL.len() <= 64);
+
 const X_FORWARDED: &[u8] = b"x-forwarded-";
 
 impl Known {

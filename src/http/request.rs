@@ -10,6 +10,12 @@ use super::known::Known;
 use super::reject::{Malformed, Reject, bare_lf, diagnose};
 use super::span::Span;
 
+/// Fields that two readers of one request would read differently if they stood twice.
+const ONCE: u64 = Known::Authorization.bit()
+    | Known::XApiKey.bit()
+    | Known::ApiKey.bit()
+    | Known::ContentType.bit();
+
 /// Parses the request head at the start of `buf` into `out`.
 ///
 /// `Partial` asks for more bytes; call again with all bytes so far. A head that is beyond a limit
@@ -73,7 +79,7 @@ fn complete(
     out.target = Span::within(buf, target.as_bytes());
     out.version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
     read_target(buf, limits, out)?;
-    let digest = fields::collect(buf, request.headers, &mut out.fields)?;
+    let digest = fields::collect(buf, request.headers, ONCE, &mut out.fields)?;
     check_host(buf, out, &digest)?;
     out.framing = digest.framing(out.version)?.unwrap_or(Framing::None);
     out.keep_alive = digest.persistent(out.version);
@@ -119,13 +125,21 @@ fn refuse(
     }
     match error {
         Error::Token if request.method.is_none() => Reject::Method,
+        Error::Token if line_ends_after_target(line, request) => Reject::RequestLine,
         Error::Token => Reject::Target,
         Error::Version | Error::Status => version_fault(line, request),
-        Error::NewLine => diagnose(line, Malformed::BareCr).into(),
-        Error::HeaderName => diagnose(line, Malformed::FieldName).into(),
-        Error::HeaderValue => diagnose(line, Malformed::FieldValue).into(),
+        Error::NewLine => diagnose(line).map_or(Reject::RequestLine, Reject::from),
+        Error::HeaderName => diagnose(line).unwrap_or(Malformed::FieldName).into(),
+        Error::HeaderValue => diagnose(line).unwrap_or(Malformed::FieldValue).into(),
         Error::TooManyHeaders => Malformed::HeaderCount.into(),
     }
+}
+
+/// Whether the request line has no version at all, as in HTTP/0.9.
+fn line_ends_after_target(line: &[u8], request: &httparse::Request<'_, '_>) -> bool {
+    let target = line.get(request.method.map_or(0, str::len) + 1..).unwrap_or_default();
+    let end = target.iter().find(|byte| !byte.is_ascii_graphic());
+    matches!(end, Some(b'\r' | b'\n'))
 }
 
 /// A version that we do not speak, or something that is no version.

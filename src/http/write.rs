@@ -2,7 +2,7 @@
 //! value can smuggle a line end into a head.
 
 use super::chunked::{is_text, is_token};
-use super::head::{Field, Method};
+use super::head::{Field, Method, RequestHead};
 
 /// A header name: a non-empty token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,11 @@ impl<'a> TargetPart<'a> {
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }
+}
+
+/// The query of a parsed request, question mark included: the parser proved it.
+pub fn parsed_query<'a>(buf: &'a [u8], head: &RequestHead) -> TargetPart<'a> {
+    TargetPart(head.query.of(buf))
 }
 
 const NAME: u8 = 1;
