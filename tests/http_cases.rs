@@ -4,6 +4,8 @@
 //! stricter by design, so where it disagrees the case is listed in `disagreements.txt` beside it
 //! with Sluice's verdict and the reason; a listed case that agrees after all fails the test too.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
