@@ -2,7 +2,7 @@
 //! the body's length and the connection.
 
 use super::head::{Field, Framing, Version};
-use super::known::Known;
+use super::known::{Known, same};
 use super::reject::Malformed;
 use super::span::Span;
 
@@ -82,11 +82,15 @@ impl Digest {
     }
 
     fn connection(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        if same(value, b"keep-alive") {
+            self.keep_alive = true;
+            return Ok(());
+        }
         for option in options(value) {
             match option {
                 b"" => continue,
-                _ if is(option, b"close") => self.close = true,
-                _ if is(option, b"keep-alive") => self.keep_alive = true,
+                _ if same(option, b"close") => self.close = true,
+                _ if same(option, b"keep-alive") => self.keep_alive = true,
                 _ => self.names_fields = true,
             }
             self.connection_options += 1;
@@ -123,12 +127,12 @@ fn content_length(value: &[u8]) -> Result<u64, Malformed> {
 }
 
 fn transfer_encoding(value: &[u8]) -> Result<(), Malformed> {
-    if is(value, b"chunked") {
+    if same(value, b"chunked") {
         return Ok(());
     }
     let mut codings = options(value).rev();
     let last = codings.next().unwrap_or_default();
-    let sound = |coding: &[u8]| !coding.is_empty() && !is(coding, b"chunked");
+    let sound = |coding: &[u8]| !coding.is_empty() && !same(coding, b"chunked");
     if last.is_empty() || !codings.all(sound) {
         return Err(Malformed::TransferEncoding);
     }
@@ -147,11 +151,6 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
     &text[first..=last]
 }
 
-/// Case-insensitive equality for values, which unlike names may hold any byte.
-pub(super) fn is(value: &[u8], lower: &[u8]) -> bool {
-    value.eq_ignore_ascii_case(lower)
-}
-
 /// Marks the fields that the Connection fields name. At most `CONNECTION_OPTIONS_MAX` times
 /// `HEADER_COUNT_CAP` comparisons.
 fn mark_named(buf: &[u8], fields: &mut [Field]) {
@@ -160,7 +159,8 @@ fn mark_named(buf: &[u8], fields: &mut [Field]) {
             continue;
         }
         for option in options(fields[at].value.of(buf)) {
-            let named = fields.iter_mut().filter(|field| is(field.name.of(buf), option));
+            let named =
+                fields.iter_mut().filter(|field| field.name.of(buf).eq_ignore_ascii_case(option));
             named.for_each(|field| field.hop = true);
         }
     }

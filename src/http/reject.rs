@@ -1,6 +1,6 @@
 //! Why a head is refused.
 
-use super::chunked::{is_text, is_token};
+use super::chars::{self, TEXT, TOKEN};
 
 /// What is wrong with a head in either direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,11 +196,11 @@ fn line_fault(line: &[u8], is_field: bool) -> Option<Malformed> {
 fn field_fault(text: &[u8], whole: bool) -> Option<Malformed> {
     let colon = memchr::memchr(b':', text);
     let (name, value) = text.split_at(colon.unwrap_or(text.len()));
-    let named = name.iter().all(|&byte| is_token(byte)) && !(name.is_empty() && colon.is_some());
+    let named = chars::all(name, TOKEN) && !(name.is_empty() && colon.is_some());
     match name {
         [.., b' ' | b'\t'] if colon.is_some() => Some(Malformed::SpaceBeforeColon),
         _ if !named || (whole && colon.is_none()) => Some(Malformed::FieldName),
-        _ if value.iter().any(|&byte| !is_text(byte)) => Some(Malformed::FieldValue),
+        _ if !chars::all(value, TEXT) => Some(Malformed::FieldValue),
         _ => None,
     }
 }

@@ -2,11 +2,12 @@
 
 use std::mem::MaybeUninit;
 
+use super::chars::{self, HOST};
 use super::fields::{self, Digest};
 use super::head::{
     Framing, HEAD_BYTES_CAP, HEADER_COUNT_CAP, HeadLimits, Method, Parsed, RequestHead, Version,
 };
-use super::known::Known;
+use super::known::{Known, same};
 use super::reject::{Malformed, Reject, bare_lf, diagnose};
 use super::span::Span;
 
@@ -160,7 +161,7 @@ fn read_target(buf: &[u8], limits: &HeadLimits, out: &mut RequestHead) -> Result
         return Err(Reject::TargetBytes);
     }
     // A fragment is no part of a request target, and readers differ on what to do with one.
-    if target.iter().any(|&byte| byte == b'#' || !byte.is_ascii()) {
+    if !target.is_ascii() || memchr::memchr(b'#', target).is_some() {
         return Err(Reject::Target);
     }
     let start = out.target.start as usize;
@@ -186,7 +187,7 @@ fn authority_end(method: &[u8], target: &[u8]) -> Result<usize, Reject> {
         return Err(Reject::Connect);
     }
     let scheme = ["http://", "https://"].into_iter().find(|scheme| {
-        target.get(..scheme.len()).is_some_and(|start| fields::is(start, scheme.as_bytes()))
+        target.get(..scheme.len()).is_some_and(|start| same(start, scheme.as_bytes()))
     });
     let authority_at = scheme.ok_or(Reject::Target)?.len();
     let authority = &target[authority_at..];
@@ -224,7 +225,7 @@ fn is_host(text: &[u8]) -> bool {
             (literal, &text[close + 1..])
         }
         _ => {
-            let end = text.iter().position(|&byte| !in_name(byte)).unwrap_or(text.len());
+            let end = text.iter().position(|&byte| !chars::is(byte, HOST)).unwrap_or(text.len());
             text.split_at(end)
         }
     };
@@ -236,11 +237,6 @@ fn is_host(text: &[u8]) -> bool {
     !host.is_empty() && port_fits
 }
 
-/// Characters of a registered name.
-fn in_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
-}
-
 /// Whether the client waits for `100 Continue` (RFC 9110 section 10.1.1: an expectation in
 /// HTTP/1.0 is ignored, and without a body there is nothing to wait for).
 fn expectation(buf: &[u8], out: &RequestHead) -> Result<bool, Reject> {
@@ -248,7 +244,7 @@ fn expectation(buf: &[u8], out: &RequestHead) -> Result<bool, Reject> {
         return Ok(false);
     }
     let mut values = out.fields.iter().filter(|field| field.known == Known::Expect);
-    if !values.all(|field| fields::is(field.value.of(buf), b"100-continue")) {
+    if !values.all(|field| same(field.value.of(buf), b"100-continue")) {
         return Err(Reject::Expectation);
     }
     Ok(out.version == Version::Http11 && out.framing.has_body())

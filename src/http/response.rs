@@ -6,7 +6,7 @@ use super::fields::{self, Digest};
 use super::head::{
     Framing, HEAD_BYTES_CAP, HEADER_COUNT_CAP, HeadLimits, Parsed, ResponseHead, Version,
 };
-use super::known::Known;
+use super::known::{Known, same};
 use super::reject::{BadResponse, Malformed, bare_lf, diagnose};
 
 /// Parses the response head at the start of `buf` into `out`.
@@ -101,7 +101,7 @@ fn refuse(head: &[u8], error: httparse::Error) -> BadResponse {
 fn timeout_of(value: &[u8]) -> Option<u32> {
     value.split(|&byte| byte == b',').find_map(|parameter| {
         let (name, digits) = fields::trim(parameter).split_at_checked(8)?;
-        if !fields::is(name, b"timeout=") {
+        if !same(name, b"timeout=") {
             return None;
         }
         std::str::from_utf8(digits).ok()?.parse().ok()
