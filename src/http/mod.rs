@@ -14,6 +14,7 @@
 //! - No input makes it panic.
 
 pub mod body;
+mod chars;
 pub mod chunked;
 mod fields;
 pub mod head;
