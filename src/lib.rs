@@ -6,9 +6,12 @@
 pub mod api;
 pub mod config;
 pub mod control;
+pub mod gate;
 pub mod http;
 pub mod json;
 pub mod lifecycle;
+pub mod relay;
+pub mod route;
 pub mod runtime;
 pub mod sse;
 pub mod telemetry;
