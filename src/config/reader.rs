@@ -93,6 +93,7 @@ impl<'e> Reader<'e> {
     }
 
     /// Every key of the schema that was asked for, sorted.
+    #[cfg(test)]
     pub fn asked(&self) -> Vec<Asked> {
         let mut asked = self.asked.take();
         asked.sort_by(|a, b| (&a.table, a.key).cmp(&(&b.table, b.key)));
