@@ -49,9 +49,10 @@ pub fn read(root: &Section<'_>, listening: Vec<SocketAddr>) -> Known {
         let at = root.given("endpoints").unwrap_or_default();
         root.fault(at, "too many [[endpoints]]", format!("keep at most {ENDPOINTS_MAX}"));
     }
-    if root.given("endpoints").is_none() {
+    if root.is_empty("endpoints") {
+        let at = root.given("endpoints").unwrap_or_default();
         let fix = "add [[endpoints]] with a name, a url and an engine";
-        root.fault(0, "there are no endpoints", fix);
+        root.fault(at, "there are no endpoints", fix);
     }
     known
 }

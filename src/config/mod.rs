@@ -99,7 +99,7 @@ fn syntax_fault(error: &toml::de::Error) -> Fault {
 /// Reads every table. `None` only after a fault.
 fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let keys = keys::read(root);
-    let has_keys = root.holds_items("keys");
+    let has_keys = !root.is_empty("keys");
     let server = root.table("server", |s| listeners::read_server(s, has_keys));
     let has_admin = root.given("admin").is_some();
     let admin = root.table("admin", |s| listeners::read_admin(s, has_admin));

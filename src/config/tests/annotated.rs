@@ -1,6 +1,6 @@
 //! `config/sluice.toml` is the reference: it loads, names every key, and tells the real defaults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::config::reader::Asked;
@@ -50,7 +50,7 @@ fn all_on() -> String {
     lines.filter(|line| !line.starts_with("open_access")).collect::<Vec<_>>().join("\n")
 }
 
-fn schema() -> Vec<Asked> {
+fn schema() -> BTreeSet<Asked> {
     let nothing = |_: &str| None;
     let reader = Reader::new(Path::new("/nonexistent"), &nothing);
     drop(parse_with(&reader, &all_on(), 1));

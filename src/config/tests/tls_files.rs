@@ -107,3 +107,12 @@ fn bad_trust_is_refused() {
         assert!(errors.starts_with(expected) && errors.lines().count() == 1, "{errors}");
     }
 }
+
+#[test]
+fn without_a_ca_file_the_systems_roots_are_trusted() {
+    // Whether this machine has any decides which; never neither.
+    match parse_here(&https("")) {
+        Ok(plan) => assert!(plan.endpoints[0].tls.is_some()),
+        Err(errors) => assert!(errors.to_string().contains("needs system root certificates")),
+    }
+}
