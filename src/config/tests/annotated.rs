@@ -101,3 +101,38 @@ fn its_commented_values_are_the_defaults() {
     }
     assert!(compared >= 30, "only {compared} defaults were compared");
 }
+
+/// Keys whose prose says "(restart)".
+fn marked_restart() -> BTreeSet<String> {
+    let (mut table, mut marked, mut all) = ("", false, BTreeSet::new());
+    for line in TEXT.lines() {
+        match setting(line) {
+            None => marked |= line.contains("(restart)"),
+            Some((header, _)) if header.starts_with('[') => {
+                (table, marked) = (header.trim_matches(['[', ']']), false);
+            }
+            Some((line, _)) => {
+                let key = line.split(' ').next().unwrap_or_default();
+                if std::mem::take(&mut marked) {
+                    all.insert(format!("{table}.{key}"));
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn it_marks_what_needs_a_restart() {
+    let changed = LEAST
+        .replace("8080", "8081")
+        .replace("9090", "9091")
+        .replace("shards = 1 ", "shards = 2 ")
+        .replace("driver = \"auto\"", "driver = \"uring\"\nring_entries = 128\npin = false")
+        .replace("[runtime]", "[log]\nqueue_rows_max = 64\n[runtime]");
+    let (old, new) = (parse_here(LEAST).expect("valid"), parse_here(&changed).expect("valid"));
+    let named = restart_needed(&old, &new);
+    let named: BTreeSet<String> =
+        named.iter().filter_map(|text| Some(text.split_once(' ')?.0.to_owned())).collect();
+    assert_eq!(named, marked_restart());
+}

@@ -82,3 +82,17 @@ fn deep_nesting_is_refused() {
     }
     check(&format!("[{}]", vec!["a"; 100_000].join(".")));
 }
+
+/// What costs a walk over everything for each mistake would take minutes here.
+#[test]
+fn a_big_file_of_nothing_but_mistakes_is_refused_in_no_time() {
+    let count = 50_000;
+    let keys: String = (0..count).map(|i| format!("key_{i} = 1\n")).collect();
+    let names = (0..count).map(|i| format!("\"gpv-{i}\", \"gpu\"")).collect::<Vec<_>>().join(", ");
+    let endpoints: String = (0..5000).map(|i| GPU.replace("gpu", &format!("gpu-{i}"))).collect();
+    let model = MODEL.replace("\"gpu\"", &names);
+    let text = format!("[server]\nlisten = \"127.0.0.1:80\"\n{keys}{endpoints}{model}");
+    let errors = parse_here(&text).expect_err("bad");
+    assert_eq!(errors.problems.len(), 1001);
+    assert!(errors.to_string().ends_with(" more faults: correct those before it first"));
+}
