@@ -3,6 +3,7 @@
 //! Dependencies point one way: `config, lifecycle, runtime ← http, json, sse ← api ← dialect, gate,
 //! route ← upstream ← relay ← shard ← main`. ARCHITECTURE.md has the map and the invariants.
 
+pub mod admin;
 pub mod api;
 pub mod config;
 pub mod control;
