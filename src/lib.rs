@@ -14,6 +14,7 @@ pub mod lifecycle;
 pub mod relay;
 pub mod route;
 pub mod runtime;
+pub mod shard;
 pub mod sse;
 pub mod telemetry;
 pub mod upstream;

@@ -40,6 +40,13 @@ impl Inbound {
         self.body = Body::None;
     }
 
+    /// Forgets the head: what came was not one.
+    pub fn forget(&mut self, now: Instant) {
+        self.head = RequestHead::default();
+        self.release();
+        self.began = now;
+    }
+
     /// What the head's spans point into.
     pub fn bytes(&self) -> &[u8] {
         self.buf.filled()

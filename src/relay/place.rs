@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::api::ask::UsageAsk;
+use crate::api::UsageAsk;
 use crate::api::fault::Fault;
 use crate::config::plan::{Endpoint, EndpointId};
 use crate::http::Known;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::api::ask::{Ask, read_ask};
 use crate::api::fault::Fault;
-use crate::api::operation::{Operation, Resolved, Unroutable, resolve};
+use crate::api::operation::{Operation, Resolved, resolve};
 use crate::gate::{auth, rights};
 use crate::http::Known;
 use crate::json::Bounds;
@@ -36,6 +36,21 @@ pub async fn serve<X: Exchange>(
         Ok(outcome) => outcome,
         Err(stop) => answer::stopped(stop, &mut exit, x).await,
     };
+    exit.row.response_bytes = x.sent_bytes();
+    exit.end(outcome);
+}
+
+/// Answers a head that could not be taken for a request, and records it like one.
+pub async fn refuse_head<X: Exchange>(
+    core: &Rc<Core>,
+    epoch: Rc<Epoch>,
+    inbound: &mut Inbound,
+    x: &mut X,
+    fault: Fault,
+) {
+    inbound.forget(clock::now());
+    let mut exit = Exit::begin(epoch, inbound, &core.kit);
+    let outcome = answer::stopped(Stop::Refuse(fault), &mut exit, x).await;
     exit.row.response_bytes = x.sent_bytes();
     exit.end(outcome);
 }
@@ -73,10 +88,7 @@ async fn stages<X: Exchange>(
 /// What the request line asks for.
 fn operation(exit: &mut Exit, inbound: &Inbound) -> Result<Resolved, Fault> {
     let head = &inbound.head;
-    let resolved = resolve(head.method, head.path(inbound.bytes())).map_err(|why| match why {
-        Unroutable::NotFound => Fault::NotFound,
-        Unroutable::MethodNotAllowed { allow } => Fault::MethodNotAllowed { allow },
-    })?;
+    let resolved = resolve(head.method, head.path(inbound.bytes()))?;
     exit.operation(resolved.op);
     Ok(resolved)
 }

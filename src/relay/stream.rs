@@ -3,7 +3,8 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use crate::api::ask::{Ask, UsageAsk};
+use crate::api::ask::Ask;
+use crate::api::UsageAsk;
 use crate::api::fault::Fault;
 use crate::api::observe::{EventError, Observer, Seen};
 use crate::lifecycle::outcome::Outcome;

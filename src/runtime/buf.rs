@@ -33,6 +33,8 @@ struct Inner {
 pub struct Buf {
     data: Vec<u8>,
     start: usize,
+    /// Read no further than this, bytes from the beginning of `data`.
+    end: usize,
     /// `None` in a buffer of no capacity.
     home: Option<(Rc<Inner>, Permit<StreamBuffer>)>,
 }
@@ -57,7 +59,8 @@ impl Pool {
             .ledgers
             .take::<StreamBuffer>(data.capacity() as u64)
             .map(|permit| (self.inner.clone(), permit));
-        Buf { data, start: 0, home }
+        let end = data.capacity();
+        Buf { data, start: 0, end, home }
     }
 
     /// A buffer for heads and paced events.
@@ -91,7 +94,7 @@ impl Inner {
 impl Buf {
     /// A buffer without memory, to leave in the place of one that was taken out.
     pub fn empty() -> Self {
-        Self { data: Vec::new(), start: 0, home: None }
+        Self { data: Vec::new(), start: 0, end: 0, home: None }
     }
 
     /// What was read and not consumed.
@@ -111,7 +114,12 @@ impl Buf {
 
     /// Bytes that can still be read in without moving anything.
     pub fn room(&self) -> usize {
-        self.data.capacity() - self.data.len()
+        self.end - self.data.len()
+    }
+
+    /// Never takes more than `bytes` in all: what follows them belongs to somebody else.
+    pub fn limit(&mut self, bytes: usize) {
+        self.end = (self.start + bytes).clamp(self.data.len(), self.data.capacity());
     }
 
     /// Whole capacity, bytes.
@@ -132,6 +140,11 @@ impl Buf {
     pub fn clear(&mut self) {
         self.data.clear();
         self.start = 0;
+    }
+
+    /// Whether it is as full as its limit lets it be.
+    pub fn is_full(&self) -> bool {
+        self.room() == 0
     }
 
     /// Keeps only the first `n` unconsumed bytes.

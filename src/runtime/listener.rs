@@ -89,6 +89,11 @@ impl Listener {
         self.watch.readable(false).await
     }
 
+    /// Stops listening: whoever waits for readiness is woken, later connections are refused.
+    pub fn close(&self) {
+        let _ = socket2::SockRef::from(&self.accepting).shutdown(std::net::Shutdown::Read);
+    }
+
     /// Takes the next waiting connection, with its peer's address.
     ///
     /// # Errors

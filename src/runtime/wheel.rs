@@ -169,6 +169,11 @@ impl Deadline {
         self.timer.due.set(0);
     }
 
+    /// Whether one is set.
+    pub fn is_set(&self) -> bool {
+        self.timer.due.get() != 0
+    }
+
     /// Which deadline passed, if one did.
     pub fn fired(&self) -> Option<Due> {
         self.timer.fired.get()

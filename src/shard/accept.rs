@@ -1,0 +1,96 @@
+//! Accepting connections, and handing fresh ones to the shard that has the fewest.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::runtime::bell::Bell;
+use crate::runtime::clock;
+use crate::runtime::listener::Listener;
+use crate::runtime::socket::Socket;
+use crate::shard::connection::{Clients, admit};
+
+/// Fresh connections that may wait for one shard to take them over.
+pub const HANDED_MAX: usize = 1024;
+/// Connections accepted before others get a turn.
+const BATCH: usize = 64;
+/// Pause after the kernel has refused a connection (out of descriptors, say).
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// The way to hand a fresh connection to a shard.
+#[derive(Clone)]
+pub struct Lane {
+    pub fresh: Arc<ArrayQueue<(OwnedFd, SocketAddr)>>,
+    pub bell: Bell,
+}
+
+impl Lane {
+    /// To the shard that listens to `bell`.
+    pub fn new(bell: Bell) -> Self {
+        Self { fresh: Arc::new(ArrayQueue::new(HANDED_MAX)), bell }
+    }
+}
+
+/// Accepts for as long as it is polled.
+pub async fn accept_all(clients: Rc<Clients>, listener: Rc<Listener>, lanes: Rc<[Lane]>) {
+    loop {
+        let refused = listener.ready().await.is_err() || !batch(&clients, &listener, &lanes);
+        if refused {
+            clock::sleep(BACK_OFF).await;
+        }
+    }
+}
+
+/// Takes what waits; `false` when the kernel refused.
+pub fn batch(clients: &Rc<Clients>, listener: &Listener, lanes: &[Lane]) -> bool {
+    for _ in 0..BATCH {
+        match listener.accept() {
+            Ok((fd, peer)) => place(clients, lanes, fd, peer),
+            Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+    true
+}
+
+/// Keeps a connection, or hands it to the shard that has the fewest.
+fn place(clients: &Rc<Clients>, lanes: &[Lane], fd: OwnedFd, peer: SocketAddr) {
+    let fd = match elsewhere(clients, lanes) {
+        Some(lane) => match lane.fresh.push((fd, peer)) {
+            Ok(()) => {
+                clients.core.epoch().series().shard.connections_handed_off.inc();
+                lane.bell.ring();
+                return;
+            }
+            Err((fd, _)) => fd,
+        },
+        None => fd,
+    };
+    take(clients, fd, peer);
+}
+
+/// The lane of a shard that would still have fewer connections than this one.
+fn elsewhere<'a>(clients: &Rc<Clients>, lanes: &'a [Lane]) -> Option<&'a Lane> {
+    if lanes.len() < 2 {
+        return None;
+    }
+    let epoch = clients.core.epoch();
+    let series = epoch.series();
+    let load = |(peer, lane): (&Arc<crate::telemetry::ShardSeries>, &Lane)| {
+        peer.connections_open.get() + lane.fresh.len() as u64
+    };
+    let loads = series.peers.iter().zip(lanes).map(load);
+    let (least, load) = loads.enumerate().min_by_key(|(_, load)| *load)?;
+    let mine = series.shard.connections_open.get();
+    (least != usize::from(series.index) && load + 1 < mine).then(|| &lanes[least])
+}
+
+/// Takes a connection into this shard.
+pub fn take(clients: &Rc<Clients>, fd: OwnedFd, peer: SocketAddr) {
+    if let Ok(socket) = Socket::from_accepted(fd) {
+        admit(clients, socket, peer);
+    }
+}

@@ -1,0 +1,128 @@
+//! A client connection from accept to close: one request after the other.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::api::fault::Fault;
+use crate::http::tls::Tls;
+use crate::http::wire::Wire;
+use crate::lifecycle::permit::{Connection as ConnectionKind, Permit};
+use crate::relay::core::Core;
+use crate::relay::exchange::Exchange;
+use crate::relay::inbound::Inbound;
+use crate::relay::serve::{refuse_head, serve};
+use crate::runtime::socket::Socket;
+use crate::runtime::task;
+use crate::shard::handles::{Handle, Handles};
+use crate::shard::http1::{Http1, Next};
+use crate::shard::linger;
+
+/// What a shard's connections share.
+pub struct Clients {
+    pub core: Rc<Core>,
+    pub handles: Rc<Handles>,
+    pub draining: Cell<bool>,
+}
+
+/// A connection's claims on the shard.
+struct Claims {
+    clients: Rc<Clients>,
+    handle: Handle,
+    _permit: Permit<ConnectionKind>,
+}
+
+/// Takes a fresh connection in, or turns it away where a limit is reached.
+pub fn admit(clients: &Rc<Clients>, socket: Socket, peer: SocketAddr) {
+    let epoch = clients.core.epoch();
+    let limits = &epoch.plan().limits;
+    let counts = &epoch.series().shard;
+    let permit = match clients.handles.count() < limits.connections_per_shard_max {
+        true => clients.core.kit.ledgers.take::<ConnectionKind>(1),
+        false => None,
+    };
+    let per_address = limits.connections_per_address_max;
+    let handle = permit
+        .and_then(|p| Some((p, clients.handles.enter(socket.clone(), peer.ip(), per_address)?)));
+    let Some((permit, handle)) = handle else {
+        counts.connections_refused.inc();
+        if epoch.plan().server.tls.is_none() {
+            let _ = socket.try_send(REFUSAL);
+        }
+        socket.shutdown(std::net::Shutdown::Write);
+        return;
+    };
+    counts.connections_accepted.inc();
+    counts.connections_open.add(1);
+    let claims = Claims { clients: clients.clone(), handle, _permit: permit };
+    task::spawn(guarded(claims, socket, peer));
+}
+
+/// What a client gets that is one too many. It is not read from, so its request is not known.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+retry-after: 1\r\ncontent-length: 119\r\nconnection: close\r\n\r\n\
+{\"error\":{\"message\":\"The gateway has too many connections.\",\
+\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}\r\n";
+
+/// A panic ends this connection only.
+async fn guarded(claims: Claims, socket: Socket, peer: SocketAddr) {
+    let clients = claims.clients.clone();
+    let shutdown = socket.clone();
+    if task::caught(run(claims, socket, peer)).await.is_err() {
+        shutdown.shutdown(std::net::Shutdown::Both);
+        clients.core.epoch().series().shard.panics.inc();
+    }
+}
+
+async fn run(claims: Claims, socket: Socket, peer: SocketAddr) {
+    let clients = &claims.clients;
+    let core = &clients.core;
+    let Some(mut client) = open(core, socket).await else { return };
+    let mut inbound = Inbound::new(peer);
+    loop {
+        claims.handle.set_idle(true);
+        let next = client.next(&mut inbound, || core.epoch()).await;
+        claims.handle.set_idle(false);
+        if clients.draining.get() {
+            client.close_after();
+        }
+        match next {
+            Next::End => break,
+            Next::Request => serve(core, core.epoch(), &mut inbound, &mut client).await,
+            Next::Fault(fault) => refuse(core, &mut inbound, &mut client, fault).await,
+        }
+        inbound.release();
+        if !client.continues() || clients.draining.get() {
+            break;
+        }
+    }
+    let epoch = core.epoch();
+    linger::close(client, &epoch.plan().timeouts).await;
+}
+
+async fn refuse(core: &Rc<Core>, inbound: &mut Inbound, client: &mut Http1, fault: Fault) {
+    refuse_head(core, core.epoch(), inbound, client, fault).await;
+}
+
+/// Speaks TLS where the configuration says so.
+async fn open(core: &Rc<Core>, socket: Socket) -> Option<Http1> {
+    let epoch = core.epoch();
+    let plan = epoch.plan();
+    let wire = match &plan.server.tls {
+        None => Wire::plain(socket, core.kit.pool.clone()),
+        Some(config) => {
+            Wire::secured(socket, core.kit.pool.clone(), Tls::server(config.clone()).ok()?)
+        }
+    };
+    let mut client = Http1::new(wire, core.kit.clone());
+    if plan.server.tls.is_some() && !client.handshake(plan.timeouts.handshake).await {
+        return None;
+    }
+    Some(client)
+}
+
+impl Drop for Claims {
+    fn drop(&mut self) {
+        self.clients.core.epoch().series().shard.connections_open.sub(1);
+    }
+}

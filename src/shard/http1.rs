@@ -1,0 +1,501 @@
+//! The client's side in HTTP/1.1.
+
+use std::future::poll_fn;
+use std::net::Shutdown;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::api::fault::Fault;
+use crate::http::wire::Wire;
+use crate::http::{
+    BodyDecoder, BodyStep, ChunkError, Framing, Parsed, Reject, ResponseHead, Version, parse_request,
+};
+use crate::lifecycle::permit::{BodyBytes, Permit};
+use crate::relay::core::Epoch;
+use crate::relay::exchange::{BodyError, Exchange, Extent, Gone};
+use crate::relay::inbound::Inbound;
+use crate::runtime::buf::{Buf, LARGE_BYTES};
+use crate::runtime::clock::{self, Instant};
+use crate::runtime::kit::Kit;
+use crate::runtime::wheel::{Deadline, Due};
+use crate::shard::reply::{Reply, Terms};
+
+/// Room for a chunked body at first; it doubles as the body grows, bytes.
+const CHUNKED_BODY_BYTES_FIRST: usize = 16 * 1024;
+/// How often a client whose early bytes fill their bound is asked whether it still lives.
+const PULSE: Duration = Duration::from_millis(200);
+/// How often a request that waits for body memory asks again.
+const ROOM_POLL: Duration = Duration::from_millis(10);
+
+/// One connection of a client.
+pub struct Http1 {
+    pub(super) wire: Wire,
+    pub(super) deadline: Deadline,
+    kit: Kit,
+    reply: Reply,
+    http10: bool,
+    keep_alive: bool,
+    /// The request's body has not been read and does not stand in the buffer either.
+    body_unread: bool,
+    gone: bool,
+    /// While a client with too many early bytes cannot be read from: when to look at it again.
+    pulse: Option<Deadline>,
+    pipeline_bytes_max: usize,
+    write_stall: Duration,
+}
+
+/// What came where a request should.
+pub enum Next {
+    Request,
+    /// The client ended, or idled too long.
+    End,
+    /// Not a lawful head, or not in time.
+    Fault(Fault),
+}
+
+impl Http1 {
+    /// A fresh connection.
+    pub fn new(wire: Wire, kit: Kit) -> Self {
+        let deadline = kit.wheel.deadline(Some((wire.socket().clone(), Shutdown::Both)));
+        Self {
+            wire,
+            deadline,
+            kit,
+            reply: Reply::default(),
+            http10: false,
+            keep_alive: true,
+            body_unread: false,
+            gone: false,
+            pulse: None,
+            pipeline_bytes_max: 0,
+            write_stall: Duration::ZERO,
+        }
+    }
+
+    /// Ready when the TLS handshake, if there is one, is over; `false` when it failed.
+    pub async fn handshake(&mut self, patience: Duration) -> bool {
+        self.deadline.set(Due::Handshake, clock::now(), patience);
+        let done = poll_fn(|cx| self.wire.poll_handshake(cx)).await.is_ok();
+        self.deadline.clear();
+        done
+    }
+
+    /// Waits for the next request's head.
+    pub async fn next(&mut self, inbound: &mut Inbound, epoch: impl Fn() -> std::rc::Rc<Epoch>) -> Next {
+        self.deadline.aim(self.wire.socket().clone(), Shutdown::Read);
+        let mut began: Option<Instant> = None;
+        loop {
+            if !self.wire.input_is_the_kernels() && !self.wire.input().is_empty() {
+                let now = *began.get_or_insert_with(clock::now);
+                match self.parse(inbound, &epoch(), now) {
+                    Ok(Parsed::Complete) => return Next::Request,
+                    Ok(Parsed::Partial) => {}
+                    Err(reject) => {
+                        self.keep_alive = false;
+                        return Next::Fault(Fault::from(reject));
+                    }
+                }
+                self.deadline.set(Due::Head, now, epoch().plan().timeouts.head);
+                self.make_room_for_head(&epoch());
+            } else {
+                self.deadline.set(Due::Idle, clock::now(), epoch().plan().timeouts.idle);
+            }
+            let read = poll_fn(|cx| self.wire.poll_fill(cx)).await;
+            if !matches!(read, Ok(n) if n > 0) {
+                return self.no_head(began.is_some());
+            }
+        }
+    }
+
+    fn no_head(&mut self, begun: bool) -> Next {
+        self.keep_alive = false;
+        match self.deadline.fired() {
+            Some(Due::Head) if begun => Next::Fault(Fault::SlowHead),
+            _ => Next::End,
+        }
+    }
+
+    fn make_room_for_head(&mut self, epoch: &Epoch) {
+        if self.wire.input().is_full() {
+            let wanted = self.wire.input().len().max(1024);
+            let most = epoch.head_limits().head_bytes_max + 1;
+            self.wire.make_room(wanted.min(most));
+        }
+    }
+
+    fn parse(
+        &mut self,
+        inbound: &mut Inbound,
+        epoch: &Epoch,
+        began: Instant,
+    ) -> Result<Parsed, Reject> {
+        let limits = epoch.head_limits();
+        let parsed = parse_request(self.wire.input().filled(), &limits, &mut inbound.head)?;
+        if parsed == Parsed::Complete {
+            self.deadline.clear();
+            let plan = epoch.plan();
+            self.pipeline_bytes_max = plan.limits.pipeline_bytes_max;
+            self.write_stall = plan.timeouts.write_stall;
+            self.begin(inbound, began);
+        }
+        Ok(parsed)
+    }
+
+    /// Splits what was read into the request and what follows it.
+    fn begin(&mut self, inbound: &mut Inbound, began: Instant) {
+        let buf = self.wire.take_input();
+        let (head, filled) = (inbound.head.bytes, buf.len());
+        self.http10 = inbound.head.version == Version::Http10;
+        self.keep_alive &= inbound.head.keep_alive;
+        let body = match inbound.head.framing {
+            Framing::Length(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            Framing::Chunked => usize::MAX,
+            _ => 0,
+        };
+        self.body_unread = body > filled - head;
+        inbound.begin(buf, began);
+        if !self.body_unread {
+            inbound.set_inline_body(head..head + body);
+            let rest = self.split(inbound, head + body);
+            self.wire.set_input(rest);
+        }
+        self.reply.reset();
+    }
+
+    /// Takes what stands in `inbound` from `at` on into a buffer of its own.
+    fn split(&self, inbound: &mut Inbound, at: usize) -> Buf {
+        let buf = inbound.buf();
+        if buf.len() <= at {
+            return Buf::empty();
+        }
+        let mut rest = self.kit.pool.take(buf.len() - at);
+        rest.append(&buf.filled()[at..]);
+        buf.truncate(at);
+        rest
+    }
+
+    /// Whether another request may follow on this connection.
+    pub fn continues(&self) -> bool {
+        self.keep_alive && !self.body_unread && !self.gone && !self.reply.ends_with_connection()
+    }
+
+    /// Whether the client has left.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    fn terms(&self) -> Terms {
+        Terms { http10: self.http10, closes: !self.keep_alive || self.body_unread }
+    }
+
+    /// Reads once, within the body's deadline.
+    async fn fill(&mut self, epoch: &Epoch) -> Result<(), BodyError> {
+        self.deadline.set(Due::Body, clock::now(), epoch.plan().timeouts.body);
+        let read = poll_fn(|cx| self.wire.poll_fill(cx)).await;
+        self.deadline.clear();
+        if matches!(read, Ok(n) if n > 0) {
+            return Ok(());
+        }
+        if self.deadline.fired().is_some() {
+            return Err(BodyError::Fault(Fault::SlowBody));
+        }
+        self.gone = true;
+        Err(BodyError::Gone)
+    }
+
+    /// Memory for so many body bytes; waits for it as long as a body may be silent.
+    async fn room(&mut self, bytes: u64, epoch: &Epoch) -> Result<Permit<BodyBytes>, BodyError> {
+        let until = clock::now().after(epoch.plan().timeouts.body);
+        loop {
+            if let Some(permit) = self.kit.ledgers.take::<BodyBytes>(bytes) {
+                return Ok(permit);
+            }
+            if clock::now() >= until {
+                return Err(BodyError::Fault(Fault::Overloaded { retry_after_s: 1 }));
+            }
+            clock::sleep(ROOM_POLL).await;
+        }
+    }
+
+    async fn read_length(
+        &mut self,
+        inbound: &mut Inbound,
+        length: u64,
+        epoch: &Epoch,
+    ) -> Result<(), BodyError> {
+        let permit = self.room(length, epoch).await?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let mut body = self.kit.pool.take(length);
+        body.limit(length);
+        let head = inbound.head.bytes;
+        body.append(&inbound.buf().filled()[head..]);
+        inbound.buf().truncate(head);
+        self.wire.set_input(body);
+        while !self.wire.input().is_full() {
+            self.fill(epoch).await?;
+        }
+        inbound.set_body(self.wire.take_input(), permit);
+        Ok(())
+    }
+
+    async fn read_chunked(
+        &mut self,
+        inbound: &mut Inbound,
+        epoch: &Epoch,
+    ) -> Result<(), BodyError> {
+        let most = epoch.plan().limits.body_bytes_max;
+        let first = CHUNKED_BODY_BYTES_FIRST;
+        let mut permit = self.room(first as u64, epoch).await?;
+        let mut body = self.kit.pool.take(first);
+        let mut decoder = BodyDecoder::new(Framing::Chunked, epoch.chunk_limits());
+        let rest = self.split(inbound, inbound.head.bytes);
+        self.wire.set_input(rest);
+        loop {
+            let (step, taken) = self.chunk_step(&mut decoder, &mut body, most)?;
+            match step {
+                Chunk::Done => break,
+                Chunk::More => {
+                    self.wire.make_room(LARGE_BYTES / 2);
+                    self.fill(epoch).await?;
+                }
+                Chunk::Full => {
+                    let more = body.capacity();
+                    self.grow(&mut permit, more as u64, epoch).await?;
+                    let mut larger = self.kit.pool.take(more * 2);
+                    larger.append(body.filled());
+                    body = larger;
+                }
+            }
+            self.wire.input().consume(taken);
+        }
+        inbound.set_body(body, permit);
+        Ok(())
+    }
+
+    /// Decodes one step of what was read. Consumes it, unless the body's buffer is full.
+    fn chunk_step(
+        &mut self,
+        decoder: &mut BodyDecoder,
+        body: &mut Buf,
+        most: usize,
+    ) -> Result<(Chunk, usize), BodyError> {
+        loop {
+            let input = self.wire.input();
+            if body.room() < input.len() {
+                return Ok((Chunk::Full, 0));
+            }
+            let step = decoder.step(input.filled()).map_err(|error| {
+                BodyError::Fault(match error {
+                    ChunkError::TrailerBytes => Fault::HeadTooLarge,
+                    other => Fault::HttpSyntax(other.message()),
+                })
+            })?;
+            match step {
+                BodyStep::Data { consumed, data } => {
+                    if body.len() + data.len() > most {
+                        return Err(too_large(most));
+                    }
+                    body.append(&input.filled()[data]);
+                    input.consume(consumed);
+                }
+                BodyStep::More => {
+                    input.clear();
+                    return Ok((Chunk::More, 0));
+                }
+                BodyStep::Done { consumed } => {
+                    input.consume(consumed);
+                    return Ok((Chunk::Done, 0));
+                }
+            }
+        }
+    }
+
+    async fn grow(
+        &mut self,
+        permit: &mut Permit<BodyBytes>,
+        more: u64,
+        epoch: &Epoch,
+    ) -> Result<(), BodyError> {
+        let until = clock::now().after(epoch.plan().timeouts.body);
+        while !permit.extend(more) {
+            if clock::now() >= until {
+                return Err(BodyError::Fault(Fault::Overloaded { retry_after_s: 1 }));
+            }
+            clock::sleep(ROOM_POLL).await;
+        }
+        Ok(())
+    }
+
+    async fn send_continue(&mut self) -> Result<(), BodyError> {
+        let mut left: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        while !left.is_empty() {
+            match self.wire.send(left) {
+                Ok(0) => poll_fn(|cx| self.wire.poll_writable(cx)).await.map_err(|_| BodyError::Gone)?,
+                Ok(n) => left = &left[n..],
+                Err(_) => return Err(BodyError::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// A client that cannot be read from any more is looked at now and then.
+    fn poll_pulse(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let pulse = self.pulse.get_or_insert_with(|| {
+                let pulse = self.kit.wheel.deadline(None);
+                pulse.set(Due::Idle, clock::now(), PULSE);
+                pulse
+            });
+            std::task::ready!(pulse.poll_fired(cx));
+            self.pulse = None;
+            if !self.wire.socket().established() {
+                self.gone = true;
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    fn early_bytes_full(&mut self) -> bool {
+        if self.wire.input_is_the_kernels() {
+            return false;
+        }
+        let most = self.pipeline_bytes_max;
+        let input = self.wire.input();
+        input.capacity() > 0 && (input.is_full() || input.len() >= most)
+    }
+}
+
+enum Chunk {
+    Done,
+    More,
+    Full,
+}
+
+fn too_large(most: usize) -> BodyError {
+    BodyError::Fault(Fault::BodyTooLarge { bytes_max: most as u64 })
+}
+
+impl Exchange for Http1 {
+    async fn read_body(&mut self, inbound: &mut Inbound, epoch: &Epoch) -> Result<(), BodyError> {
+        let most = epoch.plan().limits.body_bytes_max;
+        if let Framing::Length(length) = inbound.head.framing
+            && length > most as u64
+        {
+            return Err(too_large(most));
+        }
+        if !self.body_unread {
+            return Ok(());
+        }
+        if inbound.head.expect_continue && inbound.buf().len() == inbound.head.bytes {
+            self.send_continue().await?;
+        }
+        match inbound.head.framing {
+            Framing::Length(length) => self.read_length(inbound, length, epoch).await?,
+            _ => self.read_chunked(inbound, epoch).await?,
+        }
+        self.body_unread = false;
+        Ok(())
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.gone {
+            return Poll::Ready(());
+        }
+        loop {
+            if self.early_bytes_full() {
+                return self.poll_pulse(cx);
+            }
+            match std::task::ready!(self.wire.poll_fill(cx)) {
+                Ok(n) if n > 0 => {}
+                _ => {
+                    self.gone = true;
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    fn stage_head(&mut self, status: u16, fields: &[(&str, &str)], extent: Extent) {
+        let terms = self.terms();
+        self.reply.head(status, fields, extent, terms);
+    }
+
+    fn stage_upstream_head(
+        &mut self,
+        head: &ResponseHead,
+        bytes: &[u8],
+        fields: &[(&str, &str)],
+        extent: Extent,
+    ) {
+        let terms = self.terms();
+        self.reply.upstream_head(head, bytes, fields, extent, terms);
+    }
+
+    fn stage(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+        self.reply.body(fill);
+    }
+
+    fn stage_end(&mut self) {
+        self.reply.end();
+    }
+
+    fn unstage(&mut self) {
+        self.reply.unstage();
+    }
+
+    fn staged(&self) -> usize {
+        self.reply.pending().len()
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.reply.sent_total()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        if self.gone {
+            return Poll::Ready(Err(Gone));
+        }
+        while !self.reply.pending().is_empty() || !self.wire.flushed() {
+            match self.wire.send(self.reply.pending()) {
+                Ok(n) if n > 0 => {
+                    self.reply.advance(n);
+                    self.deadline.clear();
+                }
+                Ok(_) => {
+                    if std::task::ready!(self.poll_room(cx)).is_err() {
+                        return Poll::Ready(Err(Gone));
+                    }
+                }
+                Err(_) => {
+                    self.gone = true;
+                    return Poll::Ready(Err(Gone));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn close_after(&mut self) {
+        self.keep_alive = false;
+    }
+}
+
+impl Http1 {
+    /// Waits until the client takes bytes again, but not for ever.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        if !self.deadline.is_set() {
+            self.deadline.aim(self.wire.socket().clone(), Shutdown::Both);
+            self.deadline.set(Due::WriteStall, clock::now(), self.write_stall);
+        }
+        // A client that leaves while it is slow is gone all the same.
+        if self.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Gone));
+        }
+        let ready = std::task::ready!(self.wire.poll_writable(cx));
+        if ready.is_err() || self.deadline.fired().is_some() {
+            self.gone = true;
+            return Poll::Ready(Err(Gone));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

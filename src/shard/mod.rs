@@ -1,0 +1,14 @@
+//! One core: its thread, its listener, its connections, its ticks.
+//!
+//! Owns a client connection from accept to close. Invariants: nothing here waits for another thread; other
+//! threads are seen as queues with a doorbell and as atomics that one side alone writes; a panic in a
+//! connection ends that connection, and a panic of the shard restarts it on the same listening socket.
+
+pub mod connection;
+pub mod handles;
+pub mod http1;
+pub mod accept;
+pub mod linger;
+pub mod reply;
+pub mod run;
+pub mod tick;

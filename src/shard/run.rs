@@ -1,0 +1,247 @@
+//! A shard's thread: from its pinning to its last ledger.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::control::link::{Bound, Command};
+use crate::lifecycle::kind::Kind;
+use crate::relay::core::Core;
+use crate::runtime::bell::{Bell, Listening};
+use crate::runtime::clock;
+use crate::runtime::driver::{self, Choice};
+use crate::runtime::kit::Kit;
+use crate::runtime::listener::Listener;
+use crate::runtime::task;
+use crate::shard::accept::{self, Lane};
+use crate::shard::connection::Clients;
+use crate::shard::handles::Handles;
+use crate::shard::tick::Ticker;
+use crate::telemetry::shard::{DriverInUse, ShardState};
+
+/// Pause before a shard that died is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections that were ended may take to notice.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a shard is made of.
+pub struct Spec {
+    pub index: usize,
+    pub cpu: Option<core_affinity::CoreId>,
+    pub listener: OwnedFd,
+    pub commands: Arc<ArrayQueue<Command>>,
+    pub bell: Bell,
+    /// All shards', by index.
+    pub lanes: Vec<Lane>,
+    pub bound: Arc<Bound>,
+    pub choice: Choice,
+}
+
+/// Starts the shard's thread.
+///
+/// # Errors
+/// The kernel's, when there are no more threads to be had.
+pub fn spawn(spec: Spec) -> io::Result<JoinHandle<()>> {
+    let name = format!("sluice-shard-{}", spec.index);
+    std::thread::Builder::new().name(name).spawn(move || supervise(&spec))
+}
+
+/// Runs the shard, again if it dies: connections are lost then, the listening socket is not.
+fn supervise(spec: &Spec) {
+    if let Some(cpu) = spec.cpu {
+        core_affinity::set_for_current(cpu);
+    }
+    let life = Life {
+        bound: RefCell::new(spec.bound.clone()),
+        listener: RefCell::new(spec.listener.try_clone().ok()),
+        phase: Cell::new(Phase::Serving),
+    };
+    loop {
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            driver::block_on(&spec.choice, || main(spec, &life))
+        }));
+        let series = life.bound.borrow().series.shard.clone();
+        match ran {
+            Ok(Ok(())) => return series.set_state(ShardState::Drained),
+            Ok(Err(error)) => crate::telemetry::say::error("a shard cannot start", &[("error", &error)]),
+            Err(_) => {
+                series.panics.inc();
+                crate::telemetry::say::error("a shard died and is restarted", &[("shard", &spec.index)]);
+            }
+        }
+        series.set_state(ShardState::Starting);
+        series.connections_open.set(0);
+        std::thread::sleep(RESTART_PAUSE);
+    }
+}
+
+/// What outlives a shard's death.
+struct Life {
+    bound: RefCell<Arc<Bound>>,
+    /// `None` once the shard no longer accepts.
+    listener: RefCell<Option<OwnedFd>>,
+    phase: Cell<Phase>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    Serving,
+    Draining,
+    Stopping,
+}
+
+async fn main(spec: &Spec, life: &Life) {
+    let bound = life.bound.borrow().clone();
+    let core = Core::new(kit(spec, &bound), bound.clone());
+    let clients = Rc::new(Clients {
+        core: core.clone(),
+        handles: Rc::new(Handles::default()),
+        draining: Cell::new(life.phase.get() > Phase::Serving),
+    });
+    let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
+    let Ok(bell) = spec.bell.listen() else { return };
+    let inbox = Rc::new(Inbox { clients, lanes, listener: RefCell::default(), plan: RefCell::default() });
+    announce(spec, &bound);
+    inbox.listen(life);
+    let ticker = Ticker::new(core);
+    let mut answering = std::pin::pin!(answer_bell(&bell, &inbox, spec, life));
+    loop {
+        race(clock::sleep(bound.plan.runtime.tick), answering.as_mut()).await;
+        inbox.swap_plan(life);
+        ticker.tick();
+        if life.phase.get() > Phase::Serving && inbox.finished(life) {
+            break;
+        }
+    }
+    inbox.clients.core.backends.close_idle();
+    inbox.settle().await;
+    ticker.publish();
+}
+
+fn kit(spec: &Spec, bound: &Bound) -> Kit {
+    let mut seed = [0; 8];
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed);
+    let kit = Kit::new(bound.plan.runtime.tick, u64::from_ne_bytes(seed) ^ spec.index as u64);
+    kit.ledgers.set_limit(Kind::BodyBytes, bound.plan.limits.body_bytes_per_shard_max as u64);
+    kit
+}
+
+fn announce(spec: &Spec, bound: &Bound) {
+    let driver = match spec.choice.kind {
+        driver::Kind::Uring => DriverInUse::Uring,
+        driver::Kind::Epoll => DriverInUse::Epoll,
+    };
+    bound.series.shard.set_driver(driver, spec.choice.entries);
+    bound.series.shard.plan_generation.set(bound.plan.generation);
+}
+
+/// Answers the doorbell for ever.
+async fn answer_bell(bell: &Listening, inbox: &Inbox, spec: &Spec, life: &Life) {
+    loop {
+        bell.rung().await;
+        while let Some((fd, peer)) = spec.lanes[spec.index].fresh.pop() {
+            accept::take(&inbox.clients, fd, peer);
+        }
+        while let Some(command) = spec.commands.pop() {
+            inbox.obey(command, life);
+        }
+    }
+}
+
+/// Polls both; over when the first is.
+async fn race(first: impl Future<Output = ()>, mut second: std::pin::Pin<&mut impl Future<Output = ()>>) {
+    let mut first = std::pin::pin!(first);
+    std::future::poll_fn(|cx| {
+        let _ = second.as_mut().poll(cx);
+        first.as_mut().poll(cx)
+    })
+    .await;
+}
+
+/// What the control plane's commands act on.
+struct Inbox {
+    clients: Rc<Clients>,
+    lanes: Rc<[Lane]>,
+    listener: RefCell<Option<Rc<Listener>>>,
+    /// Waits for the end of the epoch.
+    plan: RefCell<Option<Arc<Bound>>>,
+}
+
+impl Inbox {
+    fn listen(&self, life: &Life) {
+        let series = life.bound.borrow().series.shard.clone();
+        let Some(listener) = life.listener.borrow().as_ref().and_then(|fd| Listener::new(fd).ok())
+        else {
+            return series.set_state(ShardState::Draining);
+        };
+        let listener = Rc::new(listener);
+        *self.listener.borrow_mut() = Some(listener.clone());
+        let (clients, lanes) = (self.clients.clone(), self.lanes.clone());
+        task::spawn(async move {
+            // Ends with the shard's drain; the listener is shut down then, and this wait with it.
+            let draining = clients.clone();
+            let mut accepting = std::pin::pin!(accept::accept_all(clients, listener, lanes));
+            std::future::poll_fn(|cx| match draining.draining.get() {
+                true => std::task::Poll::Ready(()),
+                false => accepting.as_mut().poll(cx),
+            })
+            .await;
+        });
+        series.set_state(ShardState::Serving);
+    }
+
+    fn obey(&self, command: Command, life: &Life) {
+        match command {
+            Command::Plan(bound) => *self.plan.borrow_mut() = Some(bound),
+            Command::Views(views) => self.clients.core.epoch().set_views(views),
+            Command::Drain => self.drain(life, Phase::Draining),
+            Command::Stop => {
+                self.drain(life, Phase::Stopping);
+                self.clients.handles.end_all();
+            }
+        }
+    }
+
+    /// Epoch boundary: new requests get the new plan, the others keep theirs.
+    fn swap_plan(&self, life: &Life) {
+        let Some(bound) = self.plan.borrow_mut().take() else { return };
+        let limit = bound.plan.limits.body_bytes_per_shard_max as u64;
+        self.clients.core.kit.ledgers.set_limit(Kind::BodyBytes, limit);
+        self.clients.core.swap(bound.clone());
+        *life.bound.borrow_mut() = bound;
+    }
+
+    /// Accepts the backlog, and nothing after it.
+    fn drain(&self, life: &Life, phase: Phase) {
+        life.phase.set(phase);
+        life.bound.borrow().series.shard.set_state(ShardState::Draining);
+        if let Some(listener) = self.listener.borrow_mut().take() {
+            accept::batch(&self.clients, &listener, &self.lanes);
+            listener.close();
+        }
+        *life.listener.borrow_mut() = None;
+        self.clients.draining.set(true);
+        self.clients.handles.end_idle();
+    }
+
+    fn finished(&self, life: &Life) -> bool {
+        life.phase.get() == Phase::Stopping || self.clients.handles.count() == 0
+    }
+
+    /// Lets connections that were ended notice it.
+    async fn settle(&self) {
+        let until = clock::now().after(STOP_PATIENCE);
+        while self.clients.handles.count() > 0 && clock::now() < until {
+            self.clients.core.kit.wheel.advance();
+            self.clients.handles.end_all();
+            clock::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
