@@ -54,7 +54,7 @@ pub const TABLE: [Row; Known::ALL.len()] = {
         row(Known::XGoogApiKey, Drop, Drop, "client's credential"),
         row(Known::ProxyAuthorization, Drop, Drop, "client's credential, hop-by-hop"),
         row(Known::ProxyAuthenticate, Drop, Drop, "hop-by-hop"),
-        row(Known::WwwAuthenticate, Forward, Drop, "asks for the endpoint's credential, which is ours"),
+        row(Known::WwwAuthenticate, Forward, Drop, "asks for a credential that is ours"),
         row(Known::Cookie, Drop, Drop, "clients share endpoint connections"),
         row(Known::SetCookie, Drop, Drop, "clients share endpoint connections"),
         row(Known::ContentType, Forward, Forward, "describes the body, which is relayed"),
@@ -72,7 +72,7 @@ pub const TABLE: [Row; Known::ALL.len()] = {
         row(Known::Forwarded, Drop, Drop, "a client's word on where it is"),
         row(Known::XRealIp, Drop, Drop, "a client's word on where it is"),
         row(Known::AltSvc, Forward, Drop, "would lead clients past Sluice"),
-        row(Known::StrictTransportSecurity, Forward, Drop, "speaks for the endpoint's host, not ours"),
+        row(Known::StrictTransportSecurity, Forward, Drop, "speaks for another host"),
         row(Known::XForwarded, Drop, Drop, "a client's word on where it is"),
         row(Known::Other, Forward, Forward, "unknown fields pass"),
     ]
