@@ -3,8 +3,7 @@
 //! Invariant: bit `i` of a mask tells of byte `i` of the block and of no other, whichever
 //! implementation made it.
 
-use super::ScanError;
-use super::strings::{self, StringEnd, Window};
+use super::strings::{self, Failed, StringEnd, Window};
 
 /// Bytes classified in one step.
 pub const BLOCK_BYTES: usize = 64;
@@ -32,6 +31,16 @@ pub struct EscapeMasks {
     pub unicode: u64,
 }
 
+/// What makes up `\u` escapes. All bits clear and all bits set, respectively, is a correct answer: it
+/// says that each escape must be looked at by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HexMasks {
+    /// Surely a hexadecimal digit.
+    pub digit: u64,
+    /// Possibly `d` or `D`, the first digit of every surrogate.
+    pub maybe_d: u64,
+}
+
 /// One way of classifying blocks.
 pub trait Lanes: Copy {
     /// Finds quotes, backslashes and control characters.
@@ -40,8 +49,11 @@ pub trait Lanes: Copy {
     /// Finds the bytes that may follow a backslash.
     fn escapes(self, block: &Block) -> EscapeMasks;
 
+    /// Finds hexadecimal digits.
+    fn hex(self, block: &Block) -> HexMasks;
+
     /// [`strings::walk`] with this implementation's instructions switched on.
-    fn string(self, body: &[u8], window: &mut Window, from: usize) -> Result<StringEnd, ScanError>;
+    fn string(self, body: &[u8], window: &mut Window, from: usize) -> Result<StringEnd, Failed>;
 }
 
 /// Eight bytes at a time in ordinary registers, for processors without something better.
@@ -75,7 +87,11 @@ impl Lanes for Portable {
         EscapeMasks { valid, unicode }
     }
 
-    fn string(self, body: &[u8], window: &mut Window, from: usize) -> Result<StringEnd, ScanError> {
+    fn hex(self, _: &Block) -> HexMasks {
+        HexMasks { digit: 0, maybe_d: u64::MAX }
+    }
+
+    fn string(self, body: &[u8], window: &mut Window, from: usize) -> Result<StringEnd, Failed> {
         strings::walk(self, body, window, from)
     }
 }

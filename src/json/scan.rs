@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::lanes::{Lanes, Portable};
-use super::strings::Window;
+use super::strings::{Failed, Window};
 use super::value::unescaped;
 use super::{Bounds, Keys, Kind, Member, Members, ScanError, Value};
 
@@ -42,18 +42,19 @@ pub fn scan_nested<const N: usize>(
 ) -> Result<Members<N>, ScanError> {
     #[cfg(target_arch = "x86_64")]
     if let Some(lanes) = super::simd::Avx2::detect() {
-        return Scanner::new(lanes, body, span, bounds.depth_max).object(keys);
+        return Scanner::new(lanes, body, span, bounds.depth_max)
+            .run(|scanner| scanner.object(keys));
     }
-    Scanner::new(Portable, body, span, bounds.depth_max).object(keys)
+    Scanner::new(Portable, body, span, bounds.depth_max).run(|scanner| scanner.object(keys))
 }
 
 /// Reads the value that begins at `span.start`, and nothing after it.
 pub(super) fn value_at(body: &[u8], span: Range<usize>) -> Result<Value, ScanError> {
     #[cfg(target_arch = "x86_64")]
     if let Some(lanes) = super::simd::Avx2::detect() {
-        return Scanner::new(lanes, body, span, DEPTH_CEILING).value();
+        return Scanner::new(lanes, body, span, DEPTH_CEILING).run(Scanner::value);
     }
-    Scanner::new(Portable, body, span, DEPTH_CEILING).value()
+    Scanner::new(Portable, body, span, DEPTH_CEILING).run(Scanner::value)
 }
 
 /// [`scan_object`] without special instructions, so that tests can compare the two.
@@ -63,7 +64,8 @@ pub(super) fn scan_portable<const N: usize>(
     keys: &Keys<N>,
     bounds: &Bounds,
 ) -> Result<Members<N>, ScanError> {
-    Scanner::new(Portable, body, 0..body.len(), bounds.depth_max).object(keys)
+    Scanner::new(Portable, body, 0..body.len(), bounds.depth_max)
+        .run(|scanner| scanner.object(keys))
 }
 
 pub(super) fn is_space(byte: u8) -> bool {
@@ -87,13 +89,14 @@ struct Nesting {
 }
 
 impl Nesting {
-    fn open(&mut self, object: bool, at: usize) -> Result<(), ScanError> {
+    /// False if that would be too deep.
+    fn open(&mut self, object: bool) -> bool {
         if self.depth >= self.depth_max {
-            return Err(ScanError::TooDeep { at });
+            return false;
         }
         self.objects = (self.objects << 1) | u128::from(object);
         self.depth += 1;
-        Ok(())
+        true
     }
 
     fn close(&mut self) {
@@ -114,18 +117,22 @@ impl<'a, L: Lanes> Scanner<'a, L> {
         Self { body, at: span.start.min(body.len()), window: Window::unset(), nesting, lanes }
     }
 
+    /// Runs one of the methods below, and gives the reason if it fails.
+    fn run<T>(mut self, read: impl FnOnce(&mut Self) -> Result<T, Failed>) -> Result<T, ScanError> {
+        read(&mut self).map_err(|Failed| self.window.fault())
+    }
+
     /// The whole text: white space, one object, white space.
-    fn object<const N: usize>(mut self, keys: &Keys<N>) -> Result<Members<N>, ScanError> {
+    fn object<const N: usize>(&mut self, keys: &Keys<N>) -> Result<Members<N>, Failed> {
         self.skip_space();
         match self.peek() {
             b'{' => {}
             b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
-                return Err(ScanError::NotAnObject);
+                return Err(self.window.fail(ScanError::NotAnObject));
             }
             _ => return Err(self.unexpected("expected an object")),
         }
-        self.nesting.open(true, self.at)?;
-        self.at += 1;
+        self.nest(true)?;
         let open = self.at;
         self.skip_space();
         let empty = self.peek() == b'}';
@@ -148,14 +155,15 @@ impl<'a, L: Lanes> Scanner<'a, L> {
         &mut self,
         keys: &Keys<N>,
         found: &mut [Option<Member>; N],
-    ) -> Result<(), ScanError> {
+    ) -> Result<(), Failed> {
         loop {
             let key_at = self.at;
             let wanted = self.key(keys)?;
             let value = self.value()?;
             if let Some(i) = wanted {
                 if found[i].is_some() {
-                    return Err(ScanError::Duplicate { key: keys.names[i], at: key_at });
+                    let key = keys.names[i];
+                    return Err(self.window.fail(ScanError::Duplicate { key, at: key_at }));
                 }
                 found[i] = Some(Member { key_at, value });
             }
@@ -173,7 +181,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
     }
 
     /// A key, its colon and the space after it; tells which of the wanted ones it is.
-    fn key<const N: usize>(&mut self, keys: &Keys<N>) -> Result<Option<usize>, ScanError> {
+    fn key<const N: usize>(&mut self, keys: &Keys<N>) -> Result<Option<usize>, Failed> {
         let start = self.at + 1;
         let escaped = self.name()?;
         let text = &self.body[start..self.at - 1];
@@ -187,14 +195,14 @@ impl<'a, L: Lanes> Scanner<'a, L> {
     }
 
     /// The string that a member begins with.
-    fn name(&mut self) -> Result<bool, ScanError> {
+    fn name(&mut self) -> Result<bool, Failed> {
         if self.peek() != b'"' {
             return Err(self.unexpected("expected a key in quotes"));
         }
         self.string()
     }
 
-    fn colon(&mut self) -> Result<(), ScanError> {
+    fn colon(&mut self) -> Result<(), Failed> {
         self.skip_space();
         if self.peek() != b':' {
             return Err(self.unexpected("expected ':' after the key"));
@@ -205,7 +213,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
     }
 
     /// The value that begins here.
-    fn value(&mut self) -> Result<Value, ScanError> {
+    fn value(&mut self) -> Result<Value, Failed> {
         let start = self.at;
         let kind = match self.peek() {
             b'{' => self.container(Kind::Object)?,
@@ -216,7 +224,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
     }
 
     /// A whole array or object with all that it holds.
-    fn container(&mut self, kind: Kind) -> Result<Kind, ScanError> {
+    fn container(&mut self, kind: Kind) -> Result<Kind, Failed> {
         let outside = self.nesting.depth;
         loop {
             let opened = match self.peek() {
@@ -233,10 +241,18 @@ impl<'a, L: Lanes> Scanner<'a, L> {
         }
     }
 
-    /// Enters an array or object, up to its first value; false if it is empty and was closed again.
-    fn open(&mut self, object: bool) -> Result<bool, ScanError> {
-        self.nesting.open(object, self.at)?;
+    /// Passes an opening bracket.
+    fn nest(&mut self, object: bool) -> Result<(), Failed> {
+        if !self.nesting.open(object) {
+            return Err(self.window.fail(ScanError::TooDeep { at: self.at }));
+        }
         self.at += 1;
+        Ok(())
+    }
+
+    /// Enters an array or object, up to its first value; false if it is empty and was closed again.
+    fn open(&mut self, object: bool) -> Result<bool, Failed> {
+        self.nest(object)?;
         self.skip_space();
         if self.peek() == if object { b'}' } else { b']' } {
             self.at += 1;
@@ -252,7 +268,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
 
     /// After a value: closes what closes here, and stops at the next value (false), or as soon as no
     /// more than `outside` levels are open (true).
-    fn leave(&mut self, outside: usize) -> Result<bool, ScanError> {
+    fn leave(&mut self, outside: usize) -> Result<bool, Failed> {
         while self.nesting.depth > outside {
             self.skip_space();
             let object = self.nesting.in_object();
@@ -270,7 +286,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
     }
 
     /// From a comma to the value after it.
-    fn next_value(&mut self, object: bool) -> Result<(), ScanError> {
+    fn next_value(&mut self, object: bool) -> Result<(), Failed> {
         self.at += 1;
         self.skip_space();
         if object {
@@ -280,7 +296,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
         Ok(())
     }
 
-    fn scalar(&mut self, first: u8) -> Result<Kind, ScanError> {
+    fn scalar(&mut self, first: u8) -> Result<Kind, Failed> {
         match first {
             b'"' => self.string().map(|escaped| Kind::String { escaped }),
             b'-' | b'0'..=b'9' => self.number(),
@@ -292,13 +308,17 @@ impl<'a, L: Lanes> Scanner<'a, L> {
     }
 
     /// A string from its opening quote to just after its closing one; tells whether it has escapes.
-    fn string(&mut self) -> Result<bool, ScanError> {
+    fn string(&mut self) -> Result<bool, Failed> {
+        if let Some(after) = self.window.plain_end(self.at + 1) {
+            self.at = after;
+            return Ok(false);
+        }
         let end = self.lanes.string(self.body, &mut self.window, self.at + 1)?;
         self.at = end.after;
         Ok(end.escaped)
     }
 
-    fn literal(&mut self, text: &[u8], kind: Kind) -> Result<Kind, ScanError> {
+    fn literal(&mut self, text: &[u8], kind: Kind) -> Result<Kind, Failed> {
         if !self.body[self.at..].starts_with(text) {
             return Err(self.unexpected("expected a value"));
         }
@@ -306,7 +326,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
         Ok(kind)
     }
 
-    fn number(&mut self) -> Result<Kind, ScanError> {
+    fn number(&mut self) -> Result<Kind, Failed> {
         let start = self.at;
         if self.peek() == b'-' {
             self.at += 1;
@@ -329,7 +349,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
     }
 
     /// The exponent, if there is one: how many digits it has.
-    fn exponent(&mut self) -> Result<usize, ScanError> {
+    fn exponent(&mut self) -> Result<usize, Failed> {
         if !matches!(self.peek(), b'e' | b'E') {
             return Ok(0);
         }
@@ -341,7 +361,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
     }
 
     /// At least one digit.
-    fn digits(&mut self) -> Result<usize, ScanError> {
+    fn digits(&mut self) -> Result<usize, Failed> {
         let start = self.at;
         while self.peek().is_ascii_digit() {
             self.at += 1;
@@ -354,10 +374,13 @@ impl<'a, L: Lanes> Scanner<'a, L> {
 
     /// Whether a very long number is within f64 is left to the parser whose verdict ours must equal.
     #[cold]
-    fn check_range(&self, start: usize) -> Result<(), ScanError> {
+    fn check_range(&mut self, start: usize) -> Result<(), Failed> {
         match serde_json::from_slice::<serde_json::Value>(&self.body[start..self.at]) {
             Ok(_) => Ok(()),
-            Err(_) => Err(ScanError::Syntax { at: start, what: "the number is out of range" }),
+            Err(_) => {
+                let what = "the number is out of range";
+                Err(self.window.fail(ScanError::Syntax { at: start, what }))
+            }
         }
     }
 
@@ -375,11 +398,9 @@ impl<'a, L: Lanes> Scanner<'a, L> {
     }
 
     #[cold]
-    fn unexpected(&self, what: &'static str) -> ScanError {
+    fn unexpected(&mut self, what: &'static str) -> Failed {
         let ended = self.at >= self.body.len();
-        ScanError::Syntax {
-            at: self.at,
-            what: if ended { "the body ends too early" } else { what },
-        }
+        let what = if ended { "the body ends too early" } else { what };
+        self.window.fail(ScanError::Syntax { at: self.at, what })
     }
 }

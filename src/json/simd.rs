@@ -9,14 +9,13 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m256i, _mm_setr_epi8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
-    _mm256_loadu_si256, _mm256_max_epu8, _mm256_movemask_epi8, _mm256_set1_epi8,
+    __m128i, __m256i, _mm_set_epi64x, _mm256_and_si256, _mm256_broadcastsi128_si256,
+    _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_max_epu8, _mm256_movemask_epi8, _mm256_set1_epi8,
     _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::ScanError;
-use super::lanes::{Block, EscapeMasks, Lanes, Masks};
-use super::strings::{self, StringEnd, Window};
+use super::lanes::{Block, EscapeMasks, HexMasks, Lanes, Masks};
+use super::strings::{self, Failed, StringEnd, Window};
 
 /// Proof that the processor has AVX2 and BMI1: [`Avx2::detect`] alone makes one.
 #[derive(Clone, Copy, Debug)]
@@ -44,20 +43,21 @@ impl Lanes for Avx2 {
         unsafe { escapes(block) }
     }
 
+    #[inline(always)]
+    fn hex(self, block: &Block) -> HexMasks {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { hex(block) }
+    }
+
     #[inline]
-    fn string(self, body: &[u8], window: &mut Window, from: usize) -> Result<StringEnd, ScanError> {
+    fn string(self, body: &[u8], window: &mut Window, from: usize) -> Result<StringEnd, Failed> {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { string(self, body, window, from) }
     }
 }
 
 #[target_feature(enable = "avx2,bmi1")]
-fn string(
-    lanes: Avx2,
-    body: &[u8],
-    window: &mut Window,
-    from: usize,
-) -> Result<StringEnd, ScanError> {
+fn string(lanes: Avx2, body: &[u8], window: &mut Window, from: usize) -> Result<StringEnd, Failed> {
     strings::walk(lanes, body, window, from)
 }
 
@@ -75,25 +75,50 @@ fn classify(block: &Block) -> Masks {
     }
 }
 
-/// A byte is a legal escape if its high and its low nibble share a bit in these two tables.
 #[target_feature(enable = "avx2,bmi1")]
 #[inline]
 fn escapes(block: &Block) -> EscapeMasks {
     let halves = halves(block);
     // Bit 0: 0x2_ (`"` `/`), bit 1: 0x5_ (`\`), bit 2: 0x6_ (`b` `f` `n`), bit 3: 0x7_ (`r` `t` `u`).
-    let by_high = _mm_setr_epi8(0, 0, 1, 0, 0, 2, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0);
-    let by_low = _mm_setr_epi8(0, 0, 13, 0, 8, 8, 4, 0, 0, 0, 0, 0, 2, 0, 4, 1);
-    let by_high = _mm256_broadcastsi128_si256(by_high);
-    let by_low = _mm256_broadcastsi128_si256(by_low);
+    let by_high = [0, 0, 1, 0, 0, 2, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    let by_low = [0, 0, 13, 0, 8, 8, 4, 0, 0, 0, 0, 0, 2, 0, 4, 1];
+    EscapeMasks { valid: in_class(halves, by_high, by_low), unicode: equal(halves, b'u') }
+}
+
+#[target_feature(enable = "avx2,bmi1")]
+#[inline]
+fn hex(block: &Block) -> HexMasks {
+    let halves = halves(block);
+    // Bit 0: 0x3_ (`0` to `9`), bit 1: 0x4_ and 0x6_ (`A` to `F`, `a` to `f`).
+    let by_high = [0, 0, 0, 1, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let by_low = [1, 3, 3, 3, 3, 3, 3, 1, 1, 1, 0, 0, 0, 0, 0, 0];
+    let maybe_d = equal(halves, b'd') | equal(halves, b'D');
+    HexMasks { digit: in_class(halves, by_high, by_low), maybe_d }
+}
+
+/// The bytes whose high and low nibble share a bit in these two tables.
+#[target_feature(enable = "avx2,bmi1")]
+#[inline]
+fn in_class(halves: [__m256i; 2], by_high: [u8; 16], by_low: [u8; 16]) -> u64 {
+    let by_high = _mm256_broadcastsi128_si256(table(by_high));
+    let by_low = _mm256_broadcastsi128_si256(table(by_low));
     let nibble = _mm256_set1_epi8(0x0f);
-    let not = mask(halves.map(|half| {
+    let outside = halves.map(|half| {
         let high = _mm256_and_si256(_mm256_srli_epi16::<4>(half), nibble);
         let low = _mm256_and_si256(half, nibble);
         let high = _mm256_shuffle_epi8(by_high, high);
         let shared = _mm256_and_si256(high, _mm256_shuffle_epi8(by_low, low));
         _mm256_cmpeq_epi8(shared, _mm256_setzero_si256())
-    }));
-    EscapeMasks { valid: !not, unicode: equal(halves, b'u') }
+    });
+    !mask(outside)
+}
+
+#[target_feature(enable = "avx2,bmi1")]
+#[inline]
+fn table(bytes: [u8; 16]) -> __m128i {
+    let (low, high) =
+        (u128::from_le_bytes(bytes) as u64, (u128::from_le_bytes(bytes) >> 64) as u64);
+    _mm_set_epi64x(high.cast_signed(), low.cast_signed())
 }
 
 #[target_feature(enable = "avx2,bmi1")]

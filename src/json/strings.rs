@@ -10,12 +10,17 @@
 use super::ScanError;
 use super::lanes::{BLOCK_BYTES, Block, Lanes, Masks};
 
-/// The block whose masks are at hand.
+/// The block whose masks are at hand, and why a scan failed.
 #[derive(Debug)]
 pub struct Window {
     base: usize,
     masks: Masks,
+    fault: ScanError,
 }
+
+/// The text was refused; [`Window::fault`] says why. Empty, so that results fit in registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Failed;
 
 /// Where a string ended.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +43,44 @@ impl Window {
     /// A window over no block yet.
     pub const fn unset() -> Self {
         // Further than a block from any offset a body can have.
-        Self { base: usize::MAX / 2, masks: Masks { quote: 0, backslash: 0, control: 0 } }
+        let masks = Masks { quote: 0, backslash: 0, control: 0 };
+        Self { base: usize::MAX / 2, masks, fault: ScanError::NotAnObject }
+    }
+
+    /// Keeps the reason for a failure.
+    #[cold]
+    pub fn fail(&mut self, fault: ScanError) -> Failed {
+        self.fault = fault;
+        Failed
+    }
+
+    /// The reason for the last failure.
+    pub const fn fault(&self) -> ScanError {
+        self.fault
+    }
+
+    #[cold]
+    fn fail_at(&mut self, at: usize, what: &'static str) -> Failed {
+        self.fail(ScanError::Syntax { at, what })
+    }
+
+    /// Fails at the lowest bit set.
+    #[cold]
+    fn fail_in(&mut self, bits: u64, what: &'static str) -> Failed {
+        self.fail_at(self.base + bits.trailing_zeros() as usize, what)
+    }
+
+    /// The end of the string that begins at `from`, if it is plain and within the window.
+    #[inline]
+    pub fn plain_end(&self, from: usize) -> Option<usize> {
+        if !self.holds(from) {
+            return None;
+        }
+        let ours = u64::MAX << (from - self.base);
+        let quotes = self.masks.quote & ours;
+        let breaks = (self.masks.backslash | self.masks.control) & ours & up_to_lowest(quotes);
+        let after = self.base + quotes.trailing_zeros() as usize + 1;
+        (quotes != 0 && breaks == 0).then_some(after)
     }
 
     fn holds(&self, at: usize) -> bool {
@@ -73,7 +115,7 @@ pub fn walk<L: Lanes>(
     body: &[u8],
     window: &mut Window,
     from: usize,
-) -> Result<StringEnd, ScanError> {
+) -> Result<StringEnd, Failed> {
     if !window.holds(from) {
         window.load(lanes, body, from);
     }
@@ -85,11 +127,11 @@ pub fn walk<L: Lanes>(
         let backslashes = window.masks.backslash & ours;
         if (backslashes & up_to_lowest(quotes)) | carry.escape != 0 {
             escaped = true;
-            quotes = unescaped_quotes(lanes, body, window.base, quotes, backslashes, &mut carry)?;
+            quotes = unescaped_quotes(lanes, body, window, quotes, backslashes, &mut carry)?;
         }
         let control = window.masks.control & ours & up_to_lowest(quotes);
         if control != 0 {
-            return Err(syntax(window.base, control, "a raw control character in a string"));
+            return Err(window.fail_in(control, "a raw control character in a string"));
         }
         if quotes != 0 {
             let after = window.base + quotes.trailing_zeros() as usize + 1;
@@ -97,7 +139,7 @@ pub fn walk<L: Lanes>(
         }
         let next = window.base + BLOCK_BYTES;
         if next >= body.len() {
-            return Err(ScanError::Syntax { at: body.len(), what: "the string does not end" });
+            return Err(window.fail_at(body.len(), "the string does not end"));
         }
         window.load(lanes, body, next);
         ours = u64::MAX;
@@ -109,33 +151,53 @@ fn up_to_lowest(bits: u64) -> u64 {
     bits ^ bits.wrapping_sub(1)
 }
 
-fn syntax(base: usize, bits: u64, what: &'static str) -> ScanError {
-    ScanError::Syntax { at: base + bits.trailing_zeros() as usize, what }
-}
-
 /// The quotes among `quotes` that end the string; checks the escapes before the first of them.
 #[inline(always)]
 fn unescaped_quotes<L: Lanes>(
     lanes: L,
     body: &[u8],
-    base: usize,
+    window: &mut Window,
     quotes: u64,
     backslashes: u64,
     carry: &mut Carry,
-) -> Result<u64, ScanError> {
+) -> Result<u64, Failed> {
     let escaped = escaped_bytes(backslashes, &mut carry.escape);
     let quotes = quotes & !escaped;
     let ours = escaped & up_to_lowest(quotes);
-    let masks = with_block(body, base, |block| lanes.escapes(block));
+    let masks = with_block(body, window.base, |block| lanes.escapes(block));
     if ours & !masks.valid != 0 {
-        return Err(syntax(base, ours & !masks.valid, "not an escape that JSON knows"));
+        return Err(window.fail_in(ours & !masks.valid, "not an escape that JSON knows"));
     }
-    let mut unicode = ours & masks.unicode;
-    while unicode != 0 {
-        unicode_escape(body, base + unicode.trailing_zeros() as usize, carry)?;
-        unicode &= unicode - 1;
+    if ours & masks.unicode != 0 {
+        unicode_escapes(lanes, body, window, ours & masks.unicode, carry)?;
     }
     Ok(quotes)
+}
+
+/// Checks the escapes whose `u`s are given: most by masks, one by one those that cross the end of the
+/// block, may be surrogates, or lack a digit.
+#[inline(always)]
+fn unicode_escapes<L: Lanes>(
+    lanes: L,
+    body: &[u8],
+    window: &mut Window,
+    unicode: u64,
+    carry: &mut Carry,
+) -> Result<(), Failed> {
+    const CROSSING: u64 = 0xf << 60;
+    let masks = with_block(body, window.base, |block| lanes.hex(block));
+    let inside = unicode & !CROSSING;
+    let digits = (inside << 1) | (inside << 2) | (inside << 3) | (inside << 4);
+    let mut single = (unicode & CROSSING) | (inside & (masks.maybe_d >> 1));
+    if digits & !masks.digit != 0 {
+        single = unicode;
+    }
+    while single != 0 {
+        let at = window.base + single.trailing_zeros() as usize;
+        unicode_escape(body, at, carry).map_err(|what| window.fail_at(at, what))?;
+        single &= single - 1;
+    }
+    Ok(())
 }
 
 /// The bytes that stand after an odd number of backslashes. `carry` tells whether the block before
@@ -154,20 +216,19 @@ fn escaped_bytes(backslashes: u64, carry: &mut u64) -> u64 {
 
 /// Checks the escape whose `u` is at `at`: four hex digits, surrogates in pairs (RFC 8259 section 7).
 #[inline]
-fn unicode_escape(body: &[u8], at: usize, carry: &mut Carry) -> Result<(), ScanError> {
+fn unicode_escape(body: &[u8], at: usize, carry: &mut Carry) -> Result<(), &'static str> {
     match hex_4(body, at + 1) {
         Some(0xdc00..=0xdfff) if carry.low_surrogate_at != at => {
-            Err(ScanError::Syntax { at, what: "a low surrogate without its high one" })
+            Err("a low surrogate without its high one")
         }
         Some(0xd800..=0xdbff) => {
             let pair = body.get(at + 5..at + 7) == Some(b"\\u")
                 && matches!(hex_4(body, at + 7), Some(0xdc00..=0xdfff));
             carry.low_surrogate_at = at + 6;
-            let what = "a high surrogate without its low one";
-            if pair { Ok(()) } else { Err(ScanError::Syntax { at, what }) }
+            if pair { Ok(()) } else { Err("a high surrogate without its low one") }
         }
         Some(_) => Ok(()),
-        None => Err(ScanError::Syntax { at, what: "\\u takes four hexadecimal digits" }),
+        None => Err("\\u takes four hexadecimal digits"),
     }
 }
 
