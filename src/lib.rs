@@ -3,12 +3,17 @@
 //! Dependencies point one way: `config, lifecycle, runtime ← http, json, sse ← api ← dialect, gate,
 //! route ← upstream ← relay ← shard ← main`. ARCHITECTURE.md has the map and the invariants.
 
+pub mod admin;
 pub mod api;
 pub mod config;
 pub mod control;
+pub mod gate;
 pub mod http;
 pub mod json;
 pub mod lifecycle;
+pub mod relay;
+pub mod route;
 pub mod runtime;
 pub mod sse;
 pub mod telemetry;
+pub mod upstream;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::keys::Digests;
 use super::secret::Secret;
 
 /// Position of an endpoint in [`Plan::endpoints`].
@@ -40,7 +41,13 @@ pub struct Plan {
     pub models: Vec<Model>,
     /// Public model name → position in `models`.
     pub model_index: HashMap<Box<str>, ModelId>,
+    /// Empty: access is open (and was said to be, or the listener is on loopback).
     pub keys: Vec<ClientKey>,
+    /// For [`Plan::authenticate`].
+    pub digests: Digests,
+    /// The files besides the configuration itself that this plan was made from (certificates, CA
+    /// bundles, secrets), also those that could not be read: all are watched for change.
+    pub files: Vec<PathBuf>,
 }
 
 /// `[server]`: the client side.
@@ -97,7 +104,9 @@ pub struct Limits {
     pub header_count_max: usize,
     pub target_bytes_max: usize,
     pub body_bytes_max: usize,
+    /// All extensions of one body together.
     pub chunk_extension_bytes_max: usize,
+    pub trailer_bytes_max: usize,
     pub json_depth_max: usize,
     /// Request bodies held at once by one shard, all requests together.
     pub body_bytes_per_shard_max: usize,
@@ -209,7 +218,7 @@ pub struct Endpoint {
     pub connections_per_shard_max: usize,
     /// Retry once, invisibly, when a reused connection dies before a response byte.
     pub retry_stale: bool,
-    /// Path probed by the control plane, e.g. `/health`; `None` = a TCP connect.
+    /// Whole path probed by the control plane, prefix included, e.g. `/health`; `None` = a TCP connect.
     pub health_path: Option<Box<str>>,
     /// Equal for two plans' endpoints exactly if their pooled connections are interchangeable
     /// (address, TLS and name alike).

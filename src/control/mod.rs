@@ -1,1 +1,3 @@
-//! placeholder
+//! The control plane: one thread, Tokio, everything that may wait.
+
+pub mod link;

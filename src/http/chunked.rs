@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::chars::{self, TEXT, TOKEN};
+
 /// What the framing of one body may cost beyond its data.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkLimits {
@@ -213,16 +215,16 @@ impl ChunkedDecoder {
             )
             | (State::ExtensionQuoteEnd, b';') => State::ExtensionName { empty: true },
             (State::ExtensionName { empty: false }, b'=') => State::ExtensionValue { empty: true },
-            (State::ExtensionName { .. }, _) if is_token(byte) => {
+            (State::ExtensionName { .. }, _) if chars::is(byte, TOKEN) => {
                 State::ExtensionName { empty: false }
             }
             (State::ExtensionValue { empty: true }, b'"') => State::ExtensionQuoted,
-            (State::ExtensionValue { .. }, _) if is_token(byte) => {
+            (State::ExtensionValue { .. }, _) if chars::is(byte, TOKEN) => {
                 State::ExtensionValue { empty: false }
             }
             (State::ExtensionQuoted, b'"') => State::ExtensionQuoteEnd,
             (State::ExtensionQuoted, b'\\') => State::ExtensionEscape,
-            (State::ExtensionQuoted | State::ExtensionEscape, _) if is_text(byte) => {
+            (State::ExtensionQuoted | State::ExtensionEscape, _) if chars::is(byte, TEXT) => {
                 State::ExtensionQuoted
             }
             (_, b'\n') => return Err(ChunkError::LineEnd),
@@ -242,8 +244,10 @@ impl ChunkedDecoder {
             (State::Trailer, b'\r') => return Ok(State::EndLf),
             (State::TrailerValue, b'\r') => State::TrailerLf,
             (State::TrailerName, b':') => State::TrailerValue,
-            (State::Trailer | State::TrailerName, _) if is_token(byte) => State::TrailerName,
-            (State::TrailerValue, _) if is_text(byte) => State::TrailerValue,
+            (State::Trailer | State::TrailerName, _) if chars::is(byte, TOKEN) => {
+                State::TrailerName
+            }
+            (State::TrailerValue, _) if chars::is(byte, TEXT) => State::TrailerValue,
             (_, b'\n') => return Err(ChunkError::LineEnd),
             _ => return Err(ChunkError::Trailer),
         };
@@ -255,31 +259,4 @@ impl ChunkedDecoder {
 
 fn line_feed(byte: u8, next: State) -> Result<State, ChunkError> {
     if byte == b'\n' { Ok(next) } else { Err(ChunkError::LineEnd) }
-}
-
-/// A character of a token (RFC 9110 section 5.6.2).
-pub(super) const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
-}
-
-/// A byte of a field value: visible, blank or beyond ASCII.
-pub(super) const fn is_text(byte: u8) -> bool {
-    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }

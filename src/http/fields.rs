@@ -2,23 +2,12 @@
 //! the body's length and the connection.
 
 use super::head::{Field, Framing, Version};
-use super::known::Known;
+use super::known::{Known, same};
 use super::reject::Malformed;
 use super::span::Span;
 
 /// Options that a Connection field may list.
 const CONNECTION_OPTIONS_MAX: usize = 32;
-
-/// Fields that two readers would read differently if they stood twice.
-const ONCE: u64 = Known::Authorization.bit()
-    | Known::XApiKey.bit()
-    | Known::ApiKey.bit()
-    | Known::ProxyAuthorization.bit()
-    | Known::ContentType.bit()
-    | Known::XRequestId.bit()
-    | Known::RequestId.bit()
-    | Known::Traceparent.bit()
-    | Known::AnthropicVersion.bit();
 
 /// What the fields say together.
 #[derive(Default)]
@@ -26,7 +15,8 @@ pub(super) struct Digest {
     /// Names present, by [`Known::bit`].
     pub seen: u64,
     pub content_length: Option<u64>,
-    pub chunked: bool,
+    /// Whether the body is chunked, or why the Transfer-Encoding is refused.
+    coding: Option<Result<(), Malformed>>,
     pub close: bool,
     pub keep_alive: bool,
     /// The Connection field names other fields.
@@ -34,10 +24,12 @@ pub(super) struct Digest {
     connection_options: usize,
 }
 
-/// Turns the fields of a complete head into spans of `buf` and digests them.
+/// Turns the fields of a complete head into spans of `buf` and digests them. `once` are the names,
+/// by [`Known::bit`], that must not stand twice.
 pub(super) fn collect(
     buf: &[u8],
     headers: &[httparse::Header<'_>],
+    once: u64,
     fields: &mut Vec<Field>,
 ) -> Result<Digest, Malformed> {
     let mut digest = Digest::default();
@@ -47,6 +39,9 @@ pub(super) fn collect(
         // Each line ends where the next name starts, and httparse takes a bare LF for an end.
         if !buf[..field.name.start as usize].ends_with(b"\r\n") {
             return Err(Malformed::BareLf);
+        }
+        if digest.seen & once & field.known.bit() != 0 {
+            return Err(Malformed::DoubledField);
         }
         digest.add(field.known, header.value)?;
         fields.push(field);
@@ -78,21 +73,24 @@ impl Digest {
             }
             Known::TransferEncoding if doubled => Err(Malformed::TransferEncoding),
             Known::TransferEncoding => {
-                self.chunked = true;
-                transfer_encoding(value)
+                self.coding = Some(transfer_encoding(value));
+                Ok(())
             }
             Known::Connection => self.connection(value),
-            _ if doubled && ONCE & known.bit() != 0 => Err(Malformed::DoubledField),
             _ => Ok(()),
         }
     }
 
     fn connection(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        if same(value, b"keep-alive") {
+            self.keep_alive = true;
+            return Ok(());
+        }
         for option in options(value) {
             match option {
                 b"" => continue,
-                _ if is(option, b"close") => self.close = true,
-                _ if is(option, b"keep-alive") => self.keep_alive = true,
+                _ if same(option, b"close") => self.close = true,
+                _ if same(option, b"keep-alive") => self.keep_alive = true,
                 _ => self.names_fields = true,
             }
             self.connection_options += 1;
@@ -105,12 +103,12 @@ impl Digest {
 
     /// How the body is delimited if there is one: `None` when the fields do not say.
     pub fn framing(&self, version: Version) -> Result<Option<Framing>, Malformed> {
-        match (self.chunked, self.content_length) {
-            (true, Some(_)) => Err(Malformed::LengthAndCoding),
-            (true, None) if version == Version::Http10 => Err(Malformed::CodingInHttp10),
-            (true, None) => Ok(Some(Framing::Chunked)),
-            (false, Some(length)) => Ok(Some(Framing::Length(length))),
-            (false, None) => Ok(None),
+        match (self.coding, self.content_length) {
+            (Some(_), Some(_)) => Err(Malformed::LengthAndCoding),
+            (Some(_), None) if version == Version::Http10 => Err(Malformed::CodingInHttp10),
+            (Some(coding), None) => coding.map(|()| Some(Framing::Chunked)),
+            (None, Some(length)) => Ok(Some(Framing::Length(length))),
+            (None, None) => Ok(None),
         }
     }
 
@@ -129,12 +127,12 @@ fn content_length(value: &[u8]) -> Result<u64, Malformed> {
 }
 
 fn transfer_encoding(value: &[u8]) -> Result<(), Malformed> {
-    if is(value, b"chunked") {
+    if same(value, b"chunked") {
         return Ok(());
     }
     let mut codings = options(value).rev();
     let last = codings.next().unwrap_or_default();
-    let sound = |coding: &[u8]| !coding.is_empty() && !is(coding, b"chunked");
+    let sound = |coding: &[u8]| !coding.is_empty() && !same(coding, b"chunked");
     if last.is_empty() || !codings.all(sound) {
         return Err(Malformed::TransferEncoding);
     }
@@ -153,11 +151,6 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
     &text[first..=last]
 }
 
-/// Case-insensitive equality for values, which unlike names may hold any byte.
-pub(super) fn is(value: &[u8], lower: &[u8]) -> bool {
-    value.eq_ignore_ascii_case(lower)
-}
-
 /// Marks the fields that the Connection fields name. At most `CONNECTION_OPTIONS_MAX` times
 /// `HEADER_COUNT_CAP` comparisons.
 fn mark_named(buf: &[u8], fields: &mut [Field]) {
@@ -166,7 +159,8 @@ fn mark_named(buf: &[u8], fields: &mut [Field]) {
             continue;
         }
         for option in options(fields[at].value.of(buf)) {
-            let named = fields.iter_mut().filter(|field| is(field.name.of(buf), option));
+            let named =
+                fields.iter_mut().filter(|field| field.name.of(buf).eq_ignore_ascii_case(option));
             named.for_each(|field| field.hop = true);
         }
     }

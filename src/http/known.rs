@@ -63,6 +63,9 @@ known! {
     StrictTransportSecurity = "strict-transport-security",
 }
 
+/// Sets of names are one word.
+const _: () = assert!(Known::ALL.len() <= 64);
+
 const X_FORWARDED: &[u8] = b"x-forwarded-";
 
 impl Known {
@@ -131,20 +134,31 @@ fn by_prefix(name: &[u8]) -> Known {
     }
 }
 
-/// Whether the token `name` is `lower` (lower-case letters, digits and hyphens) in any case.
+/// Whether `name` is `lower` in any case, where `name` holds no control characters, as no name
+/// and no value out of the parser does, and `lower` holds none of `@A-Z[\]^_`.
 ///
-/// Setting bit 5 maps no other token character onto a letter, a digit or a hyphen, so whole words
-/// can be folded at once; the last word may overlap the one before.
-fn same(name: &[u8], lower: &[u8]) -> bool {
+/// Setting bit 5 then maps nothing but an upper-case letter onto another character of `lower`, so
+/// whole words can be folded at once; the last word may overlap the one before.
+pub(super) fn same(name: &[u8], lower: &[u8]) -> bool {
     if name.len() != lower.len() {
         return false;
     }
-    let (Some(name_tail), Some(lower_tail)) = (name.last_chunk::<8>(), lower.last_chunk::<8>())
-    else {
-        return name.iter().zip(lower).all(|(a, b)| a | 0x20 == *b);
-    };
-    let fold = |word: &[u8; 8]| u64::from_ne_bytes(*word) | 0x2020_2020_2020_2020;
-    let words = name.as_chunks::<8>().0.iter().zip(lower.as_chunks::<8>().0);
-    fold(name_tail) == u64::from_ne_bytes(*lower_tail)
-        && words.into_iter().all(|(a, b)| fold(a) == u64::from_ne_bytes(*b))
+    match (name.split_last_chunk::<8>(), lower.split_last_chunk::<8>()) {
+        (Some((name_start, name_end)), Some((lower_start, lower_end))) => {
+            same_word(name_end, lower_end)
+                && match (name.first_chunk::<8>(), lower.first_chunk::<8>()) {
+                    (Some(a), Some(b)) if name.len() <= 16 => same_word(a, b),
+                    _ => same_bytes(name_start, lower_start),
+                }
+        }
+        _ => same_bytes(name, lower),
+    }
+}
+
+fn same_word(name: &[u8; 8], lower: &[u8; 8]) -> bool {
+    u64::from_ne_bytes(*name) | 0x2020_2020_2020_2020 == u64::from_ne_bytes(*lower)
+}
+
+fn same_bytes(name: &[u8], lower: &[u8]) -> bool {
+    name.iter().zip(lower).all(|(a, b)| a | 0x20 == *b)
 }

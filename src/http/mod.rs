@@ -14,6 +14,7 @@
 //! - No input makes it panic.
 
 pub mod body;
+mod chars;
 pub mod chunked;
 mod fields;
 pub mod head;
@@ -22,7 +23,9 @@ pub mod reject;
 pub mod request;
 pub mod response;
 pub mod span;
+pub mod tls;
 pub mod table;
+pub mod wire;
 pub mod write;
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Why a head is refused.
 
+use super::chars::{self, TEXT, TOKEN};
+
 /// What is wrong with a head in either direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
@@ -163,17 +165,17 @@ impl std::fmt::Display for BadResponse {
 impl std::error::Error for Reject {}
 impl std::error::Error for BadResponse {}
 
-/// Names what httparse found wrong in a header line of `head` (which may hold a body's start
-/// behind the head); `otherwise` where no line looks wrong from here. Off the hot path.
-pub(super) fn diagnose(head: &[u8], otherwise: Malformed) -> Malformed {
+/// Names the first thing wrong with the lines of `head` (which may hold a body's start behind the
+/// head), once httparse has refused it. Off the hot path.
+pub(super) fn diagnose(head: &[u8]) -> Option<Malformed> {
     head.split_inclusive(|&byte| byte == b'\n')
         .take_while(|line| *line != b"\r\n" && *line != b"\n")
         .enumerate()
         .find_map(|(number, line)| line_fault(line, number > 0))
-        .unwrap_or(otherwise)
 }
 
-/// What is wrong with one line, line end included where it is there.
+/// What is wrong with one line, which may be the start of one. Of a first line only its end and
+/// its control characters are looked at here.
 fn line_fault(line: &[u8], is_field: bool) -> Option<Malformed> {
     let text = match line {
         [text @ .., b'\r', b'\n'] => text,
@@ -181,25 +183,29 @@ fn line_fault(line: &[u8], is_field: bool) -> Option<Malformed> {
         [text @ .., b'\r'] => text,
         text => text,
     };
-    if text.contains(&b'\r') {
-        return Some(Malformed::BareCr);
-    }
-    if text.contains(&0) {
-        return Some(Malformed::Nul);
-    }
-    if !is_field {
-        return None;
-    }
-    match text.iter().position(|&byte| byte == b':') {
-        _ if matches!(text, [b' ' | b'\t', ..]) => Some(Malformed::ObsFold),
-        Some(colon) if matches!(text[..colon], [.., b' ' | b'\t']) => {
-            Some(Malformed::SpaceBeforeColon)
-        }
+    match text {
+        _ if text.contains(&b'\r') => Some(Malformed::BareCr),
+        _ if text.contains(&0) => Some(Malformed::Nul),
+        [b' ' | b'\t', ..] if is_field => Some(Malformed::ObsFold),
+        _ if is_field => field_fault(text, line.ends_with(b"\n")),
         _ => None,
     }
 }
 
-/// The first line end in `head` that is a bare LF.
+/// What is wrong with the text of a field line.
+fn field_fault(text: &[u8], whole: bool) -> Option<Malformed> {
+    let colon = memchr::memchr(b':', text);
+    let (name, value) = text.split_at(colon.unwrap_or(text.len()));
+    let named = chars::all(name, TOKEN) && !(name.is_empty() && colon.is_some());
+    match name {
+        [.., b' ' | b'\t'] if colon.is_some() => Some(Malformed::SpaceBeforeColon),
+        _ if !named || (whole && colon.is_none()) => Some(Malformed::FieldName),
+        _ if !chars::all(value, TEXT) => Some(Malformed::FieldValue),
+        _ => None,
+    }
+}
+
+/// Refuses a bare LF anywhere in the start of a head.
 pub(super) fn bare_lf(head: &[u8]) -> Result<(), Malformed> {
     let bare = memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r');
     if bare { Err(Malformed::BareLf) } else { Ok(()) }

@@ -2,13 +2,20 @@
 
 use std::mem::MaybeUninit;
 
+use super::chars::{self, HOST};
 use super::fields::{self, Digest};
 use super::head::{
     Framing, HEAD_BYTES_CAP, HEADER_COUNT_CAP, HeadLimits, Method, Parsed, RequestHead, Version,
 };
-use super::known::Known;
+use super::known::{Known, same};
 use super::reject::{Malformed, Reject, bare_lf, diagnose};
 use super::span::Span;
+
+/// Fields that two readers of one request would read differently if they stood twice.
+const ONCE: u64 = Known::Authorization.bit()
+    | Known::XApiKey.bit()
+    | Known::ApiKey.bit()
+    | Known::ContentType.bit();
 
 /// Parses the request head at the start of `buf` into `out`.
 ///
@@ -73,7 +80,7 @@ fn complete(
     out.target = Span::within(buf, target.as_bytes());
     out.version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
     read_target(buf, limits, out)?;
-    let digest = fields::collect(buf, request.headers, &mut out.fields)?;
+    let digest = fields::collect(buf, request.headers, ONCE, &mut out.fields)?;
     check_host(buf, out, &digest)?;
     out.framing = digest.framing(out.version)?.unwrap_or(Framing::None);
     out.keep_alive = digest.persistent(out.version);
@@ -119,13 +126,21 @@ fn refuse(
     }
     match error {
         Error::Token if request.method.is_none() => Reject::Method,
+        Error::Token if line_ends_after_target(line, request) => Reject::RequestLine,
         Error::Token => Reject::Target,
         Error::Version | Error::Status => version_fault(line, request),
-        Error::NewLine => diagnose(line, Malformed::BareCr).into(),
-        Error::HeaderName => diagnose(line, Malformed::FieldName).into(),
-        Error::HeaderValue => diagnose(line, Malformed::FieldValue).into(),
+        Error::NewLine => diagnose(line).map_or(Reject::RequestLine, Reject::from),
+        Error::HeaderName => diagnose(line).unwrap_or(Malformed::FieldName).into(),
+        Error::HeaderValue => diagnose(line).unwrap_or(Malformed::FieldValue).into(),
         Error::TooManyHeaders => Malformed::HeaderCount.into(),
     }
+}
+
+/// Whether the request line has no version at all, as in HTTP/0.9.
+fn line_ends_after_target(line: &[u8], request: &httparse::Request<'_, '_>) -> bool {
+    let target = line.get(request.method.map_or(0, str::len) + 1..).unwrap_or_default();
+    let end = target.iter().find(|byte| !byte.is_ascii_graphic());
+    matches!(end, Some(b'\r' | b'\n'))
 }
 
 /// A version that we do not speak, or something that is no version.
@@ -146,7 +161,7 @@ fn read_target(buf: &[u8], limits: &HeadLimits, out: &mut RequestHead) -> Result
         return Err(Reject::TargetBytes);
     }
     // A fragment is no part of a request target, and readers differ on what to do with one.
-    if target.iter().any(|&byte| byte == b'#' || !byte.is_ascii()) {
+    if !target.is_ascii() || memchr::memchr(b'#', target).is_some() {
         return Err(Reject::Target);
     }
     let start = out.target.start as usize;
@@ -172,7 +187,7 @@ fn authority_end(method: &[u8], target: &[u8]) -> Result<usize, Reject> {
         return Err(Reject::Connect);
     }
     let scheme = ["http://", "https://"].into_iter().find(|scheme| {
-        target.get(..scheme.len()).is_some_and(|start| fields::is(start, scheme.as_bytes()))
+        target.get(..scheme.len()).is_some_and(|start| same(start, scheme.as_bytes()))
     });
     let authority_at = scheme.ok_or(Reject::Target)?.len();
     let authority = &target[authority_at..];
@@ -210,7 +225,7 @@ fn is_host(text: &[u8]) -> bool {
             (literal, &text[close + 1..])
         }
         _ => {
-            let end = text.iter().position(|&byte| !in_name(byte)).unwrap_or(text.len());
+            let end = text.iter().position(|&byte| !chars::is(byte, HOST)).unwrap_or(text.len());
             text.split_at(end)
         }
     };
@@ -222,11 +237,6 @@ fn is_host(text: &[u8]) -> bool {
     !host.is_empty() && port_fits
 }
 
-/// Characters of a registered name.
-fn in_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
-}
-
 /// Whether the client waits for `100 Continue` (RFC 9110 section 10.1.1: an expectation in
 /// HTTP/1.0 is ignored, and without a body there is nothing to wait for).
 fn expectation(buf: &[u8], out: &RequestHead) -> Result<bool, Reject> {
@@ -234,7 +244,7 @@ fn expectation(buf: &[u8], out: &RequestHead) -> Result<bool, Reject> {
         return Ok(false);
     }
     let mut values = out.fields.iter().filter(|field| field.known == Known::Expect);
-    if !values.all(|field| fields::is(field.value.of(buf), b"100-continue")) {
+    if !values.all(|field| same(field.value.of(buf), b"100-continue")) {
         return Err(Reject::Expectation);
     }
     Ok(out.version == Version::Http11 && out.framing.has_body())

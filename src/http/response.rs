@@ -6,7 +6,7 @@ use super::fields::{self, Digest};
 use super::head::{
     Framing, HEAD_BYTES_CAP, HEADER_COUNT_CAP, HeadLimits, Parsed, ResponseHead, Version,
 };
-use super::known::Known;
+use super::known::{Known, same};
 use super::reject::{BadResponse, Malformed, bare_lf, diagnose};
 
 /// Parses the response head at the start of `buf` into `out`.
@@ -63,7 +63,7 @@ fn complete(
         100..=599 => {}
         _ => return Err(BadResponse::Status),
     }
-    let digest = fields::collect(buf, response.headers, &mut out.fields)?;
+    let digest = fields::collect(buf, response.headers, 0, &mut out.fields)?;
     out.seen = digest.seen;
     out.content_length = digest.content_length;
     out.framing = framing(&digest, request_was_head, out)?;
@@ -89,9 +89,9 @@ fn framing(
 fn refuse(head: &[u8], error: httparse::Error) -> BadResponse {
     use httparse::Error;
     match error {
-        Error::HeaderName => diagnose(head, Malformed::FieldName).into(),
-        Error::HeaderValue => diagnose(head, Malformed::FieldValue).into(),
-        Error::NewLine => diagnose(head, Malformed::BareCr).into(),
+        Error::NewLine => diagnose(head).map_or(BadResponse::StatusLine, BadResponse::from),
+        Error::HeaderName => diagnose(head).unwrap_or(Malformed::FieldName).into(),
+        Error::HeaderValue => diagnose(head).unwrap_or(Malformed::FieldValue).into(),
         Error::TooManyHeaders => Malformed::HeaderCount.into(),
         Error::Status | Error::Token | Error::Version => BadResponse::StatusLine,
     }
@@ -101,7 +101,7 @@ fn refuse(head: &[u8], error: httparse::Error) -> BadResponse {
 fn timeout_of(value: &[u8]) -> Option<u32> {
     value.split(|&byte| byte == b',').find_map(|parameter| {
         let (name, digits) = fields::trim(parameter).split_at_checked(8)?;
-        if !fields::is(name, b"timeout=") {
+        if !same(name, b"timeout=") {
             return None;
         }
         std::str::from_utf8(digits).ok()?.parse().ok()

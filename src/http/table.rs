@@ -78,6 +78,14 @@ pub const TABLE: [Row; Known::ALL.len()] = {
     ]
 };
 
+const _: () = {
+    let mut at = 0;
+    while at < TABLE.len() {
+        assert!(TABLE[at].known as usize == at, "the rows stand in the order of the names");
+        at += 1;
+    }
+};
+
 /// What becomes of a client's field on its way to an endpoint.
 pub const fn request_fate(field: &Field) -> Fate {
     match TABLE[field.known as usize].request {

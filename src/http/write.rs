@@ -1,8 +1,8 @@
 //! Writing heads and chunk framing. What is written is proven well-formed by its type, so that no
 //! value can smuggle a line end into a head.
 
-use super::chunked::{is_text, is_token};
-use super::head::{Field, Method};
+use super::chars::{self, TARGET, TEXT, TOKEN};
+use super::head::{Field, Method, RequestHead};
 
 /// A header name: a non-empty token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct FieldName<'a>(&'a [u8]);
 
 impl<'a> FieldName<'a> {
     pub const fn new(name: &'a [u8]) -> Option<FieldName<'a>> {
-        if name.is_empty() || !all(name, NAME) { None } else { Some(FieldName(name)) }
+        if name.is_empty() || !chars::all(name, TOKEN) { None } else { Some(FieldName(name)) }
     }
 
     pub const fn as_bytes(self) -> &'a [u8] {
@@ -24,7 +24,7 @@ pub struct FieldValue<'a>(&'a [u8]);
 
 impl<'a> FieldValue<'a> {
     pub const fn new(value: &'a [u8]) -> Option<FieldValue<'a>> {
-        if matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t']) || !all(value, VALUE) {
+        if matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t']) || !chars::all(value, TEXT) {
             return None;
         }
         Some(FieldValue(value))
@@ -41,7 +41,7 @@ pub struct TargetPart<'a>(&'a [u8]);
 
 impl<'a> TargetPart<'a> {
     pub const fn new(text: &'a [u8]) -> Option<TargetPart<'a>> {
-        if all(text, TARGET) { Some(TargetPart(text)) } else { None }
+        if chars::all(text, TARGET) { Some(TargetPart(text)) } else { None }
     }
 
     pub const fn as_bytes(self) -> &'a [u8] {
@@ -49,33 +49,9 @@ impl<'a> TargetPart<'a> {
     }
 }
 
-const NAME: u8 = 1;
-const VALUE: u8 = 2;
-const TARGET: u8 = 4;
-
-/// What each byte may be part of.
-const CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let of = byte as u8;
-        let target = of.is_ascii_graphic() && of != b'#';
-        classes[byte] =
-            (is_token(of) as u8 * NAME) | (is_text(of) as u8 * VALUE) | (target as u8 * TARGET);
-        byte += 1;
-    }
-    classes
-};
-
-const fn all(text: &[u8], class: u8) -> bool {
-    let mut at = 0;
-    while at < text.len() {
-        if CLASSES[text[at] as usize] & class == 0 {
-            return false;
-        }
-        at += 1;
-    }
-    true
+/// The query of a parsed request, question mark included: the parser proved it.
+pub fn parsed_query<'a>(buf: &'a [u8], head: &RequestHead) -> TargetPart<'a> {
+    TargetPart(head.query.of(buf))
 }
 
 /// Appends `METHOD target HTTP/1.1`; the target is its parts in a row.

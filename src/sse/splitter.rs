@@ -163,6 +163,11 @@ impl Splitter {
         sink(Piece::Part { bytes: tail, last: false });
     }
 
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        self.held.capacity()
+    }
+
     fn pass_held(&mut self, sink: &mut impl FnMut(Piece<'_>)) {
         if !self.held.is_empty() {
             sink(Piece::Part { bytes: &self.held, last: false });

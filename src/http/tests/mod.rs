@@ -1,6 +1,11 @@
 //! Tests of the codec as a whole.
 
+mod bodies;
 mod heads;
+mod malformed;
+mod names;
+mod properties;
+mod writing;
 
 use super::*;
 

@@ -1,0 +1,95 @@
+//! Who may read the admin routes.
+
+use axum::extract::{Request, State as Extract};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::routes::refusal;
+use super::state::Shared;
+use crate::config::secret::Secret;
+
+/// Passes a request on if its sender may read, else answers 401 or 403.
+pub async fn check(Extract(shared): Extract<Shared>, request: Request, next: Next) -> Response {
+    let plan = shared.with(|state| state.plan.clone());
+    let token = plan.admin.as_ref().and_then(|admin| admin.token.as_ref());
+    let Some(token) = token else {
+        if foreign_host(request.headers(), request.uri()) {
+            return refusal(StatusCode::FORBIDDEN, "use an IP address or localhost as the host");
+        }
+        return next.run(request).await;
+    };
+    if bears(request.headers(), token) {
+        return next.run(request).await;
+    }
+    let mut response = refusal(StatusCode::UNAUTHORIZED, "a bearer token is needed");
+    let challenge = header::HeaderValue::from_static("Bearer");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    response
+}
+
+/// RFC 6750 section 2.1; the comparison tells nothing about the token.
+fn bears(headers: &HeaderMap, token: &Secret) -> bool {
+    let mut presented = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (presented.next(), presented.next()) else { return false };
+    let Some((scheme, credential)) = value.as_bytes().split_at_checked(7) else { return false };
+    scheme.eq_ignore_ascii_case(b"bearer ") && token.matches(credential)
+}
+
+/// Without a token the listener is on loopback, where any web page in a local browser could send
+/// requests under a name that it makes resolve to 127.0.0.1: only addresses and `localhost` pass.
+fn foreign_host(headers: &HeaderMap, uri: &Uri) -> bool {
+    let header = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let Some(host) = uri.authority().map(|authority| authority.as_str()).or(header) else {
+        return false;
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<std::net::IpAddr>().is_err() && !name.eq_ignore_ascii_case("localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn only_the_token_passes() {
+        let token = Secret::new("s3cret");
+        for (value, passes) in [
+            ("Bearer s3cret", true),
+            ("bearer s3cret", true),
+            ("Bearer s3cre", false),
+            ("Bearer s3crets", false),
+            ("Bearer ", false),
+            ("Basic s3cret", false),
+            ("s3cret", false),
+            ("", false),
+        ] {
+            assert_eq!(bears(&headers(header::AUTHORIZATION, value), &token), passes, "{value}");
+        }
+        assert!(!bears(&HeaderMap::new(), &token));
+    }
+
+    #[test]
+    fn names_that_anybody_can_own_are_foreign() {
+        let uri = Uri::from_static("/metrics");
+        for (host, foreign) in [
+            ("127.0.0.1:9090", false),
+            ("localhost", false),
+            ("LOCALHOST:9090", false),
+            ("[::1]:9090", false),
+            ("[::1]", false),
+            ("evil.example:9090", true),
+            ("127.0.0.1.evil.example", true),
+        ] {
+            assert_eq!(foreign_host(&headers(header::HOST, host), &uri), foreign, "{host}");
+        }
+    }
+}

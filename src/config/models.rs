@@ -1,0 +1,93 @@
+//! `[[models]]`: the names that clients ask for.
+
+use std::collections::{HashMap, HashSet};
+
+use super::endpoints::Known;
+use super::names;
+use super::plan::{EndpointId, Model, ModelId, Policy};
+use super::reader::{At, Section};
+
+/// Each model costs a set of time series in every shard.
+const MODELS_MAX: usize = 4096;
+
+const POLICIES: [(&str, Policy); 2] =
+    [("round-robin", Policy::RoundRobin), ("least-loaded", Policy::LeastLoaded)];
+
+/// Reads every `[[models]]` table.
+pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, HashMap<Box<str>, ModelId>) {
+    let mut models = Vec::new();
+    let mut index: HashMap<Box<str>, ModelId> = HashMap::new();
+    for (name, model) in root.tables("models", |s| read_model(s, endpoints)) {
+        let Some(name) = name else { continue };
+        let id = ModelId(u16::try_from(models.len()).unwrap_or(u16::MAX));
+        if index.insert(name.value.into(), id).is_some() {
+            let what = format!("two models are named {:?}", name.value);
+            root.fault(name.at, what, "give each model a name of its own");
+        }
+        models.extend(model);
+    }
+    if models.len() > MODELS_MAX {
+        let at = root.given("models").unwrap_or_default();
+        root.fault(at, "too many [[models]]", format!("keep at most {MODELS_MAX}"));
+    }
+    if root.is_empty("models") {
+        let at = root.given("models").unwrap_or_default();
+        let fix = "add [[models]] with a name and its endpoints";
+        root.fault(at, "there are no models", fix);
+    }
+    (models, index)
+}
+
+fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Option<Model>) {
+    let name = names::name(s, "name", "llama-3.1-8b");
+    let endpoints = read_endpoints(s, known);
+    let policy = s.choice("policy", "round-robin", &POLICIES);
+    let upstream = s.text("upstream_model", "");
+    let upstream = upstream.and_then(|text| names::check(s, "upstream_model", text));
+    let model = name.zip(policy).map(|(name, policy)| Model {
+        name: name.value.into(),
+        endpoints,
+        policy,
+        upstream_model: upstream.map(|text| text.value.into()),
+    });
+    (name, model)
+}
+
+fn read_endpoints(s: &Section<'_>, known: &Known) -> Vec<EndpointId> {
+    let Some(given) = s.texts("endpoints") else {
+        if s.given("endpoints").is_none() {
+            let what = format!("{} has no `endpoints`", s.title());
+            s.fault(s.at, what, "add endpoints = [\"NAME\"] with names of [[endpoints]]");
+        }
+        return Vec::new();
+    };
+    if given.value.is_empty() {
+        let what = format!("{} has an empty list of endpoints", s.title());
+        s.fault(given.at, what, "name at least one of [[endpoints]]");
+    }
+    let mut ids = Vec::with_capacity(given.value.len());
+    let mut seen = HashSet::new();
+    for name in given.value {
+        if !seen.insert(name.value) {
+            s.fault(name.at, format!("endpoint {:?} stands twice", name.value), "keep one of them");
+        }
+        match known.by_name.get(name.value) {
+            Some(id) => ids.extend(*id),
+            None => refuse_unknown(s, name, known),
+        }
+    }
+    ids
+}
+
+fn refuse_unknown(s: &Section<'_>, name: At<&str>, known: &Known) {
+    let fix = match s.reader.nearest(name.value, known.by_name.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("add [[endpoints]] with name = {:?}", name.value),
+    };
+    s.fault(name.at, format!("there is no endpoint {:?}", name.value), fix);
+}
+
+/// How a policy is called in the file.
+pub fn policy_name(policy: Policy) -> &'static str {
+    POLICIES.iter().find(|(_, known)| *known == policy).map_or("?", |(name, _)| name)
+}

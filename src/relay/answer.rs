@@ -1,0 +1,88 @@
+//! Answers that Sluice itself gives: errors, and the errors of streams that broke.
+
+use crate::api::error_body::{error_body, error_event};
+use crate::api::family::Family;
+use crate::api::fault::{Fault, Retry};
+use crate::api::operation::Operation;
+use crate::lifecycle::outcome::Outcome;
+use crate::relay::exchange::{Exchange, Extent};
+use crate::relay::exit::Exit;
+use crate::relay::serve::flush;
+use crate::relay::stop::Stop;
+
+/// Tells the client why its request stopped, as far as it can still be told; returns the outcome.
+pub async fn stopped<X: Exchange>(stop: Stop, exit: &mut Exit, x: &mut X) -> Outcome {
+    let told = match &stop {
+        Stop::Gone => return stop.outcome(),
+        Stop::Refuse(fault) => refuse(fault, exit, x).await,
+        Stop::Break(fault) => break_off(fault, exit, x).await,
+        Stop::Cut(fault) => {
+            exit.fault(fault);
+            x.close_after();
+            return stop.outcome();
+        }
+    };
+    match told {
+        Ok(()) => stop.outcome(),
+        Err(_) => Outcome::ClientGone,
+    }
+}
+
+/// An error in the API's own shape.
+async fn refuse<X: Exchange>(fault: &Fault, exit: &mut Exit, x: &mut X) -> Result<(), Stop> {
+    exit.fault(fault);
+    let family = exit.family;
+    let body = error_body(family, fault, exit.request_id.as_str());
+    stage_fault(fault, family, exit, x, body.len());
+    if !exit.head_only {
+        x.stage(|out| out.extend_from_slice(&body));
+    }
+    x.stage_end();
+    flush(x).await
+}
+
+fn stage_fault<X: Exchange>(
+    fault: &Fault,
+    family: Family,
+    exit: &mut Exit,
+    x: &mut X,
+    body_bytes: usize,
+) {
+    let seconds;
+    let id = exit.request_id;
+    let mut fields = vec![("content-type", "application/json"), id_field(family, id.as_str())];
+    if family == Family::Anthropic {
+        fields.push(("x-request-id", id.as_str()));
+    }
+    if let Fault::MethodNotAllowed { allow } = fault {
+        fields.push(("allow", allow));
+    }
+    if fault.status() == 401 {
+        fields.push(("www-authenticate", "Bearer"));
+    }
+    if let Retry::AfterS(after) = fault.retry() {
+        seconds = after.to_string();
+        fields.push(("retry-after", &seconds));
+    }
+    exit.row.status = fault.status();
+    x.stage_head(fault.status(), &fields, Extent::Length(body_bytes as u64));
+}
+
+/// The header that carries the request id in this API.
+pub fn id_field(family: Family, id: &str) -> (&'static str, &str) {
+    match family {
+        Family::OpenAi => ("x-request-id", id),
+        Family::Anthropic => ("request-id", id),
+    }
+}
+
+/// The API's own error event, and then the end of the connection: the framing is left unfinished, so that
+/// nobody takes the answer for whole.
+async fn break_off<X: Exchange>(fault: &Fault, exit: &mut Exit, x: &mut X) -> Result<(), Stop> {
+    exit.fault(fault);
+    x.close_after();
+    let op = exit.operation.unwrap_or(Operation::Chat);
+    let event = error_event(op, fault, exit.request_id.as_str(), exit.row.output_events);
+    x.stage(|out| out.extend_from_slice(&event));
+    flush(x).await
+}

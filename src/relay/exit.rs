@@ -1,0 +1,211 @@
+//! The one record of a request's end: counters and log rows, written exactly once.
+
+use std::rc::Rc;
+
+use crate::api::ask::Ask;
+use crate::api::family::Family;
+use crate::api::fault::Fault;
+use crate::api::operation::Operation;
+use crate::api::usage::{Finish, Usage};
+use crate::config::plan::{EndpointId, KeyId, ModelId};
+use crate::http::{Known, Method};
+use crate::lifecycle::outcome::Outcome;
+use crate::relay::core::Epoch;
+use crate::relay::ids::{self, Id};
+use crate::relay::inbound::Inbound;
+use crate::runtime::clock::{self, Instant};
+use crate::runtime::kit::Kit;
+use crate::telemetry::queue::Place;
+use crate::telemetry::row::{Inline, Row, Tokens};
+
+/// Collects what is known of a request. Its drop writes the outcome, whatever happened: set by
+/// [`Exit::end`], or else that it was abandoned, or that a bug killed it.
+pub struct Exit {
+    pub epoch: Rc<Epoch>,
+    pub row: Row,
+    pub request_id: Id,
+    pub traceparent: Id,
+    /// The client's own `tracestate` goes on only with its own `traceparent`.
+    pub trace_given: bool,
+    pub operation: Option<Operation>,
+    /// Whose error shapes the client expects.
+    pub family: Family,
+    /// The answer has no body (HEAD).
+    pub head_only: bool,
+    outcome: Option<Outcome>,
+    began: Instant,
+    /// Time spent waiting for the client or for an endpoint, nanoseconds.
+    waited_nanos: u64,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+    usage_place: Option<Place>,
+}
+
+impl Exit {
+    /// Begins the record.
+    pub fn begin(epoch: Rc<Epoch>, inbound: &Inbound, kit: &Kit) -> Self {
+        let (head, bytes) = (&inbound.head, inbound.bytes());
+        let request_id = ids::request_id(head, bytes, kit);
+        let (traceparent, trace_given) = ids::traceparent(head, bytes, kit);
+        let series = epoch.series();
+        let mut row = Row::new(series.names.clone(), series.index);
+        row.began_unix_micros = unix_micros();
+        row.request_id = Inline::new(request_id.as_str());
+        row.trace_id = ids::trace_id(&traceparent);
+        row.client = Some(inbound.peer.ip());
+        row.method = head.method.name();
+        let anthropic = head.has(Known::AnthropicVersion);
+        Self {
+            row,
+            request_id,
+            traceparent,
+            trace_given,
+            operation: None,
+            family: if anthropic { Family::Anthropic } else { Family::OpenAi },
+            head_only: head.method == Method::Head,
+            outcome: None,
+            began: inbound.began,
+            waited_nanos: 0,
+            first_token: None,
+            last_token: None,
+            usage_place: None,
+            epoch,
+        }
+    }
+
+    /// When the request's first byte came.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The operation is known.
+    pub fn operation(&mut self, op: Operation) {
+        self.operation = Some(op);
+        if op.has_body() {
+            self.family = op.family();
+        }
+        self.row.operation = op.name();
+    }
+
+    /// The key is known.
+    pub fn key(&mut self, key: Option<KeyId>) {
+        self.row.key = key;
+    }
+
+    /// The body was read.
+    pub fn asked(&mut self, ask: &Ask, body_bytes: usize) {
+        self.row.streamed = ask.stream;
+        self.row.request_bytes = body_bytes as u64;
+    }
+
+    /// The model is known: from here on the request counts as its.
+    pub fn model(&mut self, model: ModelId) {
+        self.row.model = Some(model);
+        self.epoch.series().models[usize::from(model.0)].in_flight.add(1);
+    }
+
+    /// The usage row's place was bought.
+    pub fn usage_place(&mut self, place: Place) {
+        self.usage_place = Some(place);
+    }
+
+    /// An attempt begins.
+    pub fn attempt(&mut self, endpoint: EndpointId) {
+        self.row.endpoint = Some(endpoint);
+        self.row.attempts = self.row.attempts.saturating_add(1);
+    }
+
+    /// Time that was not Sluice's.
+    pub fn waited(&mut self, since: Instant, now: Instant) {
+        self.waited_nanos += now.since(since).as_nanos() as u64;
+    }
+
+    /// Content passed at `now`.
+    pub fn content(&mut self, now: Instant) {
+        let Some(model) = self.row.model else { return };
+        let series = &self.epoch.series().models[usize::from(model.0)];
+        match self.last_token {
+            None => {
+                let waited = now.since(self.began);
+                series.time_to_first_token.record(waited);
+                self.first_token = Some(now);
+                self.row.first_token_micros = Some(waited.as_micros() as u64);
+            }
+            Some(last) => series.event_gap.record(now.since(last)),
+        }
+        self.last_token = Some(now);
+    }
+
+    /// What the answer said of itself.
+    pub fn observed(&mut self, usage: Usage, finish: Option<Finish>, output_events: u64) {
+        self.row.tokens = Tokens {
+            input: usage.input,
+            output: usage.output,
+            cached: usage.cached,
+            cache_write: usage.cache_write,
+            reasoning: usage.reasoning,
+        };
+        self.row.finish = finish.map_or("", Finish::name);
+        self.row.output_events = output_events;
+    }
+
+    /// The client was told of a fault.
+    pub fn fault(&mut self, fault: &Fault) {
+        self.row.error = fault.code().unwrap_or("error");
+    }
+
+    /// The request ended so.
+    pub fn end(mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+
+    fn unset_outcome() -> Outcome {
+        if std::thread::panicking() { Outcome::Panicked } else { Outcome::Abandoned }
+    }
+
+    fn count(&self, now: Instant) {
+        let series = self.epoch.series();
+        let took = now.since(self.began);
+        let own = (took.as_nanos() as u64).saturating_sub(self.waited_nanos);
+        series.shard.overhead.record(std::time::Duration::from_nanos(own));
+        let Some(model) = self.row.model else {
+            series.shard.ended_unrouted(self.row.outcome);
+            return;
+        };
+        let model = &series.models[usize::from(model.0)];
+        model.in_flight.sub(1);
+        model.ended(self.row.outcome, took);
+        if self.row.attempts > 0 {
+            model.spent(&self.row.tokens);
+            model.output_events.add(self.row.output_events);
+        }
+        if let (Some(first), Some(last)) = (self.first_token, self.last_token) {
+            let tokens = self.row.tokens.output.unwrap_or(self.row.output_events);
+            model.paced(last.since(first), tokens);
+        }
+    }
+}
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        let now = clock::now();
+        let took = now.since(self.began);
+        self.row.outcome = self.outcome.unwrap_or_else(Self::unset_outcome);
+        self.row.duration_micros = took.as_micros() as u64;
+        let own = (took.as_nanos() as u64).saturating_sub(self.waited_nanos);
+        self.row.overhead_micros = own / 1_000;
+        self.count(now);
+        let series = self.epoch.series();
+        if let Some(place) = self.usage_place.take() {
+            place.fill(self.row.clone());
+        }
+        if self.epoch.plan().log.access.is_some() {
+            series.rows.access.offer(self.row.clone());
+        }
+    }
+}
+
+fn unix_micros() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_micros() as u64)
+}

@@ -1,0 +1,82 @@
+//! A request as it came: its head, and its body once it was read.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use crate::http::{Known, RequestHead};
+use crate::lifecycle::permit::{BodyBytes, Permit};
+use crate::runtime::buf::Buf;
+use crate::runtime::clock::Instant;
+
+/// Owned by the connection, lent to the request, used again for the next one.
+pub struct Inbound {
+    pub head: RequestHead,
+    /// The head's bytes, and the body's where it came along in the same buffer.
+    buf: Buf,
+    body: Body,
+    pub peer: SocketAddr,
+    /// When the request's first byte came.
+    pub began: Instant,
+}
+
+enum Body {
+    None,
+    /// In `buf`, behind the head.
+    Inline(Range<usize>),
+    Own(Buf, Permit<BodyBytes>),
+}
+
+impl Inbound {
+    /// For one connection.
+    pub fn new(peer: SocketAddr) -> Self {
+        let began = Instant::default();
+        Self { head: RequestHead::default(), buf: Buf::empty(), body: Body::None, peer, began }
+    }
+
+    /// Takes the buffer whose front is the parsed head.
+    pub fn begin(&mut self, buf: Buf, began: Instant) {
+        self.buf = buf;
+        self.began = began;
+        self.body = Body::None;
+    }
+
+    /// What the head's spans point into.
+    pub fn bytes(&self) -> &[u8] {
+        self.buf.filled()
+    }
+
+    /// The buffer, while the body is being read.
+    pub fn buf(&mut self) -> &mut Buf {
+        &mut self.buf
+    }
+
+    /// The body came along with the head.
+    pub fn set_inline_body(&mut self, range: Range<usize>) {
+        self.body = Body::Inline(range);
+    }
+
+    /// The body has a buffer of its own.
+    pub fn set_body(&mut self, body: Buf, permit: Permit<BodyBytes>) {
+        self.body = Body::Own(body, permit);
+    }
+
+    /// The body; empty until it was read.
+    pub fn body(&self) -> &[u8] {
+        match &self.body {
+            Body::None => &[],
+            Body::Inline(range) => &self.buf.filled()[range.clone()],
+            Body::Own(buf, _) => buf.filled(),
+        }
+    }
+
+    /// The value of the first field of this name.
+    pub fn value(&self, known: Known) -> Option<&[u8]> {
+        self.head.value(self.buf.filled(), known)
+    }
+
+    /// Gives head and body back: no other attempt will be made.
+    pub fn release(&mut self) {
+        self.buf = Buf::empty();
+        self.body = Body::None;
+    }
+}

@@ -1,0 +1,74 @@
+//! What Sluice answers from its own configuration: the model list.
+
+use serde_json::{Value, json};
+
+use crate::api::family::Family;
+use crate::api::fault::Fault;
+use crate::api::operation::{Operation, Resolved};
+use crate::config::plan::{Model, Plan};
+use crate::lifecycle::outcome::Outcome;
+use crate::relay::answer::id_field;
+use crate::relay::exchange::{Exchange, Extent};
+use crate::relay::exit::Exit;
+use crate::relay::serve::flush;
+use crate::relay::stop::Stop;
+
+/// A point in time for APIs that insist on one; models here have no date of their own.
+const CREATED_AT: &str = "1970-01-01T00:00:00Z";
+
+/// Answers an operation that has no body.
+pub async fn answer<X: Exchange>(
+    resolved: &Resolved,
+    exit: &mut Exit,
+    x: &mut X,
+) -> Result<Outcome, Stop> {
+    let family = exit.family;
+    let epoch = exit.epoch.clone();
+    let value = match (&resolved.op, &resolved.model) {
+        (Operation::GetModel, Some(id)) => one(epoch.plan(), id, family)?,
+        _ => list(epoch.plan(), family),
+    };
+    let body = value.to_string();
+    let id = exit.request_id;
+    let fields = [("content-type", "application/json"), id_field(family, id.as_str())];
+    exit.row.status = 200;
+    x.stage_head(200, &fields, Extent::Length(body.len() as u64));
+    if !exit.head_only {
+        x.stage(|out| out.extend_from_slice(body.as_bytes()));
+    }
+    x.stage_end();
+    flush(x).await?;
+    Ok(Outcome::Completed)
+}
+
+fn list(plan: &Plan, family: Family) -> Value {
+    let data: Vec<Value> = plan.models.iter().map(|model| shape(model, family)).collect();
+    match family {
+        Family::OpenAi => json!({"object": "list", "data": data}),
+        Family::Anthropic => json!({
+            "first_id": plan.models.first().map(|model| &model.name),
+            "last_id": plan.models.last().map(|model| &model.name),
+            "has_more": false,
+            "data": data,
+        }),
+    }
+}
+
+fn one(plan: &Plan, id: &str, family: Family) -> Result<Value, Fault> {
+    let found = plan.model_index.get(id).map(|model| &plan.models[usize::from(model.0)]);
+    found.map(|model| shape(model, family)).ok_or_else(|| Fault::UnknownModel(id.into()))
+}
+
+fn shape(model: &Model, family: Family) -> Value {
+    match family {
+        Family::OpenAi => {
+            json!({"id": model.name, "object": "model", "created": 0, "owned_by": "sluice"})
+        }
+        Family::Anthropic => json!({
+            "type": "model",
+            "id": model.name,
+            "display_name": model.name,
+            "created_at": CREATED_AT,
+        }),
+    }
+}

@@ -1,0 +1,134 @@
+//! The beginning of an answer: judged, staged, and for a stream held until its first event.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use crate::api::ask::Ask;
+use crate::http::{Framing, Known};
+use crate::relay::answer::id_field;
+use crate::relay::exchange::{Exchange, Extent, Gone};
+use crate::relay::exit::Exit;
+use crate::relay::place::{Failed, Opening};
+use crate::relay::serve::is_json;
+use crate::relay::stream::Stream;
+use crate::relay::unary::Unary;
+use crate::runtime::clock;
+use crate::runtime::wheel::Due;
+use crate::upstream::connection::Connection;
+use crate::upstream::error::{AttemptError, worth_another_endpoint};
+
+/// Stages the answer whose head `connection` has read, up to the commit point: a stream's first complete
+/// event, or as much of a whole answer as is held.
+pub async fn open<X: Exchange>(
+    exit: &mut Exit,
+    x: &mut X,
+    connection: &mut Connection,
+    ask: &Ask,
+    last: bool,
+) -> Result<Opening, Failed> {
+    let status = connection.head.status;
+    if worth_another_endpoint(status) && !last {
+        return Err(AttemptError::Reported { status, message: "".into() }.into());
+    }
+    let kind = content_kind(connection);
+    if status < 300 && kind == Content::Other {
+        return Err(AttemptError::NotTheApi.into());
+    }
+    let streams = ask.stream && status < 300 && kind == Content::Events;
+    stage_head(exit, x, connection, streams);
+    let limits = exit.epoch.answer_limits;
+    connection.begin_body(&limits);
+    if streams { first_event(exit, x, connection, ask).await } else { whole(exit, x, connection).await }
+}
+
+#[derive(PartialEq)]
+enum Content {
+    Events,
+    Json,
+    Other,
+}
+
+fn content_kind(connection: &mut Connection) -> Content {
+    let (head, bytes) = connection.head_bytes();
+    match head.value(bytes, Known::ContentType) {
+        Some(value) if value.to_ascii_lowercase().starts_with(b"text/event-stream") => Content::Events,
+        Some(value) if is_json(value) => Content::Json,
+        // Servers that leave the type out are believed; a page in HTML is not.
+        None => Content::Json,
+        Some(_) => Content::Other,
+    }
+}
+
+fn stage_head<X: Exchange>(exit: &mut Exit, x: &mut X, connection: &mut Connection, streams: bool) {
+    let family = exit.family;
+    let id = exit.request_id;
+    let (head, bytes) = connection.head_bytes();
+    exit.row.status = head.status;
+    let extent = match head.framing {
+        Framing::None => Extent::None,
+        Framing::Length(length) if !streams => Extent::Length(length),
+        _ => Extent::Open,
+    };
+    x.stage_upstream_head(head, bytes, &[id_field(family, id.as_str())], extent);
+}
+
+/// Reads up to the first complete event (or 64 KiB of one), within the first byte's deadline.
+async fn first_event<X: Exchange>(
+    exit: &mut Exit,
+    x: &mut X,
+    connection: &mut Connection,
+    ask: &Ask,
+) -> Result<Opening, Failed> {
+    let began = clock::now();
+    let mut stream = Box::new(Stream::new(ask, exit.epoch.plan().limits.event_whole_bytes_max));
+    loop {
+        let step = stream.take(connection, x)?;
+        if let Some(error) = stream.take_error() {
+            return Err(AttemptError::Reported {
+                status: error.status.unwrap_or(502),
+                message: error.message,
+            }
+            .into());
+        }
+        if step.events > 0 || stream.ended() {
+            break;
+        }
+        more(x, connection).await?.then_some(()).ok_or(AttemptError::Truncated)?;
+    }
+    exit.waited(began, clock::now());
+    stream.note(exit);
+    Ok(Opening::Stream(stream))
+}
+
+/// Reads a whole answer as far as it is held back.
+async fn whole<X: Exchange>(
+    exit: &mut Exit,
+    x: &mut X,
+    connection: &mut Connection,
+) -> Result<Opening, Failed> {
+    let began = clock::now();
+    let hold = exit.epoch.plan().limits.answer_hold_bytes_max;
+    let timeouts = &exit.epoch.plan().timeouts;
+    let total = exit.began().after(timeouts.total);
+    let mut unary = Box::new(Unary::new());
+    while !unary.take(connection, x)? && x.staged() < hold {
+        connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
+        if !more(x, connection).await? {
+            unary.end();
+            break;
+        }
+    }
+    exit.waited(began, clock::now());
+    Ok(Opening::Unary(unary))
+}
+
+/// Waits for more of the answer.
+async fn more<X: Exchange>(x: &mut X, connection: &mut Connection) -> Result<bool, Failed> {
+    poll_fn(|cx| {
+        if let Poll::Ready(read) = connection.poll_more(cx) {
+            return Poll::Ready(read.map_err(Failed::Attempt));
+        }
+        x.poll_gone(cx).map(|()| Err(Failed::from(Gone)))
+    })
+    .await
+}

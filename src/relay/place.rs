@@ -1,0 +1,255 @@
+//! From ranked endpoints to the commit point: attempts, one after the other, until one has an answer that
+//! may be shown.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::api::ask::UsageAsk;
+use crate::api::fault::Fault;
+use crate::config::plan::{Endpoint, EndpointId};
+use crate::http::Known;
+use crate::json::Edits;
+use crate::lifecycle::permit::Retry;
+use crate::relay::core::Core;
+use crate::relay::exchange::{Exchange, Gone};
+use crate::relay::exit::Exit;
+use crate::relay::inbound::Inbound;
+use crate::relay::opening;
+use crate::relay::state::{Admitted, Placed};
+use crate::relay::stop::Stop;
+use crate::relay::stream::Stream;
+use crate::relay::unary::Unary;
+use crate::route::rank::Ranked;
+use crate::runtime::clock;
+use crate::runtime::wheel::Due;
+use crate::telemetry::shard::Stage;
+use crate::upstream::connection::Connection;
+use crate::upstream::error::AttemptError;
+use crate::upstream::lease::Lease;
+use crate::upstream::request::{self, Outbound};
+
+/// An answer whose beginning is staged.
+pub enum Opening {
+    Stream(Box<Stream>),
+    Unary(Box<Unary>),
+}
+
+/// An attempt without an answer.
+pub enum Failed {
+    Gone,
+    Attempt(AttemptError),
+}
+
+impl From<Gone> for Failed {
+    fn from(Gone: Gone) -> Self {
+        Failed::Gone
+    }
+}
+
+impl From<AttemptError> for Failed {
+    fn from(error: AttemptError) -> Self {
+        Failed::Attempt(error)
+    }
+}
+
+/// Tries the ranked endpoints until an answer has begun, and commits to it.
+///
+/// # Errors
+/// The client left, or no endpoint gave an answer that may be shown.
+pub async fn place<X: Exchange>(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    inbound: &Inbound,
+    x: &mut X,
+    admitted: Admitted,
+    ranked: &Ranked,
+) -> Result<(Placed, Opening), Stop> {
+    core.earn_retry();
+    let edits = edits(exit, &admitted)?;
+    let mut failed = AttemptError::NoAddress;
+    let mut retry = None;
+    let order = ranked.attempts();
+    for (at, endpoint) in order.iter().enumerate() {
+        let last = at + 1 == order.len() || (at > 0 && retry.is_none());
+        let (admitted_ref, edits) = (&admitted, &edits);
+        let mut attempt =
+            Attempt { core, exit, inbound, admitted: admitted_ref, endpoint: *endpoint, edits };
+        match attempt.run(x, last).await {
+            Ok((lease, opening)) => return Ok((admitted.place(lease), opening)),
+            Err(Failed::Gone) => return Err(Stop::Gone),
+            Err(Failed::Attempt(error)) => {
+                exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(error.failure());
+                x.unstage();
+                failed = error;
+            }
+        }
+        if last || !failed.elsewhere_helps() || !core.buy_retry() {
+            break;
+        }
+        retry = core.kit.ledgers.take::<Retry>(1);
+    }
+    Err(Stop::Refuse(failed.fault()))
+}
+
+/// What Sluice must change in the body.
+fn edits(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
+    let mut edits = Edits::new();
+    let model = &exit.epoch.plan().models[usize::from(admitted.model.0)];
+    if let Some(name) = &model.upstream_model {
+        let json = serde_json::Value::from(name.as_ref()).to_string().into_bytes();
+        let replaced = edits.replace(admitted.ask.model_span.clone(), json);
+        replaced.map_err(|_| Fault::Internal)?;
+    }
+    if let UsageAsk::Inject(inject) = &admitted.ask.usage {
+        for edit in std::iter::once(&inject.first).chain(&inject.second) {
+            let replaced = edits.replace(edit.range.clone(), edit.text.as_bytes());
+            replaced.map_err(|_| Fault::Internal)?;
+        }
+    }
+    Ok(edits)
+}
+
+struct Attempt<'a> {
+    core: &'a Rc<Core>,
+    exit: &'a mut Exit,
+    inbound: &'a Inbound,
+    admitted: &'a Admitted,
+    endpoint: EndpointId,
+    edits: &'a Edits,
+}
+
+impl Attempt<'_> {
+    /// One endpoint: a pooled connection first, and a fresh one if that had died under the request.
+    async fn run<X: Exchange>(&mut self, x: &mut X, last: bool) -> Result<(Lease, Opening), Failed> {
+        let epoch = self.exit.epoch.clone();
+        let endpoint = &epoch.plan().endpoints[usize::from(self.endpoint.0)];
+        let counts = &epoch.series().endpoints[usize::from(self.endpoint.0)];
+        let mut reuse = true;
+        loop {
+            self.exit.attempt(self.endpoint);
+            let lease = Lease::take(&self.core.kit, epoch.series(), self.endpoint);
+            let mut lease = lease.ok_or(AttemptError::AtCapacity)?;
+            match self.once(endpoint, x, &mut lease, reuse, last).await {
+                Ok(opening) => return Ok((lease, opening)),
+                Err(Failed::Attempt(AttemptError::Stale)) if reuse && endpoint.retry_stale => {
+                    counts.failed(AttemptError::Stale.failure());
+                    reuse = false;
+                }
+                Err(failed) => return Err(failed),
+            }
+        }
+    }
+
+    async fn once<X: Exchange>(
+        &mut self,
+        endpoint: &Endpoint,
+        x: &mut X,
+        lease: &mut Lease,
+        reuse: bool,
+        last: bool,
+    ) -> Result<Opening, Failed> {
+        let began = clock::now();
+        let connection = self.connection(endpoint, x, reuse).await?;
+        lease.hold(connection);
+        let connection = lease.connection();
+        self.set_deadline(connection);
+        self.send(endpoint, x, connection).await?;
+        let sent = clock::now();
+        let limits = self.exit.epoch.answer_limits;
+        watched(x, connection.read_head(&limits)).await??;
+        self.count_head(began, sent);
+        opening::open(self.exit, x, connection, &self.admitted.ask, last).await
+    }
+
+    /// A pooled connection, or a fresh one.
+    async fn connection<X: Exchange>(
+        &mut self,
+        endpoint: &Endpoint,
+        x: &mut X,
+        reuse: bool,
+    ) -> Result<Connection, Failed> {
+        let epoch = self.exit.epoch.clone();
+        let backend = epoch.backend(self.endpoint);
+        let timeouts = &epoch.plan().timeouts;
+        let counts = &epoch.series().endpoints[usize::from(self.endpoint.0)];
+        let now = clock::now();
+        if let Some(pooled) = reuse.then(|| backend.checkout(now, timeouts.upstream_idle)).flatten() {
+            counts.reused.inc();
+            return Ok(pooled);
+        }
+        if backend.open() >= endpoint.connections_per_shard_max {
+            return Err(AttemptError::AtCapacity.into());
+        }
+        let views = epoch.views();
+        let view = views.endpoints.get(usize::from(self.endpoint.0));
+        let addresses = view.map_or(&[][..], |view| &view.addresses);
+        let address = backend.next_address(addresses).ok_or(AttemptError::NoAddress)?;
+        let tls = endpoint.tls.as_ref();
+        let opening = Connection::open(&self.core.kit, backend, address, tls, timeouts);
+        let opened = watched(x, opening).await??;
+        let done = clock::now();
+        self.exit.waited(now, done);
+        epoch.series().shard.stage(Stage::Connect, done.since(now));
+        counts.connects.inc();
+        Ok(opened)
+    }
+
+    /// Until the first event of a stream, or until the head of a whole answer (there it is the whole
+    /// generation).
+    fn set_deadline(&self, connection: &Connection) {
+        let timeouts = &self.exit.epoch.plan().timeouts;
+        let patience = match self.admitted.ask.stream {
+            true => timeouts.first_byte_streamed,
+            false => timeouts.first_byte_unary,
+        };
+        let total = self.exit.began().after(timeouts.total);
+        connection.until(Due::FirstByte, clock::now().after(patience), total);
+    }
+
+    async fn send<X: Exchange>(
+        &mut self,
+        endpoint: &Endpoint,
+        x: &mut X,
+        connection: &mut Connection,
+    ) -> Result<(), Failed> {
+        let (ask, body) = (&self.admitted.ask, self.inbound.body());
+        let state = self.inbound.value(Known::Tracestate).filter(|_| self.exit.trace_given);
+        let outbound = Outbound {
+            head: &self.inbound.head,
+            bytes: self.inbound.bytes(),
+            path: ask.op.path(),
+            family: ask.op.family(),
+            content_length: self.edits.len_after(body.len()),
+            request_id: self.exit.request_id.as_str(),
+            traceparent: self.exit.traceparent.as_str(),
+            tracestate: state,
+        };
+        let mut head = Vec::with_capacity(1024);
+        request::write_head(&mut head, endpoint, &outbound);
+        let pieces: Vec<&[u8]> = self.edits.pieces(body).collect();
+        Ok(watched(x, connection.send(&head, &pieces)).await??)
+    }
+
+    fn count_head(&mut self, began: clock::Instant, sent: clock::Instant) {
+        let now = clock::now();
+        self.exit.waited(sent, now);
+        let series = self.exit.epoch.series();
+        series.endpoints[usize::from(self.endpoint.0)].head_wait.record(now.since(sent));
+        series.shard.stage(Stage::Place, sent.since(began));
+        series.shard.stage(Stage::FirstByte, now.since(sent));
+    }
+}
+
+/// Waits for `work`, unless the client leaves first: then the work is dropped, and its connection with it.
+pub async fn watched<X: Exchange, F: Future>(x: &mut X, work: F) -> Result<F::Output, Gone> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        x.poll_gone(cx).map(|()| Err(Gone))
+    })
+    .await
+}

@@ -1,0 +1,130 @@
+//! One request from its head to its outcome.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use crate::api::ask::{Ask, read_ask};
+use crate::api::fault::Fault;
+use crate::api::operation::{Operation, Resolved, Unroutable, resolve};
+use crate::gate::{auth, rights};
+use crate::http::Known;
+use crate::json::Bounds;
+use crate::lifecycle::outcome::Outcome;
+use crate::relay::answer;
+use crate::relay::core::{Core, Epoch};
+use crate::relay::exchange::Exchange;
+use crate::relay::exit::Exit;
+use crate::relay::inbound::Inbound;
+use crate::relay::local;
+use crate::relay::place::{self, Opening};
+use crate::relay::state::Accepted;
+use crate::relay::stop::Stop;
+use crate::relay::{stream, unary};
+use crate::route::rank::rank;
+use crate::runtime::clock;
+use crate::telemetry::shard::Stage;
+
+/// Serves one request, whose head was parsed, and records how it ended.
+pub async fn serve<X: Exchange>(
+    core: &Rc<Core>,
+    epoch: Rc<Epoch>,
+    inbound: &mut Inbound,
+    x: &mut X,
+) {
+    let mut exit = Exit::begin(epoch, inbound, &core.kit);
+    let outcome = match stages(core, &mut exit, inbound, x).await {
+        Ok(outcome) => outcome,
+        Err(stop) => answer::stopped(stop, &mut exit, x).await,
+    };
+    exit.row.response_bytes = x.sent_bytes();
+    exit.end(outcome);
+}
+
+/// Every stage, in order.
+async fn stages<X: Exchange>(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    inbound: &mut Inbound,
+    x: &mut X,
+) -> Result<Outcome, Stop> {
+    let accepted = Accepted::enter(core, exit.epoch.clone())?;
+    let resolved = operation(exit, inbound)?;
+    let key = auth::identify(exit.epoch.plan(), &inbound.head, inbound.bytes())?;
+    exit.key(key);
+    if !resolved.op.has_body() {
+        return local::answer(&resolved, exit, x).await;
+    }
+    media_type(inbound)?;
+    read_body(exit, inbound, x).await?;
+    let ask = read(resolved.op, exit, inbound)?;
+    let model = rights::model(exit.epoch.plan(), &ask.model)?;
+    exit.model(model);
+    let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
+    let (views, turn) = exit.epoch.candidates(model);
+    let ranked = rank(&exit.epoch.plan().models[usize::from(model.0)], &views, turn);
+    let (placed, opening) = place::place(core, exit, inbound, x, admitted, &ranked).await?;
+    inbound.release();
+    match opening {
+        Opening::Stream(stream) => stream::relay(*stream, placed, exit, x).await,
+        Opening::Unary(unary) => unary::relay(*unary, placed, exit, x).await,
+    }
+}
+
+/// What the request line asks for.
+fn operation(exit: &mut Exit, inbound: &Inbound) -> Result<Resolved, Fault> {
+    let head = &inbound.head;
+    let resolved = resolve(head.method, head.path(inbound.bytes())).map_err(|why| match why {
+        Unroutable::NotFound => Fault::NotFound,
+        Unroutable::MethodNotAllowed { allow } => Fault::MethodNotAllowed { allow },
+    })?;
+    exit.operation(resolved.op);
+    Ok(resolved)
+}
+
+/// Bodies are JSON, and not compressed.
+fn media_type(inbound: &Inbound) -> Result<(), Fault> {
+    let identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity") || coding.is_empty();
+    if !inbound.value(Known::ContentEncoding).is_none_or(identity) {
+        return Err(Fault::ContentEncoding);
+    }
+    match inbound.value(Known::ContentType).is_none_or(is_json) {
+        true => Ok(()),
+        false => Err(Fault::ContentType),
+    }
+}
+
+/// `application/json` or a `+json` type, parameters aside.
+pub fn is_json(value: &[u8]) -> bool {
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let suffix = essence.len().checked_sub(5).map(|at| &essence[at..]);
+    essence.eq_ignore_ascii_case(b"application/json")
+        || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
+}
+
+async fn read_body<X: Exchange>(
+    exit: &mut Exit,
+    inbound: &mut Inbound,
+    x: &mut X,
+) -> Result<(), Stop> {
+    let began = clock::now();
+    let epoch = exit.epoch.clone();
+    let read = x.read_body(inbound, &epoch).await;
+    let now = clock::now();
+    exit.waited(began, now);
+    epoch.series().shard.stage(Stage::Read, now.since(exit.began()));
+    Ok(read?)
+}
+
+fn read(op: Operation, exit: &mut Exit, inbound: &Inbound) -> Result<Ask, Fault> {
+    let began = clock::now();
+    let bounds = Bounds { depth_max: exit.epoch.plan().limits.json_depth_max };
+    let ask = read_ask(op, inbound.body(), &bounds)?;
+    exit.asked(&ask, inbound.body().len());
+    exit.epoch.series().shard.stage(Stage::Scan, clock::now().since(began));
+    Ok(ask)
+}
+
+/// Sends what is staged, unless the client leaves.
+pub async fn flush<X: Exchange>(x: &mut X) -> Result<(), Stop> {
+    Ok(poll_fn(|cx| x.poll_flush(cx)).await?)
+}

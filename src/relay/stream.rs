@@ -1,0 +1,237 @@
+//! Streamed answers: each event leaves as it comes, observed but not rewritten.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use crate::api::ask::{Ask, UsageAsk};
+use crate::api::fault::Fault;
+use crate::api::observe::{EventError, Observer, Seen};
+use crate::lifecycle::outcome::Outcome;
+use crate::relay::exchange::Exchange;
+use crate::relay::exit::Exit;
+use crate::relay::state::Placed;
+use crate::relay::stop::Stop;
+use crate::runtime::clock;
+use crate::runtime::wheel::Due;
+use crate::sse::{Piece, Splitter};
+use crate::telemetry::endpoint::Failure;
+use crate::telemetry::shard::Stage;
+use crate::upstream::connection::{Body, Connection};
+use crate::upstream::error::AttemptError;
+
+/// A stream under way.
+pub struct Stream {
+    splitter: Splitter,
+    observer: Observer,
+    /// Sluice asked for the usage, so the event that carries only that is not for the client.
+    withhold_usage: bool,
+    error: Option<EventError>,
+    /// The body is whole, by its framing.
+    done: bool,
+    /// Content has passed since [`Stream::note`].
+    content: bool,
+    /// Events with content that [`Placed`] has been told of.
+    metered: u64,
+}
+
+/// What came out of one read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Step {
+    /// Complete events, or pieces of one too large to be held.
+    pub events: u32,
+}
+
+impl Stream {
+    pub(super) fn new(ask: &Ask, event_whole_bytes_max: usize) -> Self {
+        Self {
+            splitter: Splitter::new(event_whole_bytes_max),
+            observer: Observer::new(ask.op),
+            withhold_usage: matches!(ask.usage, UsageAsk::Inject(_)),
+            error: None,
+            done: false,
+            content: false,
+            metered: 0,
+        }
+    }
+
+    /// Stages every complete event that has arrived.
+    pub(super) fn take<X: Exchange>(
+        &mut self,
+        connection: &mut Connection,
+        x: &mut X,
+    ) -> Result<Step, AttemptError> {
+        let mut step = Step::default();
+        let mut result = Ok(Body::More);
+        x.stage(|out| {
+            result = connection.take_body(&mut |bytes| {
+                let Self { splitter, observer, withhold_usage, error, content, .. } = self;
+                splitter.feed(bytes, &mut |piece| {
+                    step.events += 1;
+                    let (seen, bytes) = look(observer, piece);
+                    *content |= seen.content;
+                    if seen.error.is_some() {
+                        *error = seen.error;
+                    }
+                    if !(seen.usage_only && *withhold_usage) {
+                        out.extend_from_slice(bytes);
+                    }
+                });
+            });
+        });
+        self.done = result? == Body::Done;
+        Ok(step)
+    }
+
+    /// Whether nothing more will come.
+    pub(super) fn ended(&self) -> bool {
+        self.done
+    }
+
+    /// The error the endpoint reported since the last call.
+    pub(super) fn take_error(&mut self) -> Option<EventError> {
+        self.error.take()
+    }
+
+    /// Tells the record of content that passed.
+    pub(super) fn note(&mut self, exit: &mut Exit) {
+        if std::mem::take(&mut self.content) {
+            exit.content(clock::now());
+        }
+    }
+
+    fn meter(&mut self, placed: &mut Placed) {
+        let events = self.observer.output_events();
+        placed.admitted.observe(events - self.metered);
+        self.metered = events;
+    }
+}
+
+fn look<'p>(observer: &mut Observer, piece: Piece<'p>) -> (Seen, &'p [u8]) {
+    match piece {
+        Piece::Event(event) => (observer.event(event), event),
+        Piece::Part { bytes, last } => (observer.part(bytes, last), bytes),
+    }
+}
+
+/// Relays the rest of the stream and settles the request.
+///
+/// # Errors
+/// The client left, or the endpoint broke off.
+pub async fn relay<X: Exchange>(
+    mut stream: Stream,
+    mut placed: Placed,
+    exit: &mut Exit,
+    x: &mut X,
+) -> Result<Outcome, Stop> {
+    let epoch = exit.epoch.clone();
+    let began = clock::now();
+    let timeouts = &epoch.plan().timeouts;
+    let total = exit.began().after(timeouts.total);
+    epoch.series().shard.streams_open.add(1);
+    let _open = Open(&epoch.series().shard.streams_open);
+    let mut result = Ok(());
+    while !stream.done && result.is_ok() {
+        let connection = placed.lease.connection();
+        connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
+        result = step(&mut stream, connection, x).await;
+        stream.note(exit);
+        stream.meter(&mut placed);
+    }
+    let now = clock::now();
+    exit.waited(began, now);
+    epoch.series().shard.stage(Stage::Relay, now.since(began));
+    let observer = &stream.observer;
+    exit.observed(observer.usage(), observer.finish(), observer.output_events());
+    if let Err(stop) = result {
+        count_failure(&stop, exit);
+        return Err(stop);
+    }
+    end(stream, placed, exit, x).await
+}
+
+/// Counts the stream as open while it lives.
+struct Open<'a>(&'a crate::telemetry::cell::Gauge);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.sub(1);
+    }
+}
+
+/// Sends what is staged, then reads on. While the client is slow, nothing is read: its own upstream pauses.
+async fn step<X: Exchange>(
+    stream: &mut Stream,
+    connection: &mut Connection,
+    x: &mut X,
+) -> Result<(), Stop> {
+    let more = poll_fn(|cx| {
+        if x.staged() > 0
+            && let Err(gone) = std::task::ready!(x.poll_flush(cx))
+        {
+            return Poll::Ready(Err(Stop::from(gone)));
+        }
+        if let Poll::Ready(read) = connection.poll_more(cx) {
+            return Poll::Ready(Ok(read));
+        }
+        x.poll_gone(cx).map(|()| Err(Stop::Gone))
+    })
+    .await?;
+    let taken = match more {
+        Ok(true) => stream.take(connection, x).map(drop),
+        // The end of the connection ends the body; that it is whole, only its terminal event says.
+        Ok(false) if stream.observer.terminal() => {
+            stream.done = true;
+            Ok(())
+        }
+        Ok(false) => Err(AttemptError::Truncated),
+        Err(error) => Err(error),
+    };
+    taken.map_err(|error| broken(stream, &error))
+}
+
+/// An error event may follow whole events only.
+fn broken(stream: &Stream, error: &AttemptError) -> Stop {
+    let fault = match error.fault() {
+        Fault::UpstreamFailed => Fault::UpstreamBroken,
+        fault => fault,
+    };
+    match stream.splitter.inside_oversized() {
+        true => Stop::Cut(fault),
+        false => Stop::Break(fault),
+    }
+}
+
+fn count_failure(stop: &Stop, exit: &Exit) {
+    let (Some(endpoint), Stop::Break(fault) | Stop::Cut(fault)) = (exit.row.endpoint, stop) else {
+        return;
+    };
+    let class = match fault {
+        Fault::UpstreamTimeout => Failure::Stall,
+        _ => Failure::Broken,
+    };
+    exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(class);
+}
+
+/// The body is whole.
+async fn end<X: Exchange>(
+    mut stream: Stream,
+    placed: Placed,
+    exit: &mut Exit,
+    x: &mut X,
+) -> Result<Outcome, Stop> {
+    let rest = stream.splitter.take_rest();
+    let reported = stream.error.take();
+    // What came without its blank line is not an event, but these are the body's bytes.
+    if !rest.is_empty() {
+        x.stage(|out| out.extend_from_slice(&rest));
+    }
+    x.stage_end();
+    poll_fn(|cx| x.poll_flush(cx)).await?;
+    let usage = stream.observer.usage();
+    let complete = stream.observer.terminal() || stream.observer.finish().is_some();
+    if let (Some(_), Some(endpoint)) = (&reported, exit.row.endpoint) {
+        exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(Failure::ErrorEvent);
+    }
+    placed.settle(usage);
+    Ok(if reported.is_none() && complete { Outcome::Completed } else { Outcome::UpstreamBroken })
+}

@@ -1,0 +1,55 @@
+//! Time as shards see it: nanoseconds since the process began, monotonic.
+
+use std::time::Duration;
+
+/// A point in time, in nanoseconds since the process (or the twin's world) began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// From nanoseconds since the beginning.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the beginning.
+    pub const fn nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time from `earlier` to here; zero if `earlier` is later.
+    pub const fn since(self, earlier: Instant) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This point plus `by`, saturating.
+    pub fn after(self, by: Duration) -> Self {
+        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+}
+
+/// Now.
+pub fn now() -> Instant {
+    #[cfg(any(test, feature = "twin"))]
+    if let Some(now) = super::twin::now() {
+        return now;
+    }
+    real_now()
+}
+
+fn real_now() -> Instant {
+    use std::sync::OnceLock;
+    static BEGINNING: OnceLock<std::time::Instant> = OnceLock::new();
+    let elapsed = BEGINNING.get_or_init(std::time::Instant::now).elapsed();
+    Instant(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Waits for `duration`. For the shard's own ticks; a request's deadlines belong on the wheel.
+pub async fn sleep(duration: Duration) {
+    #[cfg(any(test, feature = "twin"))]
+    if super::twin::active() {
+        return super::twin::sleep(duration).await;
+    }
+    monoio::time::sleep(duration).await;
+}

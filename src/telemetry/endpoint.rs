@@ -1,0 +1,118 @@
+//! What one shard counts for one endpoint.
+
+use super::cell::{Counter, Gauge};
+use super::histogram::{Histogram, WAIT};
+
+/// Why an attempt at an endpoint failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Failure {
+    /// No resolved address, or refused, unreachable, out of time while connecting.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// A reused connection died before a response byte.
+    Stale,
+    /// The connection died before the answer's head was whole.
+    Reset,
+    /// The answer was not lawful HTTP.
+    BadResponse,
+    /// It answered 429.
+    Limited,
+    /// It answered with another 4xx.
+    Rejected,
+    /// It answered 5xx.
+    ServerError,
+    /// No first byte in time.
+    Timeout,
+    /// Silent for too long inside an answer.
+    Stall,
+    /// The answer broke off after the commit point.
+    Broken,
+    /// An error event inside a stream, or an error behind a 200.
+    ErrorEvent,
+}
+
+impl Failure {
+    /// Every class, in the order of its discriminants.
+    pub const ALL: [Failure; 12] = [
+        Failure::Connect,
+        Failure::Tls,
+        Failure::Stale,
+        Failure::Reset,
+        Failure::BadResponse,
+        Failure::Limited,
+        Failure::Rejected,
+        Failure::ServerError,
+        Failure::Timeout,
+        Failure::Stall,
+        Failure::Broken,
+        Failure::ErrorEvent,
+    ];
+
+    /// The name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Failure::Connect => "connect",
+            Failure::Tls => "tls",
+            Failure::Stale => "stale",
+            Failure::Reset => "reset",
+            Failure::BadResponse => "bad_response",
+            Failure::Limited => "limited",
+            Failure::Rejected => "rejected",
+            Failure::ServerError => "server_error",
+            Failure::Timeout => "timeout",
+            Failure::Stall => "stall",
+            Failure::Broken => "broken",
+            Failure::ErrorEvent => "error_event",
+        }
+    }
+}
+
+/// One shard's numbers for one configured endpoint.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct EndpointSeries {
+    /// Attempts that hold this endpoint now; other shards read it to find the least loaded.
+    pub in_flight: Gauge,
+    pub attempts: Counter,
+    /// Fresh connections made.
+    pub connects: Counter,
+    /// Attempts that rode on a pooled connection.
+    pub reused: Counter,
+    failures: [Counter; Failure::ALL.len()],
+    /// Pooled connections without a request.
+    pub pool_idle: Gauge,
+    /// Connections open, idle or not.
+    pub pool_open: Gauge,
+    /// From the request's last byte sent to the answer's head.
+    pub head_wait: Histogram,
+}
+
+impl Default for EndpointSeries {
+    fn default() -> Self {
+        Self {
+            in_flight: Gauge::default(),
+            attempts: Counter::default(),
+            connects: Counter::default(),
+            reused: Counter::default(),
+            failures: Default::default(),
+            pool_idle: Gauge::default(),
+            pool_open: Gauge::default(),
+            head_wait: Histogram::new(&WAIT),
+        }
+    }
+}
+
+impl EndpointSeries {
+    /// Counts one failed attempt.
+    #[inline]
+    pub fn failed(&self, class: Failure) {
+        self.failures[class as usize].inc();
+    }
+
+    /// How many attempts failed so.
+    pub fn failures(&self, class: Failure) -> u64 {
+        self.failures[class as usize].get()
+    }
+}

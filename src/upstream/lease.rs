@@ -1,0 +1,76 @@
+//! The lease on an upstream stream and the GPU slot behind it.
+
+use std::rc::Rc;
+
+use super::backend::Backend;
+use super::connection::Connection;
+use crate::lifecycle::permit::{ModelSlot, Permit, UpstreamStream};
+use crate::runtime::clock;
+use crate::telemetry::Series;
+use crate::config::plan::EndpointId;
+use std::sync::Arc;
+
+/// A request's claim on an endpoint. Dropping it shuts the connection down at once, which is how an engine
+/// learns that it must stop; a shutdown cannot fail for lack of room, so no queue stands behind it.
+/// [`Lease::finish`] is the only way back to the pool.
+#[must_use = "dropping a lease aborts the upstream"]
+pub struct Lease {
+    connection: Option<Connection>,
+    pub endpoint: EndpointId,
+    series: Arc<Series>,
+    _stream: Permit<UpstreamStream>,
+    _slot: Permit<ModelSlot>,
+}
+
+impl Lease {
+    /// Takes the claim. `connection` comes later: the slot is counted while connecting, too.
+    pub fn take(
+        kit: &crate::runtime::kit::Kit,
+        series: &Arc<Series>,
+        endpoint: EndpointId,
+    ) -> Option<Lease> {
+        let stream = kit.ledgers.take::<UpstreamStream>(1)?;
+        let slot = kit.ledgers.take::<ModelSlot>(1)?;
+        let counts = &series.endpoints[usize::from(endpoint.0)];
+        counts.in_flight.add(1);
+        counts.attempts.inc();
+        let series = series.clone();
+        Some(Lease { connection: None, endpoint, series, _stream: stream, _slot: slot })
+    }
+
+    /// Puts the connection in place, closing one that was there.
+    pub fn hold(&mut self, connection: Connection) {
+        self.connection = Some(connection);
+    }
+
+    /// Gives up the connection that is there.
+    pub fn discard(&mut self) {
+        self.connection = None;
+    }
+
+    /// The connection.
+    ///
+    /// # Panics
+    /// Before [`Lease::hold`].
+    pub fn connection(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("a lease is used only after its connection is there")
+    }
+
+    /// Ends the claim cleanly: the connection goes back to its pool, if it may carry another request.
+    pub fn finish(mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        if connection.reusable() && connection.rest() {
+            let backend: Rc<Backend> = connection.backend().clone();
+            let keep_alive_s = connection.head.keep_alive_timeout_s;
+            backend.put_back(connection, keep_alive_s, clock::now());
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // The connection's own drop shuts it down.
+        self.connection = None;
+        self.series.endpoints[usize::from(self.endpoint.0)].in_flight.sub(1);
+    }
+}

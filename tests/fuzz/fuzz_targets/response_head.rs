@@ -1,0 +1,38 @@
+//! Response heads: no panic, and the verdict does not depend on how the head is cut into reads.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sluice::http::{HeadLimits, Parsed, ResponseHead, parse_response, response_fate};
+
+const LIMITS: HeadLimits =
+    HeadLimits { head_bytes_max: 2048, header_count_max: 16, target_bytes_max: 256 };
+
+fuzz_target!(|input: (u16, bool, &[u8])| {
+    let (cut, to_head, text) = input;
+    let mut head = ResponseHead::default();
+    let whole = parse_response(text, &LIMITS, to_head, &mut head);
+    let cut = usize::from(cut).min(text.len());
+    let early = parse_response(&text[..cut], &LIMITS, to_head, &mut ResponseHead::default());
+    match whole {
+        Ok(Parsed::Complete) if cut >= head.bytes => assert_eq!(early, whole),
+        Ok(_) => assert_eq!(early, Ok(Parsed::Partial)),
+        Err(_) => assert_ne!(early, Ok(Parsed::Complete)),
+    }
+    if whole == Ok(Parsed::Complete) {
+        check(text, &head);
+    }
+});
+
+/// An accepted head is within its limits and has no line end but CRLF.
+fn check(text: &[u8], head: &ResponseHead) {
+    let bytes = &text[..head.bytes];
+    assert!(head.bytes <= LIMITS.head_bytes_max && bytes.ends_with(b"\r\n\r\n"));
+    assert!((100..600).contains(&head.status) && head.status != 101);
+    let feeds = bytes.iter().filter(|&&byte| byte == b'\n').count();
+    let ends = bytes.windows(2).filter(|two| two == b"\r\n").count();
+    assert!(feeds == ends && !bytes.contains(&0));
+    for field in &head.fields {
+        assert!(!field.name.is_empty() && field.value.range().end < head.bytes);
+        let _ = response_fate(field);
+    }
+}
