@@ -1,8 +1,8 @@
 //! Anthropic's messages.
 //!
-//! `message_start` tells the input, `message_delta` the output so far and sometimes the input again;
-//! counts are cumulative. `input_tokens` leaves out what a cache read or wrote: the counts here are
-//! in that meaning, and [`super::Observer::usage`] adds them up.
+//! `message_start` tells the input, `message_delta` the output so far and sometimes the input
+//! again; counts are cumulative. `input_tokens` leaves out what a cache read or wrote: the counts
+//! here are in that meaning, and [`super::Observer::usage`] adds them up.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
