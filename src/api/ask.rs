@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use super::fault::Fault;
 use super::operation::Operation;
-use super::usage_ask::{UsageAsk, usage_ask};
+pub use super::usage_ask::UsageAsk;
+use super::usage_ask::usage_ask;
 use crate::json::{
     Bounds, Keys, Kind, Members, ScanError, Value, scan_object, string_value, u64_value,
 };

@@ -118,6 +118,8 @@ impl Fault {
             Fault::Internal => 500,
             Fault::NotImplemented(_) => 501,
             Fault::UpstreamFailed | Fault::UpstreamBroken => 502,
+            // A credential that an endpoint refuses is not the client's.
+            Fault::UpstreamReported { status: 401..=403, .. } => 502,
             Fault::UpstreamReported { status, .. } => *status,
             Fault::Unavailable { .. } | Fault::Overloaded { .. } | Fault::ShuttingDown => 503,
             Fault::UpstreamTimeout => 504,
@@ -236,7 +238,7 @@ impl Fault {
             Fault::SlowBody => "The request body did not arrive in time.",
             Fault::TargetTooLong => "The request target is too long.",
             Fault::ContentEncoding => {
-                "Compressed request bodies are not accepted; send the body without Content-Encoding."
+                "Compressed request bodies are not accepted; send it without Content-Encoding."
             }
             Fault::ContentType => {
                 "The request body must be sent as 'Content-Type: application/json'."

@@ -1,11 +1,12 @@
 //! Watching answers go by: usage, finish, content, errors, ends. Nothing here changes a byte.
 //!
-//! Three looks at an event, each only if the one before was not enough: is it the last content event
-//! with another text ([`repeat`], some ten nanoseconds), is it surely plain content ([`prefilter`],
-//! a few byte searches), and else one parse.
+//! Three looks at an event, each only if the one before was not enough: is it the last content
+//! event with another text ([`repeat`], some ten nanoseconds), is it surely plain content
+//! ([`prefilter`], a few byte searches), and else one parse.
 //!
-//! Invariants: an event is parsed at most once; what is unknown stays unknown (never zero); no input
-//! panics; memory per stream is bounded by the sample of [`repeat`] and the windows of [`oversized`].
+//! Invariants: an event is parsed at most once; what is unknown stays unknown (never zero); no
+//! input panics; memory per stream is bounded by the sample of [`repeat`] and the windows of
+//! [`oversized`].
 
 mod fragment;
 mod loose;
@@ -199,8 +200,8 @@ impl Observer {
         .ok()
     }
 
-    /// `[DONE]` ends chat and text completions. Some servers send it in the other APIs too, where it
-    /// means nothing.
+    /// `[DONE]` ends chat and text completions. Some servers send it in the other APIs too, where
+    /// it means nothing.
     fn done(&mut self) -> Seen {
         let terminal = !matches!(self.op, Operation::Messages | Operation::Responses);
         self.note(Reading { terminal, ..Reading::default() })

@@ -1,7 +1,8 @@
 //! Making a stream tell its usage: the smallest edits that turn `stream_options.include_usage` on.
 //!
-//! Invariant: after the edits the body says what it said before, `include_usage: true` aside, except
-//! that `continuous_usage_stats`, which is without effect beside `include_usage: false`, stays so.
+//! Invariant: after the edits the body says what it said before, `include_usage: true` aside,
+//! except that `continuous_usage_stats`, which is without effect beside `include_usage: false`,
+//! stays so.
 
 use std::ops::Range;
 
@@ -58,8 +59,8 @@ struct Flag {
 }
 
 /// What to do with the `stream_options` of a chat or text completion, and whether the client gets a
-/// usage in every event. `open` is the offset just after the body's `{`; the body has other members.
-/// Of a request that does not stream only the type is looked at.
+/// usage in every event. `open` is the offset just after the body's `{`; the body has other
+/// members. Of a request that does not stream only the type is looked at.
 pub fn usage_ask(
     body: &[u8],
     open: usize,

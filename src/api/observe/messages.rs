@@ -1,13 +1,13 @@
 //! Anthropic's messages.
 //!
-//! `message_start` tells the input, `message_delta` the output so far and sometimes the input again;
-//! counts are cumulative. `input_tokens` leaves out what a cache read or wrote: the counts here are
-//! in that meaning, and [`super::Observer::usage`] adds them up.
+//! `message_start` tells the input, `message_delta` the output so far and sometimes the input
+//! again; counts are cumulative. `input_tokens` leaves out what a cache read or wrote: the counts
+//! here are in that meaning, and [`super::Observer::usage`] adds them up.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::loose::{Any, Loose, NotJson, read};
+use super::loose::{Any, NotJson, read};
 use super::{EventError, Reading};
 use crate::api::usage::{Finish, Usage};
 
@@ -18,7 +18,7 @@ struct Event<'a> {
     #[serde(borrow)]
     r#type: Any<'a>,
     message: Option<Message<'a>>,
-    usage: Loose<MessagesUsage<'a>>,
+    usage: Option<MessagesUsage<'a>>,
     stop_reason: Any<'a>,
     delta: Option<Delta<'a>>,
     content_block: Option<Block<'a>>,
@@ -29,7 +29,7 @@ struct Event<'a> {
 #[serde(default)]
 struct Message<'a> {
     #[serde(borrow)]
-    usage: Loose<MessagesUsage<'a>>,
+    usage: Option<MessagesUsage<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -114,7 +114,7 @@ pub fn with_whole_input(counts: Usage) -> Usage {
 pub fn read_event(data: &[u8], name: Option<&str>) -> Result<Reading, NotJson> {
     let event: Event<'_> = read(data)?;
     let kind = event.r#type.text().or(name).unwrap_or_default();
-    let usage = event.usage.0.as_ref().or(event.message.as_ref().and_then(|m| m.usage.0.as_ref()));
+    let usage = event.usage.as_ref().or(event.message.as_ref().and_then(|m| m.usage.as_ref()));
     let delta = event.delta.as_ref();
     let stop = delta.and_then(|d| d.stop_reason.text()).or(event.stop_reason.text());
     Ok(Reading {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::loose::{Any, Loose, NotJson, read};
+use super::loose::{Any, NotJson, read};
 use super::{EventError, Reading};
 use crate::api::usage::{Finish, Usage};
 
@@ -15,7 +15,7 @@ struct Event<'a> {
     object: Any<'a>,
     #[serde(borrow)]
     choices: Option<Vec<Choice<'a>>>,
-    usage: Loose<OpenAiUsage<'a>>,
+    usage: Option<OpenAiUsage<'a>>,
     error: Option<&'a RawValue>,
     message: Any<'a>,
 }
@@ -137,9 +137,9 @@ pub fn read_event(data: &[u8]) -> Result<Reading, NotJson> {
     Ok(Reading {
         content: choices.is_some_and(|all| all.iter().any(Choice::has_content)),
         usage_only: choices.is_some_and(<[_]>::is_empty)
-            && event.usage.0.is_some()
+            && event.usage.is_some()
             && error.is_none(),
-        counts: event.usage.0.as_ref().map(OpenAiUsage::counts).unwrap_or_default(),
+        counts: event.usage.as_ref().map(OpenAiUsage::counts).unwrap_or_default(),
         finish: choices.and_then(|all| all.iter().filter_map(Choice::finish).next_back()),
         terminal: false,
         error,
@@ -149,5 +149,5 @@ pub fn read_event(data: &[u8]) -> Result<Reading, NotJson> {
 /// The usage of an embeddings or rerank answer.
 pub fn read_usage_only(body: &[u8]) -> Result<Usage, NotJson> {
     let answer: Event<'_> = read(body)?;
-    Ok(answer.usage.0.map(|usage| usage.counts_without_output()).unwrap_or_default())
+    Ok(answer.usage.map(|usage| usage.counts_without_output()).unwrap_or_default())
 }

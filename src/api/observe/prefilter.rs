@@ -1,9 +1,9 @@
 //! The second look at an event: a few byte searches tell plain content from everything else.
 //!
 //! In valid JSON a quote inside a string has a backslash before it, so a needle like `"usage"` can
-//! only be found where it is a whole string, or the end of a longer one; if a colon follows, it is a
-//! key (or the end of one). What is found so is only ever a reason to parse, or for content, whose
-//! absence of alarms was just seen.
+//! only be found where it is a whole string, or the end of a longer one; if a colon follows, it is
+//! a key (or the end of one). What is found so is only ever a reason to parse, or for content,
+//! whose absence of alarms was just seen.
 
 use std::sync::LazyLock;
 

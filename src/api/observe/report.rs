@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::EventError;
-use crate::api::fault::Fault;
 
 impl EventError {
     /// Longest part of an endpoint's own words that is kept.
@@ -33,13 +32,6 @@ impl EventError {
     pub fn quote(text: &[u8]) -> EventError {
         let text = &text[..text.len().min(EventError::MESSAGE_BYTES_MAX)];
         EventError::said(&String::from_utf8_lossy(text))
-    }
-
-    /// As the error of a request whose answer has not begun. A credential that an endpoint refuses is
-    /// not the client's.
-    pub fn into_fault(self) -> Fault {
-        let status = self.status.filter(|status| !matches!(status, 401..=403)).unwrap_or(502);
-        Fault::UpstreamReported { status, message: self.message }
     }
 }
 

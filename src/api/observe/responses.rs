@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::loose::{Any, Loose, NotJson, read};
+use super::loose::{Any, NotJson, read};
 use super::{EventError, Reading};
 use crate::api::usage::{Finish, Usage};
 
@@ -26,7 +26,7 @@ struct Response<'a> {
     #[serde(borrow)]
     status: Any<'a>,
     incomplete_details: Option<Incomplete<'a>>,
-    usage: Loose<ResponsesUsage<'a>>,
+    usage: Option<ResponsesUsage<'a>>,
     output: Option<Vec<Item<'a>>>,
     error: Option<&'a RawValue>,
 }
@@ -120,7 +120,7 @@ impl Response<'_> {
     }
 
     fn counts(&self) -> Usage {
-        self.usage.0.as_ref().map(ResponsesUsage::counts).unwrap_or_default()
+        self.usage.as_ref().map(ResponsesUsage::counts).unwrap_or_default()
     }
 }
 

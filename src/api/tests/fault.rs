@@ -52,6 +52,7 @@ fn table() -> Vec<(Fault, u16, &'static str, Option<&'static str>, &'static str)
         (Fault::UpstreamFailed, 502, SERVER, Some("upstream_error"), "api_error"),
         (Fault::UpstreamBroken, 502, SERVER, Some("upstream_error"), "api_error"),
         (reported(400), 400, INVALID, None, INVALID),
+        (reported(401), 502, SERVER, None, "api_error"),
         (reported(429), 429, "rate_limit_error", None, "rate_limit_error"),
         (reported(529), 529, SERVER, None, "overloaded_error"),
         (
@@ -156,6 +157,7 @@ fn blame_and_retry() {
     assert_eq!(Fault::Unavailable { retry_after_s: None }.retry(), Retry::Soon);
     let reported = |status| Fault::UpstreamReported { status, message: "x".into() };
     assert_eq!((reported(400).blame(), reported(400).retry()), (Blame::Client, Retry::Never));
+    assert_eq!(reported(401).blame(), Blame::Credential);
     assert_eq!((reported(500).blame(), reported(500).retry()), (Blame::Backend, Retry::Soon));
 }
 
