@@ -7,4 +7,6 @@
 
 pub mod api;
 pub mod engine;
+pub mod fault;
+pub mod server;
 pub mod text;

@@ -52,7 +52,8 @@ impl ChatStream {
             )),
         }
         match step.finish.filter(|_| step.last) {
-            None => self.put(format_args!(r#","logprobs":null,"finish_reason":null,"token_ids":null}}]"#)),
+            None => self
+                .put(format_args!(r#","logprobs":null,"finish_reason":null,"token_ids":null}}]"#)),
             Some(finish) => self.put(format_args!(
                 r#","logprobs":null,"finish_reason":"{}","stop_reason":null,"token_ids":null}}]"#,
                 finish.open_ai()
@@ -174,12 +175,15 @@ pub fn render(meta: &Meta, choices: &[Choice], usage: Usage) -> String {
 fn render_choice(meta: &Meta, at: usize, choice: &Choice) -> String {
     let (content, calls) = match &meta.tool {
         None => (Quoted(&choice.text).to_string(), String::new()),
-        Some(tool) => ("null".to_string(), format!(
-            r#"{{"id":"{}","type":"function","function":{{"name":{},"arguments":{}}}}}"#,
-            tool_id(&meta.id, at),
-            Quoted(&tool.name),
-            Quoted(&choice.text)
-        )),
+        Some(tool) => (
+            "null".to_string(),
+            format!(
+                r#"{{"id":"{}","type":"function","function":{{"name":{},"arguments":{}}}}}"#,
+                tool_id(&meta.id, at),
+                Quoted(&tool.name),
+                Quoted(&choice.text)
+            ),
+        ),
     };
     format!(
         r#"{{"index":{at},"message":{{"role":"assistant","content":{content},"refusal":null,"annotations":null,"audio":null,"function_call":null,"tool_calls":[{calls}],"reasoning":null}},"logprobs":null,"finish_reason":{},"stop_reason":null,"token_ids":null}}"#,

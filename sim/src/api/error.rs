@@ -48,7 +48,8 @@ impl ApiError {
 
     /// What a front end says whose engine process died under it.
     pub fn engine_dead() -> Self {
-        let message = "EngineCore encountered an issue. See stack trace (above) for the root cause.";
+        let message =
+            "EngineCore encountered an issue. See stack trace (above) for the root cause.";
         Self::plain(500, "InternalServerError", message)
     }
 

@@ -9,7 +9,8 @@ impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
         let mut rest = self.0;
-        while let Some(at) = rest.bytes().position(|byte| byte < 0x20 || matches!(byte, b'"' | b'\\'))
+        while let Some(at) =
+            rest.bytes().position(|byte| byte < 0x20 || matches!(byte, b'"' | b'\\'))
         {
             f.write_str(&rest[..at])?;
             escape(rest.as_bytes()[at], f)?;

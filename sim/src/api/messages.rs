@@ -15,12 +15,16 @@ impl MessageStream {
     }
 
     fn start(&self, usage: Usage, sink: &mut dyn Sink) {
-        send(sink, "message_start", format_args!(
-            r#"{{"type":"message_start","message":{{"id":{},"type":"message","role":"assistant","content":[],"model":{},"stop_reason":null,"stop_sequence":null,"usage":{{"input_tokens":{},"output_tokens":0}}}}}}"#,
-            Quoted(&format!("chatcmpl-{}", self.meta.id)),
-            Quoted(&self.meta.model),
-            usage.prompt - usage.cached
-        ));
+        send(
+            sink,
+            "message_start",
+            format_args!(
+                r#"{{"type":"message_start","message":{{"id":{},"type":"message","role":"assistant","content":[],"model":{},"stop_reason":null,"stop_sequence":null,"usage":{{"input_tokens":{},"output_tokens":0}}}}}}"#,
+                Quoted(&format!("chatcmpl-{}", self.meta.id)),
+                Quoted(&self.meta.model),
+                usage.prompt - usage.cached
+            ),
+        );
         let block = match &self.meta.tool {
             None => r#"{"type":"text","text":""}"#.to_string(),
             Some(tool) => format!(
@@ -29,9 +33,11 @@ impl MessageStream {
                 Quoted(&tool.name)
             ),
         };
-        send(sink, "content_block_start", format_args!(
-            r#"{{"type":"content_block_start","content_block":{block},"index":0}}"#
-        ));
+        send(
+            sink,
+            "content_block_start",
+            format_args!(r#"{{"type":"content_block_start","content_block":{block},"index":0}}"#),
+        );
     }
 
     fn delta(&self, step: &Step<'_>, sink: &mut dyn Sink) {
@@ -39,19 +45,31 @@ impl MessageStream {
             None => ("text_delta", "text"),
             Some(_) => ("input_json_delta", "partial_json"),
         };
-        send(sink, "content_block_delta", format_args!(
-            r#"{{"type":"content_block_delta","delta":{{"type":"{kind}","{field}":{}}},"index":0}}"#,
-            Quoted(step.text)
-        ));
+        send(
+            sink,
+            "content_block_delta",
+            format_args!(
+                r#"{{"type":"content_block_delta","delta":{{"type":"{kind}","{field}":{}}},"index":0}}"#,
+                Quoted(step.text)
+            ),
+        );
     }
 
     fn stop(&self, step: &Step<'_>, sink: &mut dyn Sink) {
-        send(sink, "content_block_stop", format_args!(r#"{{"type":"content_block_stop","index":0}}"#));
-        send(sink, "message_delta", format_args!(
-            r#"{{"type":"message_delta","delta":{{"stop_reason":{},"stop_sequence":null}},"usage":{}}}"#,
-            stop_reason(step.finish),
-            usage_json(step.usage)
-        ));
+        send(
+            sink,
+            "content_block_stop",
+            format_args!(r#"{{"type":"content_block_stop","index":0}}"#),
+        );
+        send(
+            sink,
+            "message_delta",
+            format_args!(
+                r#"{{"type":"message_delta","delta":{{"stop_reason":{},"stop_sequence":null}},"usage":{}}}"#,
+                stop_reason(step.finish),
+                usage_json(step.usage)
+            ),
+        );
         send(sink, "message_stop", format_args!(r#"{{"type":"message_stop"}}"#));
     }
 }

@@ -21,7 +21,7 @@ pub use body::Body;
 pub use encode::{Encoder, Finish, Meta, Sink, Step, Usage};
 pub use error::{ApiError, Family};
 pub use json::Quoted;
-pub use plan::{Generation, Limits, Plan, Script, SequencePlan, plan};
+pub use plan::{Context, Generation, Limits, Plan, Script, SequencePlan, plan};
 pub use tool::ToolCall;
 
 /// What a request asks for.

@@ -1,6 +1,6 @@
 //! From a request body to what the engine runs and who writes the answer.
 
-use super::body::{Body, StreamOptions};
+use super::body::Body;
 use super::chat::{self, ChatStream};
 use super::completions::{self, CompletionStream};
 use super::encode::{Encoder, Finish, Meta};
@@ -283,14 +283,19 @@ impl Planner<'_> {
         let room = self.limits.context_tokens_max - prompt;
         let asked = self.max_tokens();
         if asked == Some(0) {
-            return Err(ApiError::bad_request("max_tokens must be at least 1, got 0.", Some("max_tokens")));
+            return Err(ApiError::bad_request(
+                "max_tokens must be at least 1, got 0.",
+                Some("max_tokens"),
+            ));
         }
         if let Some(asked) = asked.filter(|asked| *asked > room) {
             return Err(self.too_long(prompt as usize, asked));
         }
         let most = asked.unwrap_or(room);
         Ok(match tool.or_else(|| self.natural_length(asked)) {
-            Some(natural) if natural <= most => (natural, tool.map_or(Finish::Stop, |_| Finish::ToolCalls)),
+            Some(natural) if natural <= most => {
+                (natural, tool.map_or(Finish::Stop, |_| Finish::ToolCalls))
+            }
             _ => (most, Finish::Length),
         })
     }
@@ -310,7 +315,10 @@ impl Planner<'_> {
     fn choices(&self) -> Result<usize, ApiError> {
         match self.body.n.unwrap_or(1) {
             n @ 1..=128 => Ok(n as usize),
-            n => Err(ApiError::bad_request(format!("n must be between 1 and 128, got {n}."), Some("n"))),
+            n => Err(ApiError::bad_request(
+                format!("n must be between 1 and 128, got {n}."),
+                Some("n"),
+            )),
         }
     }
 
@@ -319,7 +327,7 @@ impl Planner<'_> {
     }
 
     fn meta(&self, choices: usize, tool: Option<ToolCall>) -> Meta {
-        let options = self.body.stream_options.unwrap_or(StreamOptions::default());
+        let options = self.body.stream_options.unwrap_or_default();
         let include_usage = options.include_usage == Some(true);
         Meta {
             id: self.context.id.clone(),

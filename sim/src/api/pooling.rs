@@ -100,8 +100,7 @@ fn plain_floats(vector: &[f32]) -> String {
 
 /// Little-endian floats in base64 (RFC 4648, section 4), as the OpenAI SDKs ask for them.
 fn base64_floats(vector: &[f32]) -> String {
-    const ALPHABET: &[u8; 64] =
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut text = String::from("\"");
     for chunk in bytes.chunks(3) {

@@ -146,5 +146,8 @@ pub fn pair(query: &RawValue, document: &RawValue) -> Rendered {
 
 /// 400: a field that must be there is not.
 pub fn missing(field: &'static str) -> ApiError {
-    ApiError::bad_request(format!("[{{'type': 'missing', 'loc': ('body', '{field}')}}] Field required"), Some(field))
+    ApiError::bad_request(
+        format!("[{{'type': 'missing', 'loc': ('body', '{field}')}}] Field required"),
+        Some(field),
+    )
 }

@@ -34,13 +34,21 @@ impl ResponseStream {
             self.send(sink, name, format_args!(r#""response":{response}"#));
         }
         let item = item_json(&self.meta, &self.item, None, "in_progress");
-        self.send(sink, "response.output_item.added", format_args!(r#""item":{item},"output_index":0"#));
+        self.send(
+            sink,
+            "response.output_item.added",
+            format_args!(r#""item":{item},"output_index":0"#),
+        );
         if self.meta.tool.is_none() {
             let item = self.item.clone();
             let part = r#"{"annotations":[],"text":"","type":"output_text","logprobs":[]}"#;
-            self.send(sink, "response.content_part.added", format_args!(
-                r#""content_index":0,"item_id":"{item}","output_index":0,"part":{part}"#
-            ));
+            self.send(
+                sink,
+                "response.content_part.added",
+                format_args!(
+                    r#""content_index":0,"item_id":"{item}","output_index":0,"part":{part}"#
+                ),
+            );
         }
     }
 
@@ -64,30 +72,45 @@ impl ResponseStream {
             None => self.close_text(&item, &text, sink),
             Some(tool) => {
                 let name = tool.name.clone();
-                self.send(sink, "response.function_call_arguments.done", format_args!(
-                    r#""arguments":{},"item_id":"{item}","name":{},"output_index":0"#,
-                    Quoted(&text),
-                    Quoted(&name)
-                ));
+                self.send(
+                    sink,
+                    "response.function_call_arguments.done",
+                    format_args!(
+                        r#""arguments":{},"item_id":"{item}","name":{},"output_index":0"#,
+                        Quoted(&text),
+                        Quoted(&name)
+                    ),
+                );
             }
         }
         let whole = item_json(&self.meta, &item, Some(&text), "completed");
-        self.send(sink, "response.output_item.done", format_args!(r#""item":{whole},"output_index":0"#));
+        self.send(
+            sink,
+            "response.output_item.done",
+            format_args!(r#""item":{whole},"output_index":0"#),
+        );
         if let Some(finish) = step.finish {
-            let response = response_json(&self.meta, status(finish), &whole, Some(finish), Some(step.usage));
+            let response =
+                response_json(&self.meta, status(finish), &whole, Some(finish), Some(step.usage));
             self.send(sink, "response.completed", format_args!(r#""response":{response}"#));
         }
     }
 
     fn close_text(&mut self, item: &str, text: &str, sink: &mut dyn Sink) {
-        self.send(sink, "response.output_text.done", format_args!(
-            r#""content_index":0,"item_id":"{item}","logprobs":[],"output_index":0,"text":{}"#,
-            Quoted(text)
-        ));
+        self.send(
+            sink,
+            "response.output_text.done",
+            format_args!(
+                r#""content_index":0,"item_id":"{item}","logprobs":[],"output_index":0,"text":{}"#,
+                Quoted(text)
+            ),
+        );
         let part = part_json(text);
-        self.send(sink, "response.content_part.done", format_args!(
-            r#""content_index":0,"item_id":"{item}","output_index":0,"part":{part}"#
-        ));
+        self.send(
+            sink,
+            "response.content_part.done",
+            format_args!(r#""content_index":0,"item_id":"{item}","output_index":0,"part":{part}"#),
+        );
     }
 }
 

@@ -44,10 +44,8 @@ fn name_of(tool: &Value) -> Option<&str> {
 fn arguments(tool: &Value) -> String {
     let schema = [&tool["function"]["parameters"], &tool["parameters"], &tool["input_schema"]];
     let empty = Map::new();
-    let properties = schema
-        .iter()
-        .find_map(|schema| schema["properties"].as_object())
-        .unwrap_or(&empty);
+    let properties =
+        schema.iter().find_map(|schema| schema["properties"].as_object()).unwrap_or(&empty);
     let filled = properties.iter().map(|(name, schema)| (name.clone(), example(schema)));
     Value::Object(filled.collect()).to_string()
 }
