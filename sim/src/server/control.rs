@@ -1,0 +1,154 @@
+//! Everything that is not inference: health, models, metrics, and the tests' own `/sim/` paths.
+
+use super::Shared;
+use super::config::{DefaultFault, Scope};
+use super::head::{JSON, METRICS};
+use super::request::Request;
+use crate::api::{ApiError, Family, Op, Quoted};
+use crate::fault::Faults;
+use serde::Deserialize;
+
+/// A short answer.
+pub struct Answer {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+    /// Header lines, CRLF included.
+    pub extra: String,
+}
+
+impl Answer {
+    fn ok(body: String) -> Self {
+        Self { status: 200, content_type: JSON, body, extra: String::new() }
+    }
+
+    fn error(error: &ApiError) -> Self {
+        Self { status: error.status, ..Self::ok(error.body(Family::OpenAi)) }
+    }
+}
+
+/// Answers a request that is not for tokens.
+pub fn answer(shared: &Shared, request: &Request) -> Answer {
+    match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/health" | "/ping") => Answer::ok(String::new()),
+        ("GET", "/version") => Answer::ok(r#"{"version":"0.32.0"}"#.to_string()),
+        ("GET", "/v1/models") => Answer::ok(models(shared)),
+        ("GET", "/metrics") => metrics(shared),
+        ("POST", "/reset_prefix_cache") => {
+            shared.core.borrow_mut().engine.clear_cache();
+            Answer::ok(String::new())
+        }
+        ("GET", "/sim/counts") => Answer::ok(json(&shared.core.borrow().book.counts)),
+        ("GET", "/sim/aborts") => Answer::ok(json(&shared.core.borrow().book.aborts)),
+        ("GET", "/sim/fault") => Answer::ok(fault(shared)),
+        ("POST", "/sim/fault") => set_fault(shared, request.body()),
+        ("POST", "/sim/slowdown") => set_slowdown(shared, request.body()),
+        ("POST", "/sim/reset") => {
+            shared.core.borrow_mut().book.reset();
+            Answer::ok("{}".to_string())
+        }
+        (_, path) => unroutable(path),
+    }
+}
+
+fn unroutable(path: &str) -> Answer {
+    match allowed(path) {
+        Some(allow) => {
+            let error = ApiError::plain(405, "Method Not Allowed", "Method Not Allowed");
+            Answer { extra: format!("allow: {allow}\r\n"), ..Answer::error(&error) }
+        }
+        None => Answer::error(&ApiError::plain(404, "Not Found", "Not Found")),
+    }
+}
+
+fn allowed(path: &str) -> Option<&'static str> {
+    match path {
+        "/health" | "/ping" | "/version" | "/v1/models" | "/metrics" => Some("GET"),
+        path => Op::of_path(path).map(|_| "POST"),
+    }
+}
+
+fn models(shared: &Shared) -> String {
+    let created = super::head::unix_now().as_secs();
+    let length = shared.limits.context_tokens_max;
+    let cards = shared.limits.models.iter().map(|name| {
+        let name = Quoted(name);
+        format!(
+            r#"{{"id":{name},"object":"model","created":{created},"owned_by":"vllm","root":{name},"parent":null,"max_model_len":{length},"permission":[]}}"#
+        )
+    });
+    format!(r#"{{"object":"list","data":[{}]}}"#, cards.collect::<Vec<_>>().join(","))
+}
+
+fn metrics(shared: &Shared) -> Answer {
+    let core = shared.core.borrow();
+    let page = core.metrics.page(&core.engine.stats(), &shared.config);
+    Answer { content_type: METRICS, ..Answer::ok(page) }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Counts and names always serialise.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn fault(shared: &Shared) -> String {
+    match &shared.core.borrow().fault {
+        None => r#"{"fault":""}"#.to_string(),
+        Some(fault) => format!(
+            r#"{{"fault":{},"probability":{:?},"times":{}}}"#,
+            Quoted(&fault.text),
+            fault.probability,
+            fault.times.map_or("null".to_string(), |times| times.to_string())
+        ),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FaultBody {
+    fault: String,
+    probability: Option<f64>,
+    times: Option<u64>,
+    #[serde(default)]
+    all: bool,
+}
+
+fn set_fault(shared: &Shared, body: &[u8]) -> Answer {
+    match read_fault(body) {
+        Ok(fault) => {
+            shared.core.borrow_mut().fault = fault;
+            Answer::ok(self::fault(shared))
+        }
+        Err(message) => Answer::error(&ApiError::bad_request(message, Some("fault"))),
+    }
+}
+
+fn read_fault(body: &[u8]) -> Result<Option<DefaultFault>, String> {
+    let body: FaultBody = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let faults = Faults::parse(&body.fault).map_err(|bad| bad.to_string())?;
+    if faults == Faults::default() {
+        return Ok(None);
+    }
+    Ok(Some(DefaultFault {
+        text: body.fault,
+        faults,
+        probability: body.probability.unwrap_or(1.0),
+        times: body.times,
+        scope: if body.all { Scope::All } else { Scope::Inference },
+    }))
+}
+
+#[derive(Deserialize)]
+struct Slowdown {
+    factor: f64,
+}
+
+fn set_slowdown(shared: &Shared, body: &[u8]) -> Answer {
+    match serde_json::from_slice::<Slowdown>(body) {
+        Ok(Slowdown { factor }) if factor.is_finite() && factor >= 0.0 => {
+            shared.core.borrow_mut().engine.set_slowdown(factor);
+            Answer::ok("{}".to_string())
+        }
+        _ => Answer::error(&ApiError::bad_request("factor must be a number >= 0", Some("factor"))),
+    }
+}

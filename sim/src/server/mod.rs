@@ -1,0 +1,122 @@
+//! The HTTP shell: the engine in real time behind a socket, on one thread.
+//!
+//! One task paces the engine and writes every new token straight to its client's socket; one task
+//! per connection reads requests and watches for the client leaving, at which its sequences are
+//! aborted at once.
+
+mod config;
+mod conn;
+mod control;
+mod core;
+mod counts;
+mod head;
+mod live;
+mod metrics;
+mod out;
+mod request;
+mod thread;
+
+pub use config::{DefaultFault, Scope, ServerConfig};
+pub use counts::{ABORTS_MAX, Abort, Counts};
+pub use thread::{Running, spawn_thread};
+
+use crate::api::Limits;
+use crate::engine::{Output, Time};
+use crate::text::mix;
+use conn::Connection;
+use core::Core;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+
+/// A server's state, shared by its tasks.
+struct Shared {
+    config: ServerConfig,
+    limits: Limits,
+    core: RefCell<Core>,
+    /// Work was submitted to an engine that may be idle.
+    work: Notify,
+    started: Instant,
+    ids: Cell<u64>,
+}
+
+impl Shared {
+    fn new(config: ServerConfig) -> Self {
+        let core = RefCell::new(Core::new(&config));
+        let limits = config.limits();
+        let (work, started, ids) = (Notify::new(), Instant::now(), Cell::new(0));
+        Self { config, limits, core, work, started, ids }
+    }
+
+    /// The engine's time.
+    fn now(&self) -> Time {
+        Time::try_from(self.started.elapsed().as_nanos()).unwrap_or(Time::MAX)
+    }
+
+    /// A fresh answer's id: 16 hexadecimal digits, different on every server and in every run.
+    fn next_id(&self) -> String {
+        self.ids.set(self.ids.get() + 1);
+        let start = head::unix_now().as_nanos() as u64;
+        format!("{:016x}", mix(mix(self.limits.seed, start), self.ids.get()))
+    }
+}
+
+/// Serves for ever, or until accepting fails for good.
+///
+/// The future is not `Send`: run it with `block_on` on a current-thread runtime (timers and I/O
+/// enabled), or within a `LocalSet`. Dropping it closes every connection.
+pub async fn serve(listener: TcpListener, config: ServerConfig) -> io::Result<()> {
+    let tasks = LocalSet::new();
+    tasks.run_until(accept(listener, Rc::new(Shared::new(config)))).await
+}
+
+async fn accept(listener: TcpListener, shared: Rc<Shared>) -> io::Result<()> {
+    tokio::task::spawn_local(pace(shared.clone()));
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                let connection = Connection::new(shared.clone(), socket);
+                tokio::task::spawn_local(connection.run());
+            }
+            Err(error) if is_passing(&error) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// How long to wait when no descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Errors of one connection, or of a moment, not of the listener.
+fn is_passing(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound)
+}
+
+/// Runs the engine: sleeps up to each step's end, and hands out what it gave.
+async fn pace(shared: Rc<Shared>) {
+    let mut outputs: Vec<Output> = Vec::new();
+    loop {
+        let next = shared.core.borrow().engine.next_wakeup();
+        match next {
+            None => shared.work.notified().await,
+            Some(at) if at > shared.now() => {
+                let deadline = shared.started + Duration::from_nanos(at);
+                tokio::time::sleep_until(deadline.into()).await;
+            }
+            // Behind, or without pacing: let the connections have their turn.
+            Some(_) => tokio::task::yield_now().await,
+        }
+        step(&shared, &mut outputs);
+    }
+}
+
+fn step(shared: &Shared, outputs: &mut Vec<Output>) {
+    let mut core = shared.core.borrow_mut();
+    core.engine.advance_step(shared.now(), outputs);
+    core.deliver(outputs);
+    outputs.clear();
+}
