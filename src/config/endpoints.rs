@@ -1,6 +1,7 @@
 //! `[[endpoints]]`: the machines and providers that answer.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use rustls::pki_types::ServerName;
 use xxhash_rust::xxh3::Xxh3;
@@ -31,10 +32,10 @@ pub struct Known {
     pub by_name: HashMap<String, Option<EndpointId>>,
 }
 
-/// Reads every `[[endpoints]]` table.
-pub fn read(root: &Section<'_>) -> Known {
+/// Reads every `[[endpoints]]` table. `listening`: Sluice's own addresses, which no endpoint may have.
+pub fn read(root: &Section<'_>, listening: Vec<SocketAddr>) -> Known {
     let mut known = Known::default();
-    for (name, endpoint) in root.tables("endpoints", read_endpoint) {
+    for (name, endpoint) in root.tables("endpoints", |s| read_endpoint(s, &listening)) {
         let Some(name) = name else { continue };
         let id = u16::try_from(known.list.len()).unwrap_or(u16::MAX);
         let id = endpoint.is_some().then_some(EndpointId(id));
@@ -48,16 +49,20 @@ pub fn read(root: &Section<'_>) -> Known {
         let at = root.given("endpoints").unwrap_or_default();
         root.fault(at, "too many [[endpoints]]", format!("keep at most {ENDPOINTS_MAX}"));
     }
-    if root.given("endpoints").is_none() {
+    if root.is_empty("endpoints") {
+        let at = root.given("endpoints").unwrap_or_default();
         let fix = "add [[endpoints]] with a name, a url and an engine";
-        root.fault(0, "there are no endpoints", fix);
+        root.fault(at, "there are no endpoints", fix);
     }
     known
 }
 
-fn read_endpoint<'a>(s: &Section<'a>) -> (Option<At<&'a str>>, Option<Endpoint>) {
+fn read_endpoint<'a>(
+    s: &Section<'a>,
+    listening: &[SocketAddr],
+) -> (Option<At<&'a str>>, Option<Endpoint>) {
     let name = names::name(s, "name", "gpu-0");
-    let target = read_url(s);
+    let target = read_url(s, listening);
     let engine = s.required("engine", "vllm").and_then(|word| s.pick("engine", word, &ENGINES));
     let api_key = s.text("api_key", "");
     let has_api_key = api_key.is_some();
@@ -87,16 +92,31 @@ fn read_endpoint<'a>(s: &Section<'a>) -> (Option<At<&'a str>>, Option<Endpoint>)
     (name, built)
 }
 
-fn read_url(s: &Section<'_>) -> Option<Target> {
+fn read_url(s: &Section<'_>, listening: &[SocketAddr]) -> Option<Target> {
     let text = s.required("url", "http://127.0.0.1:8000")?;
     match url::parse(text.value) {
-        Ok(target) => Some(target),
+        Ok(target) => {
+            if let Authority::Address(to) = target.authority
+                && listening.iter().any(|own| reaches(to, *own))
+            {
+                let what = format!("`url` is Sluice's own address {to}");
+                s.fault(text.at, what, "name the server behind it: requests would go in circles");
+            }
+            Some(target)
+        }
         Err((what, fix)) => {
             // The URL is not quoted: it may hold a password.
             s.fault(text.at, format!("`url` {what}"), fix);
             None
         }
     }
+}
+
+/// Whether a connection to `to` arrives at the listener `own` of this machine.
+fn reaches(to: SocketAddr, own: SocketAddr) -> bool {
+    let (ip, own_ip) = (to.ip().to_canonical(), own.ip().to_canonical());
+    let any = own_ip.is_unspecified() && (ip.is_loopback() || ip.is_unspecified());
+    to.port() == own.port() && (ip == own_ip || any)
 }
 
 /// What pooled connections must share to be interchangeable.

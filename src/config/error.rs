@@ -5,6 +5,9 @@
 
 use std::fmt;
 
+/// More faults than this are counted, not shown: the errors of a reload go to the log.
+const PROBLEMS_MAX: usize = 1000;
+
 /// One fault in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -36,6 +39,13 @@ impl Errors {
     pub(super) fn locate(file: &str, text: &str, mut faults: Vec<Fault>) -> Self {
         faults.sort_by(|a, b| (a.at, &a.what).cmp(&(b.at, &b.what)));
         faults.dedup();
+        if faults.len() > PROBLEMS_MAX {
+            let what = format!("{} more faults", faults.len() - PROBLEMS_MAX);
+            let fix = "correct those before it first".to_owned();
+            let at = faults[PROBLEMS_MAX].at;
+            faults.truncate(PROBLEMS_MAX);
+            faults.push(Fault { at, what, fix });
+        }
         let mut lines = Lines::new(text);
         let problems = faults.into_iter().map(|fault| lines.problem(fault)).collect();
         Self { file: file.to_owned(), problems }
@@ -68,22 +78,26 @@ pub(super) struct Fault {
 /// Walks the text once, forwards, while faults come in order.
 struct Lines<'t> {
     text: &'t str,
+    /// Everything before it is counted in `line` and `column`.
+    at: usize,
     line: usize,
-    line_start: usize,
+    column: usize,
 }
 
 impl<'t> Lines<'t> {
     fn new(text: &'t str) -> Self {
-        Self { text, line: 1, line_start: 0 }
+        Self { text, at: 0, line: 1, column: 1 }
     }
 
     fn problem(&mut self, fault: Fault) -> Problem {
-        let at = self.text.floor_char_boundary(fault.at);
-        while let Some(next) = memchr::memchr(b'\n', &self.text.as_bytes()[self.line_start..at]) {
-            self.line += 1;
-            self.line_start += next + 1;
+        let to = self.text.floor_char_boundary(fault.at);
+        for letter in self.text[self.at..to].chars() {
+            (self.line, self.column) = match letter {
+                '\n' => (self.line + 1, 1),
+                _ => (self.line, self.column + 1),
+            };
         }
-        let column = self.text[self.line_start..at].chars().count() + 1;
-        Problem { line: self.line, column, what: fault.what, fix: fault.fix }
+        self.at = to;
+        Problem { line: self.line, column: self.column, what: fault.what, fix: fault.fix }
     }
 }

@@ -38,7 +38,12 @@ const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "x-api-k
 /// Reads `headers`: names lower-case, values proven fit for the wire.
 pub fn read(s: &Section<'_>, has_api_key: bool) -> Vec<(Box<str>, Secret)> {
     let mut headers: Vec<(Box<str>, Secret)> = Vec::new();
-    for (name, value) in s.pairs("headers") {
+    let pairs = s.pairs("headers");
+    if pairs.len() > HEADERS_MAX {
+        let at = s.given("headers").unwrap_or(s.at);
+        s.fault(at, "too many `headers`", format!("keep at most {HEADERS_MAX}"));
+    }
+    for (name, value) in pairs.into_iter().take(HEADERS_MAX) {
         let Some(name) = check_name(s, name, has_api_key) else { continue };
         let Some(value) = read_value(s, &name, value) else { continue };
         if headers.iter().any(|(known, _)| **known == *name.value) {
@@ -47,10 +52,6 @@ pub fn read(s: &Section<'_>, has_api_key: bool) -> Vec<(Box<str>, Secret)> {
             continue;
         }
         headers.push((name.value.into(), value));
-    }
-    if headers.len() > HEADERS_MAX {
-        let at = s.given("headers").unwrap_or(s.at);
-        s.fault(at, "too many `headers`", format!("keep at most {HEADERS_MAX}"));
     }
     headers
 }

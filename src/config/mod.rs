@@ -47,17 +47,17 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Blocks on the disk: for the control plane and the command line.
 pub fn load(path: &Path, generation: u64) -> Result<Plan, Errors> {
     let file = path.display().to_string();
-    let text = read_text(path).map_err(|(what, fix)| Errors::whole_file(&file, what, fix))?;
+    let bytes = reference::read_file(path, FILE_BYTES_MAX)
+        .map_err(|(what, fix)| Errors::whole_file(&file, format!("the file {what}"), fix))?;
+    let text = std::str::from_utf8(&bytes).map_err(|e| not_utf8(&file, &bytes, e.valid_up_to()))?;
     let base_dir = path.parent().unwrap_or(Path::new(""));
-    parse(&text, &file, base_dir, &|name| std::env::var(name).ok(), generation)
+    parse(text, &file, base_dir, &|name| std::env::var(name).ok(), generation)
 }
 
-fn read_text(path: &Path) -> Result<String, (String, &'static str)> {
-    let bytes = reference::read_file(path, FILE_BYTES_MAX)?;
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        (format!("the file is not UTF-8 at byte {at}"), "save it as UTF-8")
-    })
+fn not_utf8(file: &str, bytes: &[u8], at: usize) -> Errors {
+    let text = String::from_utf8_lossy(&bytes[..at]);
+    let (what, fix) = ("the file is not UTF-8".to_owned(), "save it as UTF-8".to_owned());
+    Errors::locate(file, &text, vec![Fault { at, what, fix }])
 }
 
 /// Compiles a configuration text. `file` is its name in messages; relative paths in it start at
@@ -69,17 +69,20 @@ pub fn parse(
     env: &dyn Fn(&str) -> Option<String>,
     generation: u64,
 ) -> Result<Plan, Errors> {
+    let reader = Reader::new(base_dir, env);
+    parse_with(&reader, text, generation).map_err(|faults| Errors::locate(file, text, faults))
+}
+
+fn parse_with(reader: &Reader<'_>, text: &str, generation: u64) -> Result<Plan, Vec<Fault>> {
     let (root, broken) = DeTable::parse_recoverable(text);
     if !broken.is_empty() {
         // What a broken file means is a guess: report its syntax alone.
-        return Err(Errors::locate(file, text, broken.iter().map(syntax_fault).collect()));
+        return Err(broken.iter().map(syntax_fault).collect());
     }
-    let reader = Reader::new(base_dir, env);
-    let root = Section::root(&reader, root.get_ref());
-    let plan = root.finish(|root| compile(root, generation));
+    let plan = Section::root(reader, root.get_ref()).finish(|root| compile(root, generation));
     match (plan, reader.faults()) {
         (Some(plan), faults) if faults.is_empty() => Ok(plan),
-        (_, faults) => Err(Errors::locate(file, text, faults)),
+        (_, faults) => Err(faults),
     }
 }
 
@@ -96,7 +99,7 @@ fn syntax_fault(error: &toml::de::Error) -> Fault {
 /// Reads every table. `None` only after a fault.
 fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let keys = keys::read(root);
-    let has_keys = root.holds_items("keys");
+    let has_keys = !root.is_empty("keys");
     let server = root.table("server", |s| listeners::read_server(s, has_keys));
     let has_admin = root.given("admin").is_some();
     let admin = root.table("admin", |s| listeners::read_admin(s, has_admin));
@@ -104,7 +107,9 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let limits = root.table("limits", settings::read_limits);
     let timeouts = root.table("timeouts", settings::read_timeouts);
     let log = root.table("log", settings::read_log);
-    let endpoints = endpoints::read(root);
+    let listening = server.iter().map(|server| server.listen);
+    let listening = listening.chain(admin.iter().map(|admin| admin.listen)).collect();
+    let endpoints = endpoints::read(root, listening);
     let (models, model_index) = models::read(root, &endpoints);
     let server = server?;
     if let Some(admin) = &admin {

@@ -1,12 +1,11 @@
 //! `[[models]]`: the names that clients ask for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::endpoints::Known;
 use super::names;
 use super::plan::{EndpointId, Model, ModelId, Policy};
 use super::reader::{At, Section};
-use super::suggest::nearest;
 
 /// Each model costs a set of time series in every shard.
 const MODELS_MAX: usize = 4096;
@@ -31,9 +30,10 @@ pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, HashMap<Box<s
         let at = root.given("models").unwrap_or_default();
         root.fault(at, "too many [[models]]", format!("keep at most {MODELS_MAX}"));
     }
-    if root.given("models").is_none() {
+    if root.is_empty("models") {
+        let at = root.given("models").unwrap_or_default();
         let fix = "add [[models]] with a name and its endpoints";
-        root.fault(0, "there are no models", fix);
+        root.fault(at, "there are no models", fix);
     }
     (models, index)
 }
@@ -66,12 +66,11 @@ fn read_endpoints(s: &Section<'_>, known: &Known) -> Vec<EndpointId> {
         s.fault(given.at, what, "name at least one of [[endpoints]]");
     }
     let mut ids = Vec::with_capacity(given.value.len());
-    let mut seen = Vec::with_capacity(given.value.len());
+    let mut seen = HashSet::new();
     for name in given.value {
-        if seen.contains(&name.value) {
+        if !seen.insert(name.value) {
             s.fault(name.at, format!("endpoint {:?} stands twice", name.value), "keep one of them");
         }
-        seen.push(name.value);
         match known.by_name.get(name.value) {
             Some(id) => ids.extend(*id),
             None => refuse_unknown(s, name, known),
@@ -81,7 +80,7 @@ fn read_endpoints(s: &Section<'_>, known: &Known) -> Vec<EndpointId> {
 }
 
 fn refuse_unknown(s: &Section<'_>, name: At<&str>, known: &Known) {
-    let fix = match nearest(name.value, known.by_name.keys().map(String::as_str)) {
+    let fix = match s.reader.nearest(name.value, known.by_name.keys().map(String::as_str)) {
         Some(near) => format!("did you mean {near:?}?"),
         None => format!("add [[endpoints]] with name = {:?}", name.value),
     };

@@ -5,7 +5,8 @@
 //! is the code that declares it. Getters always return something usable; whoever assembles the plan
 //! asks [`Reader::faults`] at the end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub struct At<T> {
 }
 
 /// A key that some read asked for: the schema, as it is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asked {
     /// `server.tls`, `endpoints`; empty for the file's top level.
     pub table: String,
@@ -48,8 +49,11 @@ pub struct Reader<'e> {
     pub env: &'e dyn Fn(&str) -> Option<String>,
     faults: RefCell<Vec<Fault>>,
     unknown: RefCell<Vec<Unknown>>,
-    asked: RefCell<Vec<Asked>>,
-    files: RefCell<Vec<PathBuf>>,
+    asked: RefCell<BTreeSet<Asked>>,
+    files: RefCell<BTreeSet<PathBuf>>,
+    /// Searches for a near word that are still allowed: each costs a walk over all names, and a file of
+    /// nothing but mistakes must not take minutes.
+    searches: Cell<u32>,
 }
 
 impl<'e> Reader<'e> {
@@ -61,6 +65,7 @@ impl<'e> Reader<'e> {
             unknown: RefCell::default(),
             asked: RefCell::default(),
             files: RefCell::default(),
+            searches: Cell::new(100),
         }
     }
 
@@ -69,49 +74,49 @@ impl<'e> Reader<'e> {
         self.faults.borrow_mut().push(Fault { at, what: what.into(), fix: fix.into() });
     }
 
-    /// Remembers a file that the plan depends on.
-    pub fn depends_on(&self, path: &Path) {
-        let mut files = self.files.borrow_mut();
-        if !files.iter().any(|known| known == path) {
-            files.push(path.to_owned());
-        }
+    /// The known word that `word` may have been meant to be.
+    pub fn nearest<'c>(&self, word: &str, known: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+        let left = self.searches.get().checked_sub(1)?;
+        self.searches.set(left);
+        nearest(word, known)
     }
 
-    /// The files that were read, in the order of their first use.
+    /// Remembers a file that the plan depends on.
+    pub fn depends_on(&self, path: &Path) {
+        self.files.borrow_mut().insert(path.to_owned());
+    }
+
+    /// The files that were named, sorted.
     pub fn files(&self) -> Vec<PathBuf> {
-        self.files.take()
+        self.files.take().into_iter().collect()
     }
 
     /// Every fault so far, unknown keys included. Called once, after the whole tree was read, because
     /// only then all known keys are known.
     pub fn faults(&self) -> Vec<Fault> {
         for unknown in self.unknown.take() {
-            let what = format!("unknown key `{}` in {}", unknown.key, unknown.title);
+            let what = format!("unknown key `{}` in {}", unknown.key.escape_debug(), unknown.title);
             self.fault(unknown.at, what, self.hint(&unknown));
         }
         self.faults.take()
     }
 
-    /// Every key of the schema that was asked for, sorted.
-    pub fn asked(&self) -> Vec<Asked> {
-        let mut asked = self.asked.take();
-        asked.sort_by(|a, b| (&a.table, a.key).cmp(&(&b.table, b.key)));
-        asked.dedup();
-        asked
+    /// Every key of the schema that was asked for.
+    #[cfg(test)]
+    pub fn asked(&self) -> BTreeSet<Asked> {
+        self.asked.take()
     }
 
     fn hint(&self, unknown: &Unknown) -> String {
         let asked = self.asked.borrow();
         let here = || asked.iter().filter(|a| a.table == unknown.table).map(|a| a.key);
-        if let Some(near) = nearest(&unknown.key, here()) {
+        if let Some(near) = self.nearest(&unknown.key, here()) {
             return format!("did you mean `{near}`?");
         }
         if let Some(other) = asked.iter().find(|a| a.key == unknown.key && !a.table.is_empty()) {
             return format!("`{}` belongs in [{}]", other.key, other.table);
         }
-        let mut known: Vec<&str> = here().collect();
-        known.sort_unstable();
-        known.dedup();
+        let known: Vec<&str> = here().collect();
         format!("remove it; known keys: {}", known.join(", "))
     }
 }
@@ -153,7 +158,7 @@ impl<'a> Section<'a> {
 
     fn value(&self, key: &'static str, default: impl Display) -> Option<At<&'a DeValue<'a>>> {
         let (table, default) = (self.table.clone(), default.to_string());
-        self.reader.asked.borrow_mut().push(Asked { table, key, default });
+        self.reader.asked.borrow_mut().insert(Asked { table, key, default });
         self.asked.borrow_mut().push(key);
         self.map?.get(key).map(at)
     }
@@ -163,34 +168,46 @@ impl<'a> Section<'a> {
         self.map?.get(key).map(|value| value.span().start)
     }
 
-    /// Whether the file gives `key` a list that is not empty.
-    pub fn holds_items(&self, key: &str) -> bool {
-        let value = self.map.and_then(|map| map.get(key)).map(Spanned::get_ref);
-        value.and_then(DeValue::as_array).is_some_and(|items| !items.is_empty())
+    /// Whether the list `key` is absent or empty (anything but a list is neither).
+    pub fn is_empty(&self, key: &str) -> bool {
+        match self.map.and_then(|map| map.get(key)).map(Spanned::get_ref) {
+            None => true,
+            Some(value) => value.as_array().is_some_and(|items| items.is_empty()),
+        }
     }
 
     fn wrong_type(&self, key: &str, found: At<&DeValue<'_>>, expected: &str, fix: &str) {
-        let what = format!("`{key}` must be {expected}, not {}", kind(found.value));
+        let what =
+            format!("`{}` must be {expected}, not {}", key.escape_debug(), kind(found.value));
         self.fault(found.at, what, fix);
     }
 
     /// A whole number within `range`.
     pub fn whole(&self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let Some(found) = self.value(key, default) else { return default };
-        let DeValue::Integer(text) = found.value else {
+        let DeValue::Integer(_) = found.value else {
             let fix = format!("write a plain number, e.g. {key} = {default}");
             self.wrong_type(key, found, "a whole number", &fix);
             return default;
         };
-        match u64::from_str_radix(text.as_str(), text.radix()) {
-            Ok(number) if range.contains(&number) => number,
-            _ => {
-                let (low, high) = range.into_inner();
-                let fix = format!("use {low} to {high} (default {default})");
-                self.fault(found.at, format!("`{key}` is out of range"), fix);
-                default
-            }
+        let fix = format!("use {} to {} (default {default})", range.start(), range.end());
+        self.number(key, found, range, fix).unwrap_or(default)
+    }
+
+    fn number(
+        &self,
+        key: &str,
+        found: At<&DeValue<'_>>,
+        range: RangeInclusive<u64>,
+        fix: String,
+    ) -> Option<u64> {
+        let text = found.value.as_integer()?;
+        let number = u64::from_str_radix(text.as_str(), text.radix()).ok();
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            self.fault(found.at, format!("`{key}` is out of range"), fix);
         }
+        number
     }
 
     /// [`Section::whole`] for sizes and counts that index memory.
@@ -200,13 +217,16 @@ impl<'a> Section<'a> {
 
     /// A whole number within `range`, or "auto" (the default): `None`.
     pub fn whole_or_auto(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
-        if let Some(DeValue::Integer(_)) =
-            self.map.and_then(|map| map.get(key)).map(Spanned::get_ref)
-        {
-            let low = *range.start();
-            return Some(self.whole(key, low, range));
+        let found = self.value(key, "\"auto\"")?;
+        let fix = format!("use {} to {} or \"auto\" (default)", range.start(), range.end());
+        match found.value {
+            DeValue::Integer(_) => return self.number(key, found, range, fix),
+            DeValue::String(word) if &**word == "auto" => {}
+            _ => {
+                let what = format!("`{key}` is neither a whole number nor \"auto\"");
+                self.fault(found.at, what, fix);
+            }
         }
-        self.choice(key, "auto", &[("auto", ())]);
         None
     }
 
@@ -290,7 +310,7 @@ impl<'a> Section<'a> {
     pub fn pick<T: Copy>(&self, key: &str, word: At<&str>, words: &[(&str, T)]) -> Option<T> {
         let hit = words.iter().find(|(known, _)| *known == word.value);
         if hit.is_none() {
-            let fix = match nearest(word.value, words.iter().map(|(known, _)| *known)) {
+            let fix = match self.reader.nearest(word.value, words.iter().map(|(known, _)| *known)) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => {
                     let all: Vec<String> = words.iter().map(|(w, _)| format!("{w:?}")).collect();

@@ -24,7 +24,7 @@ pub fn secret(reader: &Reader<'_>, key: &str, text: At<&str>) -> Option<Secret> 
     match resolve(reader, text.value).and_then(wire_safe) {
         Ok(secret) => Some(Secret::from_source(secret, text.value)),
         Err((what, fix)) => {
-            reader.fault(text.at, format!("`{key}` ({}) {what}", text.value), fix);
+            reader.fault(text.at, format!("`{key}` ({}) {what}", text.value.escape_debug()), fix);
             None
         }
     }

@@ -1,13 +1,227 @@
-//! The compiled plan in words.
+//! The compiled plan in words, for `sluice check`, and what a reload cannot change.
+//!
+//! Secrets are named by their source (`env:NAME`), never shown.
 
-use super::plan::Plan;
+use std::fmt::Write;
+use std::time::Duration;
 
-/// The plan for people to read.
+use super::plan::{
+    Admin, Authority, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan, Runtime, Server,
+    Shards, Sink, Timeouts,
+};
+use super::{endpoints, headers, models};
+
+/// The plan for people to read: several lines, each ended.
 pub fn describe(plan: &Plan) -> String {
-    format!("generation {}\n", plan.generation)
+    let mut out = String::new();
+    let done = write_plan(&mut out, plan);
+    debug_assert!(done.is_ok(), "writing to a String does not fail");
+    out
 }
 
-/// Settings that differ and take effect only in a new process.
-pub fn restart_needed(_old: &Plan, _new: &Plan) -> Vec<String> {
-    Vec::new()
+fn write_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
+    write_server(out, plan)?;
+    write_admin(out, plan.admin.as_ref())?;
+    let Runtime { shards, driver, ring_entries, tick, pin } = &plan.runtime;
+    writeln!(out, "[runtime]\n  shards = {}\n  driver = {}", count(*shards), driver_name(*driver))?;
+    writeln!(out, "  ring_entries = {ring_entries}\n  pin = {pin}")?;
+    writeln!(out, "  tick_milliseconds = {}", tick.as_millis())?;
+    write_limits(out, &plan.limits)?;
+    write_timeouts(out, &plan.timeouts)?;
+    write_log(out, &plan.log)?;
+    for (id, endpoint) in (0..).map(EndpointId).zip(&plan.endpoints) {
+        write_endpoint(out, plan, id, endpoint)?;
+    }
+    plan.models.iter().try_for_each(|model| write_model(out, plan, model))
+}
+
+fn write_server(out: &mut String, plan: &Plan) -> std::fmt::Result {
+    let Server { listen, tls, tls_files } = &plan.server;
+    writeln!(out, "[server]\n  listen = {listen}")?;
+    match tls_files.as_ref().filter(|_| tls.is_some()) {
+        Some((chain, key)) => {
+            writeln!(out, "  tls: certificate {}, key {}", chain.display(), key.display())?;
+        }
+        None => writeln!(out, "  tls: off")?,
+    }
+    if plan.keys.is_empty() {
+        return writeln!(out, "  access: open to everyone who reaches this port");
+    }
+    writeln!(out, "  access: by key")?;
+    for key in &plan.keys {
+        writeln!(out, "    {}: set ({})", key.name, endpoints::source_of(&key.secret))?;
+    }
+    Ok(())
+}
+
+fn write_admin(out: &mut String, admin: Option<&Admin>) -> std::fmt::Result {
+    let Some(Admin { listen, token }) = admin else { return writeln!(out, "[admin]\n  off") };
+    let token = match token {
+        Some(token) => format!("set ({})", endpoints::source_of(token)),
+        None => "none".to_owned(),
+    };
+    writeln!(out, "[admin]\n  listen = {listen}\n  token: {token}")
+}
+
+fn write_limits(out: &mut String, limits: &Limits) -> std::fmt::Result {
+    // Taken apart by name, so that a new limit cannot be left out.
+    let Limits {
+        head_bytes_max,
+        header_count_max,
+        target_bytes_max,
+        body_bytes_max,
+        chunk_extension_bytes_max,
+        trailer_bytes_max,
+        json_depth_max,
+        body_bytes_per_shard_max,
+        connections_per_shard_max,
+        connections_per_address_max,
+        answer_hold_bytes_max,
+        event_whole_bytes_max,
+        pipeline_bytes_max,
+    } = limits;
+    writeln!(out, "[limits]")?;
+    for (name, value) in [
+        ("head_bytes_max", head_bytes_max),
+        ("header_count_max", header_count_max),
+        ("target_bytes_max", target_bytes_max),
+        ("body_bytes_max", body_bytes_max),
+        ("chunk_extension_bytes_max", chunk_extension_bytes_max),
+        ("trailer_bytes_max", trailer_bytes_max),
+        ("json_depth_max", json_depth_max),
+        ("body_bytes_per_shard_max", body_bytes_per_shard_max),
+        ("connections_per_shard_max", connections_per_shard_max),
+        ("connections_per_address_max", connections_per_address_max),
+        ("answer_hold_bytes_max", answer_hold_bytes_max),
+        ("event_whole_bytes_max", event_whole_bytes_max),
+        ("pipeline_bytes_max", pipeline_bytes_max),
+    ] {
+        writeln!(out, "  {name} = {value}")?;
+    }
+    Ok(())
+}
+
+fn write_timeouts(out: &mut String, timeouts: &Timeouts) -> std::fmt::Result {
+    let Timeouts {
+        head,
+        body,
+        idle,
+        write_stall,
+        handshake,
+        connect,
+        first_byte_streamed,
+        first_byte_unary,
+        stall,
+        total,
+        upstream_idle,
+        drain,
+        linger,
+    } = timeouts;
+    writeln!(out, "[timeouts]")?;
+    for (name, value) in [
+        ("head", head),
+        ("body", body),
+        ("idle", idle),
+        ("write_stall", write_stall),
+        ("handshake", handshake),
+        ("connect", connect),
+        ("first_byte_streamed", first_byte_streamed),
+        ("first_byte_unary", first_byte_unary),
+        ("stall", stall),
+        ("total", total),
+        ("upstream_idle", upstream_idle),
+        ("drain", drain),
+        ("linger", linger),
+    ] {
+        writeln!(out, "  {name}_seconds = {}", Duration::as_secs_f64(value))?;
+    }
+    Ok(())
+}
+
+fn write_log(out: &mut String, log: &Log) -> std::fmt::Result {
+    let Log { access, usage, queue_rows_max } = log;
+    let access = match access {
+        None => "off".to_owned(),
+        Some(Sink::Stdout) => "stdout".to_owned(),
+        Some(Sink::File(path)) => format!("file:{}", path.display()),
+    };
+    let usage = usage.as_ref().map_or("off".to_owned(), |path| format!("file:{}", path.display()));
+    writeln!(out, "[log]\n  access = {access}\n  usage = {usage}")?;
+    writeln!(out, "  queue_rows_max = {queue_rows_max}")
+}
+
+fn write_endpoint(out: &mut String, plan: &Plan, id: EndpointId, e: &Endpoint) -> std::fmt::Result {
+    let scheme = if e.tls.is_some() { "https" } else { "http" };
+    writeln!(out, "[[endpoints]] {:?}", e.name)?;
+    writeln!(out, "  url = {scheme}://{}{}/v1/...", e.host_header, e.path_prefix)?;
+    match &e.authority {
+        Authority::Address(address) => writeln!(out, "  address: {address}")?,
+        Authority::Name { host, port } => writeln!(out, "  address: {host}, port {port}, by DNS")?,
+    }
+    if let Some(tls) = &e.tls {
+        writeln!(out, "  verified as: {}", tls.server_name.to_str())?;
+    }
+    writeln!(out, "  engine = {}", endpoints::engine_name(e.engine))?;
+    if let Some(key) = &e.api_key {
+        writeln!(out, "  api_key: set ({})", endpoints::source_of(key))?;
+    }
+    if !e.headers.is_empty() {
+        writeln!(out, "  headers: {}", headers::describe(e))?;
+    }
+    writeln!(out, "  connections_per_shard_max = {}", e.connections_per_shard_max)?;
+    writeln!(out, "  retry_stale = {}", e.retry_stale)?;
+    writeln!(out, "  health: {}", e.health_path.as_deref().unwrap_or("TCP connect"))?;
+    if !plan.models.iter().any(|model| model.endpoints.contains(&id)) {
+        writeln!(out, "  note: no model uses this endpoint")?;
+    }
+    Ok(())
+}
+
+fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result {
+    let names = model.endpoints.iter().filter_map(|id| plan.endpoints.get(usize::from(id.0)));
+    let names: Vec<&str> = names.map(|endpoint| &*endpoint.name).collect();
+    writeln!(out, "[[models]] {:?}", model.name)?;
+    writeln!(out, "  endpoints = {}", names.join(", "))?;
+    writeln!(out, "  policy = {}", models::policy_name(model.policy))?;
+    match &model.upstream_model {
+        Some(name) => writeln!(out, "  upstream_model = {name}"),
+        None => Ok(()),
+    }
+}
+
+/// Settings in which the plans differ and which take effect only in a new process, as
+/// `name (old → new)`. A reload that needs any of them is refused as a whole.
+pub fn restart_needed(old: &Plan, new: &Plan) -> Vec<String> {
+    let admin = |plan: &Plan| plan.admin.as_ref().map_or("off".into(), |a| a.listen.to_string());
+    let values = |plan: &Plan| {
+        let Runtime { shards, driver, ring_entries, tick: _, pin } = plan.runtime;
+        [
+            ("server.listen", plan.server.listen.to_string()),
+            ("admin.listen", admin(plan)),
+            ("runtime.shards", count(shards)),
+            ("runtime.driver", driver_name(driver).to_owned()),
+            ("runtime.ring_entries", ring_entries.to_string()),
+            ("runtime.pin", pin.to_string()),
+            // The queues between shards and the log writer are built once.
+            ("log.queue_rows_max", plan.log.queue_rows_max.to_string()),
+        ]
+    };
+    let pairs = values(old).into_iter().zip(values(new));
+    let changed = pairs.filter(|((_, old), (_, new))| old != new);
+    changed.map(|((name, old), (_, new))| format!("{name} ({old} → {new})")).collect()
+}
+
+fn count(shards: Shards) -> String {
+    match shards {
+        Shards::Auto => "auto".to_owned(),
+        Shards::Count(count) => count.to_string(),
+    }
+}
+
+fn driver_name(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Auto => "auto",
+        Driver::Uring => "uring",
+        Driver::Epoll => "epoll",
+    }
 }

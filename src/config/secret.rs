@@ -7,8 +7,9 @@ use ring::digest::{Context, SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 
 /// A credential. `Debug` prints a fixed mark, there is no `Display`, and the only way to the bytes
-/// is [`Secret::expose`], which is called where the bytes go on the wire.
-#[derive(Clone, PartialEq, Eq)]
+/// is [`Secret::expose`], which is called where the bytes go on the wire. There is no `==`: compare
+/// with [`Secret::matches`].
+#[derive(Clone)]
 pub struct Secret {
     text: Box<str>,
     source: Box<str>,

@@ -44,12 +44,12 @@ fn shards(s: &Section<'_>) -> Shards {
 pub fn read_limits(s: &Section<'_>) -> Limits {
     let limits = Limits {
         head_bytes_max: s.size("head_bytes_max", 32 * KIB, KIB..=MIB),
-        header_count_max: s.size("header_count_max", 128, 8..=1024),
+        header_count_max: s.size("header_count_max", 128, 8..=256),
         target_bytes_max: s.size("target_bytes_max", 8 * KIB, 64..=64 * KIB),
         body_bytes_max: s.size("body_bytes_max", 32 * MIB, KIB..=GIB),
         chunk_extension_bytes_max: s.size("chunk_extension_bytes_max", 4 * KIB, 0..=MIB),
         trailer_bytes_max: s.size("trailer_bytes_max", 8 * KIB, 0..=MIB),
-        json_depth_max: s.size("json_depth_max", 128, 8..=1024),
+        json_depth_max: s.size("json_depth_max", 128, 8..=128),
         body_bytes_per_shard_max: s.size("body_bytes_per_shard_max", 256 * MIB, MIB..=1024 * GIB),
         connections_per_shard_max: s.size("connections_per_shard_max", 16_384, 1..=1_000_000),
         connections_per_address_max: s.size("connections_per_address_max", 0, 0..=1_000_000),
