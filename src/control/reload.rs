@@ -60,6 +60,16 @@ pub fn load(config: &Path, old_files: &[PathBuf], generation: u64) -> Loaded {
     Loaded { plan, snapshot }
 }
 
+/// [`load`] on a thread where it may block.
+pub async fn load_aside(config: PathBuf, old_files: Vec<PathBuf>, generation: u64) -> Loaded {
+    let file = config.display().to_string();
+    let work = move || load(&config, &old_files, generation);
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        let errors = Errors::whole_file(&file, "reading it failed badly", "report this as a bug");
+        Loaded { plan: Err(errors), snapshot: Snapshot::default() }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -99,18 +99,18 @@ impl Writers {
         self.usage.order(|orders| orders.reopens += 1);
     }
 
-    /// Lets both write what is left; false if that took longer than `patience`.
-    pub async fn finish(self, patience: Duration) -> bool {
+    /// Lets both write what is left, at most for `patience`; says of each whether it is done.
+    pub async fn finish(self, patience: Duration) -> (bool, bool) {
         self.access.order(|orders| orders.finish = true);
         self.usage.order(|orders| orders.finish = true);
         let until = tokio::time::Instant::now() + patience;
-        while !(self.access.thread.is_finished() && self.usage.thread.is_finished()) {
-            if tokio::time::Instant::now() >= until {
-                return false;
+        loop {
+            let done = (self.access.thread.is_finished(), self.usage.thread.is_finished());
+            if done == (true, true) || tokio::time::Instant::now() >= until {
+                return done;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        true
     }
 }
 

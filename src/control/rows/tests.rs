@@ -221,7 +221,7 @@ async fn files_are_followed_reopened_and_finished() {
     orders_are_read();
     rows[0].access.offer(row(3));
     rows[0].usage.reserve().unwrap().fill(row(3));
-    assert!(writers.finish(Duration::from_secs(5)).await);
+    assert_eq!(writers.finish(Duration::from_secs(5)).await, (true, true));
 
     let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
     let (torn, rest) = read(&rotated).split_once('\n').map(|(a, b)| (a.into(), b.into())).unwrap();
