@@ -1,0 +1,221 @@
+//! The endpoints of the present plan: where they are and whether they live.
+//!
+//! Every endpoint has a task that probes it; names are asked in the background. What is known about
+//! an endpoint outlives a reload as long as its address, name and TLS stay the same.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::AbortHandle;
+
+use super::Pace;
+use super::event::Event;
+use super::health::{self, Health};
+use super::link::{EndpointView, Views};
+use super::names::{self, Answer, Names};
+use super::probe::probe;
+use crate::admin::EndpointState;
+use crate::config::Plan;
+use crate::config::plan::{Endpoint, EndpointId};
+use crate::telemetry::say;
+
+/// Probes under way at once.
+const PROBES_MAX: usize = 256;
+
+type Addresses = Arc<[SocketAddr]>;
+
+/// All endpoints of one plan.
+#[derive(Debug)]
+pub struct Fleet {
+    plan: Arc<Plan>,
+    /// By [`EndpointId`].
+    endpoints: Vec<Tracked>,
+    names: Names,
+    places: Arc<Semaphore>,
+    events: mpsc::Sender<Event>,
+    pace: Pace,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    identity: u64,
+    health: Health,
+    addresses: watch::Sender<Addresses>,
+    task: AbortHandle,
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Fleet {
+    /// Begins to probe and to resolve. Needs a Tokio runtime.
+    pub fn new(plan: Arc<Plan>, events: mpsc::Sender<Event>, pace: Pace) -> Self {
+        let mut fleet = Self {
+            plan: Arc::clone(&plan),
+            endpoints: Vec::new(),
+            names: Names::new(pace.names),
+            places: Arc::new(Semaphore::new(PROBES_MAX)),
+            events,
+            pace,
+        };
+        fleet.adopt(plan);
+        fleet
+    }
+
+    /// Goes over to a new plan.
+    pub fn adopt(&mut self, plan: Arc<Plan>) {
+        self.names.adopt(&plan, Instant::now());
+        let known: HashMap<u64, Health> =
+            self.endpoints.iter().map(|one| (one.identity, one.health)).collect();
+        self.endpoints = (0..)
+            .zip(&plan.endpoints)
+            .map(|(id, endpoint)| {
+                let health = known.get(&endpoint.identity).copied().unwrap_or_default();
+                self.track(plan.generation, EndpointId(id), endpoint, health)
+            })
+            .collect();
+        self.plan = plan;
+        self.ask_names();
+    }
+
+    fn track(
+        &self,
+        generation: u64,
+        id: EndpointId,
+        endpoint: &Endpoint,
+        health: Health,
+    ) -> Tracked {
+        let (addresses, watched) = watch::channel(self.names.addresses(&endpoint.authority));
+        let prober = Prober {
+            generation,
+            id,
+            endpoint: endpoint.clone(),
+            addresses: watched,
+            places: Arc::clone(&self.places),
+            events: self.events.clone(),
+            pace: self.pace,
+        };
+        let task = tokio::spawn(prober.run()).abort_handle();
+        Tracked { identity: endpoint.identity, health, addresses, task }
+    }
+
+    /// Asks the names that are due.
+    pub fn ask_names(&mut self) {
+        for name in self.names.due(Instant::now()) {
+            let events = self.events.clone();
+            tokio::spawn(async move {
+                let (host, port) = (&*name.0, name.1);
+                let result = tokio::net::lookup_host((host, port)).await;
+                let result = result.map(Iterator::collect).map_err(|e| e.to_string());
+                // Nobody listens any more only when the process ends.
+                let _ = events.send(Event::Resolved(Answer { name, result })).await;
+            });
+        }
+    }
+
+    /// Takes a name's answer in; true if shards must hear of it.
+    pub fn resolved(&mut self, answer: Answer) -> bool {
+        let name = answer.name.0.clone();
+        let why = answer.result.as_ref().err().cloned().unwrap_or_else(|| "no addresses".into());
+        match self.names.answered(answer, Instant::now()) {
+            names::Change::None => return false,
+            names::Change::BeganToFail => {
+                say::warn("name does not resolve", &[("name", &name), ("why", &why)]);
+                return false;
+            }
+            names::Change::Moved => {}
+        }
+        for (tracked, endpoint) in self.endpoints.iter().zip(&self.plan.endpoints) {
+            let now = self.names.addresses(&endpoint.authority);
+            tracked.addresses.send_if_modified(|held| {
+                let moved = *held != now;
+                *held = now;
+                moved
+            });
+        }
+        true
+    }
+
+    /// Takes a probe's result in; true if shards or the admin listener must hear of it.
+    pub fn probed(&mut self, generation: u64, id: EndpointId, result: &Result<(), String>) -> bool {
+        let at = usize::from(id.0);
+        let of_this_plan = generation == self.plan.generation;
+        let Some(tracked) = self.endpoints.get_mut(at).filter(|_| of_this_plan) else {
+            return false;
+        };
+        let change = tracked.health.observe(result.is_ok());
+        let name = &self.plan.endpoints[at].name;
+        match (change, result) {
+            (health::Change::None, _) => return false,
+            (health::Change::WentDown, Err(why)) => {
+                say::warn("endpoint is down", &[("endpoint", name), ("why", why)]);
+            }
+            _ => say::info("endpoint is up", &[("endpoint", name)]),
+        }
+        true
+    }
+
+    /// What shards get.
+    pub fn views(&self) -> Arc<Views> {
+        let view = |tracked: &Tracked| EndpointView {
+            addresses: tracked.addresses.borrow().to_vec(),
+            healthy: tracked.health.usable(),
+        };
+        let endpoints = self.endpoints.iter().map(view).collect();
+        Arc::new(Views { generation: self.plan.generation, endpoints })
+    }
+
+    /// What the admin listener shows, by [`EndpointId`].
+    pub fn states(&self) -> Vec<EndpointState> {
+        let state = |one: &Tracked| one.health.state(!one.addresses.borrow().is_empty());
+        self.endpoints.iter().map(state).collect()
+    }
+}
+
+/// The task that asks one endpoint again and again.
+struct Prober {
+    generation: u64,
+    id: EndpointId,
+    endpoint: Endpoint,
+    addresses: watch::Receiver<Addresses>,
+    places: Arc<Semaphore>,
+    events: mpsc::Sender<Event>,
+    pace: Pace,
+}
+
+impl Prober {
+    /// Runs until it is aborted, or nobody wants to know any more. New addresses are probed at once.
+    async fn run(mut self) {
+        for round in 0usize.. {
+            let addresses = Arc::clone(&self.addresses.borrow_and_update());
+            if !addresses.is_empty() && !self.ask(&addresses, round).await {
+                return;
+            }
+            let pause = match addresses.is_empty() {
+                true => self.addresses.changed().await.map_err(drop),
+                false => {
+                    let changed = self.addresses.changed();
+                    let waited = tokio::time::timeout(self.pace.probe_every, changed).await;
+                    waited.unwrap_or(Ok(())).map_err(drop)
+                }
+            };
+            if pause.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One probe, reported; false if nobody listens.
+    async fn ask(&self, addresses: &[SocketAddr], round: usize) -> bool {
+        let Ok(_place) = self.places.acquire().await else { return false };
+        let result = probe(&self.endpoint, addresses, round, self.pace.probe_patience).await;
+        let event = Event::Probed { generation: self.generation, id: self.id, result };
+        self.events.send(event).await.is_ok()
+    }
+}

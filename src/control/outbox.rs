@@ -1,0 +1,108 @@
+//! Commands that a shard has not got yet.
+//!
+//! Only the latest of each kind is kept: an older plan or view is of no use to anybody.
+
+use std::sync::Arc;
+
+use super::link::{Bound, Command, ShardLink, Views};
+
+/// One shard's link and what is still to go through it.
+pub struct Outbox {
+    link: ShardLink,
+    plan: Option<Arc<Bound>>,
+    views: Option<Arc<Views>>,
+    drain: bool,
+    stop: bool,
+}
+
+impl Outbox {
+    /// Nothing to send yet.
+    pub fn new(link: ShardLink) -> Self {
+        Self { link, plan: None, views: None, drain: false, stop: false }
+    }
+
+    /// A new plan; views that wait belong to the old one.
+    pub fn plan(&mut self, bound: Arc<Bound>) {
+        self.views = None;
+        self.plan = Some(bound);
+        self.flush();
+    }
+
+    /// Newer views of the present plan.
+    pub fn views(&mut self, views: Arc<Views>) {
+        self.views = Some(views);
+        self.flush();
+    }
+
+    /// The order to drain.
+    pub fn drain(&mut self) {
+        self.drain = true;
+        self.flush();
+    }
+
+    /// The order to stop.
+    pub fn stop(&mut self) {
+        self.stop = true;
+        self.flush();
+    }
+
+    /// Sends what fits into the shard's queue, in an order that makes sense to it.
+    pub fn flush(&mut self) {
+        let plan = self.plan.take().map(Command::Plan);
+        let views = self.views.take().map(Command::Views);
+        let drain = std::mem::take(&mut self.drain).then_some(Command::Drain);
+        let stop = std::mem::take(&mut self.stop).then_some(Command::Stop);
+        let mut stuck = false;
+        for command in [plan, views, drain, stop].into_iter().flatten() {
+            let refused = if stuck { Err(command) } else { self.link.send(command) };
+            if let Err(command) = refused {
+                stuck = true;
+                self.keep(command);
+            }
+        }
+    }
+
+    fn keep(&mut self, command: Command) {
+        match command {
+            Command::Plan(bound) => self.plan = Some(bound),
+            Command::Views(views) => self.views = Some(views),
+            Command::Drain => self.drain = true,
+            Command::Stop => self.stop = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link::COMMANDS_MAX;
+    use super::*;
+
+    fn views(generation: u64) -> Arc<Views> {
+        Arc::new(Views { generation, endpoints: Vec::new() })
+    }
+
+    fn generations(link: &ShardLink) -> Vec<u64> {
+        let generation = |command| match command {
+            Command::Views(views) => views.generation,
+            other => panic!("{other:?}"),
+        };
+        std::iter::from_fn(|| link.queue.pop()).map(generation).collect()
+    }
+
+    #[test]
+    fn a_full_queue_loses_only_what_is_stale() {
+        let link = ShardLink::new(Arc::new(|| {}));
+        let mut outbox = Outbox::new(link.clone());
+        let last = COMMANDS_MAX as u64 + 10;
+        (0..last).for_each(|generation| outbox.views(views(generation)));
+        outbox.drain();
+        assert_eq!(generations(&link).last(), Some(&(COMMANDS_MAX as u64 - 1)));
+        outbox.flush();
+        let Some(Command::Views(late)) = link.queue.pop() else { panic!() };
+        assert_eq!(late.generation, last - 1);
+        assert!(matches!(link.queue.pop(), Some(Command::Drain)));
+        assert!(link.queue.pop().is_none());
+        outbox.flush();
+        assert!(link.queue.pop().is_none());
+    }
+}
