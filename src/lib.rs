@@ -5,12 +5,14 @@
 
 pub mod admin;
 pub mod api;
+pub mod boot;
 pub mod config;
 pub mod control;
 pub mod gate;
 pub mod http;
 pub mod json;
 pub mod lifecycle;
+pub mod quickstart;
 pub mod relay;
 pub mod route;
 pub mod runtime;
