@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use sluice_sim::{ServerConfig, spawn_thread};
+use sluice_sim::server::{ServerConfig, spawn_thread, Running};
 
 use crate::boot::{BootError, Gateway};
 use crate::config::{self, plan::Plan};
@@ -30,7 +30,7 @@ pub fn run() -> Result<u8, BootError> {
     Ok(code)
 }
 
-fn server() -> Result<sluice_sim::Running, BootError> {
+fn server() -> Result<Running, BootError> {
     let config = ServerConfig { models: vec![MODEL.into()], ..ServerConfig::default() };
     spawn_thread(([127, 0, 0, 1], 0).into(), config)
         .map_err(|error| BootError::System { what: "simulated GPU server".into(), error })
