@@ -103,7 +103,7 @@ async fn main(spec: &Spec, life: &Life) {
     let clients = Rc::new(Clients {
         core: core.clone(),
         handles: Rc::new(Handles::default()),
-        draining: Cell::new(life.phase.get() > Phase::Serving),
+        draining: Rc::new(Cell::new(life.phase.get() > Phase::Serving)),
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let Ok(bell) = spec.bell.listen() else { return };
