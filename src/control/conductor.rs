@@ -138,9 +138,12 @@ impl Conductor {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        self.outboxes.iter_mut().for_each(Outbox::flush);
         let states: Vec<_> = self.shared.with(|state| {
             let shards = &state.registry.shards;
+            for (outbox, shard) in self.outboxes.iter_mut().zip(shards.iter()) {
+                outbox.restarted(shard.restarts.get());
+                outbox.flush();
+            }
             state.stuck = self.pulse.feel(shards.iter().map(|shard| shard.ticks.get()), now);
             shards.iter().map(|shard| shard.state()).collect()
         });

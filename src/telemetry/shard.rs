@@ -153,6 +153,9 @@ pub struct ShardSeries {
     pub ledger_faults: Counter,
     /// Panics caught.
     pub panics: Counter,
+    /// Times its thread was started anew; whoever restarts it counts, after the old one is gone. The
+    /// control plane then sends the present plan and views again.
+    pub restarts: Counter,
 }
 
 impl Default for ShardSeries {
@@ -177,6 +180,7 @@ impl Default for ShardSeries {
             ledgers: Board::default(),
             ledger_faults: Counter::default(),
             panics: Counter::default(),
+            restarts: Counter::default(),
         }
     }
 }
