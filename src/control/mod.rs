@@ -1,8 +1,8 @@
 //! The control plane: one thread, Tokio, everything that may wait.
 //!
-//! [`Control::run`] owns the signals, the configuration's watch, the endpoints' names and health, the
-//! log writers and the admin listener. Shards hear of the outcome through [`link`] and never wait for
-//! any of it: whatever fails here, they go on with what they last heard.
+//! [`Control::run`] owns the signals, the configuration's watch, the endpoints' names and health,
+//! the log writers and the admin listener. Shards hear of the outcome through [`link`] and never
+//! wait for any of it: whatever fails here, they go on with what they last heard.
 
 pub mod conductor;
 pub mod event;

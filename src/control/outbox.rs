@@ -60,8 +60,8 @@ impl Outbox {
         self.flush();
     }
 
-    /// Says everything again to a shard that was restarted: the old one may have taken commands with
-    /// it.
+    /// Says everything again to a shard that was restarted: the old one may have taken commands
+    /// with it.
     pub fn restarted(&mut self, restarts: u64) {
         if std::mem::replace(&mut self.restarts, restarts) == restarts {
             return;

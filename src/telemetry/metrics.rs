@@ -1,8 +1,9 @@
 //! Which numbers are exported, and under which names.
 //!
 //! Names are OpenTelemetry's GenAI metrics where there is one (`gen_ai_*`), `sluice_*` otherwise.
-//! Label values come from the configuration or from closed enums, so the number of series is bounded
-//! by the configuration. Models and endpoints are summed over shards; a shard's own numbers are not.
+//! Label values come from the configuration or from closed enums, so the number of series is
+//! bounded by the configuration. Models and endpoints are summed over shards; a shard's own numbers
+//! are not.
 
 use super::endpoint::{EndpointSeries, Failure};
 use super::histogram::{Histogram, Reading};

@@ -112,7 +112,8 @@ impl Stage {
         }
     }
 
-    /// Sluice's own work, counted in nanoseconds; the others wait for someone else, in microseconds.
+    /// Sluice's own work, counted in nanoseconds; the others wait for someone else, in
+    /// microseconds.
     pub const fn own_work(self) -> bool {
         matches!(self, Stage::Scan | Stage::Admit | Stage::Place)
     }
@@ -153,8 +154,8 @@ pub struct ShardSeries {
     pub ledger_faults: Counter,
     /// Panics caught.
     pub panics: Counter,
-    /// Times its thread was started anew; whoever restarts it counts, after the old one is gone. The
-    /// control plane then sends the present plan and views again.
+    /// Times its thread was started anew; whoever restarts it counts, after the old one is gone.
+    /// The control plane then sends the present plan and views again.
     pub restarts: Counter,
 }
 

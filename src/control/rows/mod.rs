@@ -1,5 +1,6 @@
-//! Writing log rows: two threads of their own, so that a stalled disk or a reader of standard output
-//! that stops reading holds up neither shards nor the control loop, and access rows not usage rows.
+//! Writing log rows: two threads of their own, so that a stalled disk or a reader of standard
+//! output that stops reading holds up neither shards nor the control loop, and access rows not
+//! usage rows.
 //!
 //! A thread takes rows from every shard's queue, formats them and writes them in batches. What
 //! becomes of rows is settled in the queues: see [`crate::telemetry::queue`].
