@@ -16,16 +16,16 @@ pub type Block = [u8; BLOCK_BYTES];
 pub struct Masks {
     /// `"`
     pub quote: u64,
-    /// `\`
-    pub backslash: u64,
-    /// Bytes below 0x20, which a JSON string may not hold.
-    pub control: u64,
+    /// `"`, `\`, and the bytes below 0x20, which a JSON string may not hold.
+    pub stop: u64,
 }
 
-/// What may follow a backslash.
+/// What escapes consist of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EscapeMasks {
-    /// `"` `\` `/` `b` `f` `n` `r` `t` `u`
+    /// `\`
+    pub backslash: u64,
+    /// What may follow it: `"` `\` `/` `b` `f` `n` `r` `t` `u`
     pub valid: u64,
     /// `u`
     pub unicode: u64,
@@ -43,10 +43,10 @@ pub struct HexMasks {
 
 /// One way of classifying blocks.
 pub trait Lanes: Copy {
-    /// Finds quotes, backslashes and control characters.
+    /// Finds where strings end or break.
     fn classify(self, block: &Block) -> Masks;
 
-    /// Finds the bytes that may follow a backslash.
+    /// Finds backslashes and what may follow them.
     fn escapes(self, block: &Block) -> EscapeMasks;
 
     /// Finds hexadecimal digits.
@@ -68,23 +68,25 @@ impl Lanes for Portable {
     fn classify(self, block: &Block) -> Masks {
         let mut masks = Masks::default();
         for (i, word) in words(block) {
-            masks.quote |= equal(word, b'"') << (8 * i);
-            masks.backslash |= equal(word, b'\\') << (8 * i);
-            masks.control |= zero_bytes(word & (ONES * 0xe0)) << (8 * i);
+            let quote = equal(word, b'"');
+            let control = zero_bytes(word & (ONES * 0xe0));
+            masks.quote |= quote << (8 * i);
+            masks.stop |= (quote | control | equal(word, b'\\')) << (8 * i);
         }
         masks
     }
 
     #[inline]
     fn escapes(self, block: &Block) -> EscapeMasks {
-        let (mut valid, mut unicode) = (0, 0);
+        let (mut backslash, mut valid, mut unicode) = (0, 0, 0);
         for (i, word) in words(block) {
+            backslash |= equal(word, b'\\') << (8 * i);
             let is_u = equal(word, b'u');
             let others = b"\"\\/bfnrt".iter().fold(0, |bits, &byte| bits | equal(word, byte));
             unicode |= is_u << (8 * i);
             valid |= (is_u | others) << (8 * i);
         }
-        EscapeMasks { valid, unicode }
+        EscapeMasks { backslash, valid, unicode }
     }
 
     fn hex(self, _: &Block) -> HexMasks {
