@@ -20,7 +20,8 @@ pub struct Masks {
     pub stop: u64,
 }
 
-/// What escapes consist of.
+/// What escapes consist of. Of the bytes that may follow a backslash, only those are surely marked
+/// that do, or that are the first of the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EscapeMasks {
     /// `\`
@@ -78,15 +79,17 @@ impl Lanes for Portable {
 
     #[inline]
     fn escapes(self, block: &Block) -> EscapeMasks {
-        let (mut backslash, mut valid, mut unicode) = (0, 0, 0);
-        for (i, word) in words(block) {
-            backslash |= equal(word, b'\\') << (8 * i);
-            let is_u = equal(word, b'u');
-            let others = b"\"\\/bfnrt".iter().fold(0, |bits, &byte| bits | equal(word, byte));
-            unicode |= is_u << (8 * i);
-            valid |= (is_u | others) << (8 * i);
+        let slash = words(block).fold(0, |bits, (i, word)| bits | (equal(word, b'\\') << (8 * i)));
+        let mut masks = EscapeMasks { backslash: slash, valid: 0, unicode: 0 };
+        let mut after = (slash << 1) | 1;
+        while after != 0 {
+            let here = after & after.wrapping_neg();
+            let byte = block[here.trailing_zeros() as usize];
+            masks.unicode |= if byte == b'u' { here } else { 0 };
+            masks.valid |= if b"\"\\/bfnrtu".contains(&byte) { here } else { 0 };
+            after ^= here;
         }
-        EscapeMasks { backslash, valid, unicode }
+        masks
     }
 
     fn hex(self, _: &Block) -> HexMasks {

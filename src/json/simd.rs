@@ -1,7 +1,8 @@
 //! Classifying blocks with AVX2.
 //!
-//! Why this file exists: within strings, ordinary registers take about four times as long (the
-//! `json` benchmark compares them), and bodies are mostly strings.
+//! Why this file exists: bodies are mostly strings, and there ordinary registers take five to six times
+//! as long (measured on Zen 5, 32 KB: plain text 7.1 against 1.1 µs, heavily escaped 15 against 3.0;
+//! searching from one quote or backslash to the next takes 8).
 //!
 //! All that is unsafe is calling functions compiled for AVX2 and reading 32 bytes from an array of
 //! that size. Invariant: an [`Avx2`] exists only if the processor has what its functions use.

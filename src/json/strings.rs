@@ -89,22 +89,20 @@ impl Window {
     #[inline(always)]
     fn load<L: Lanes>(&mut self, lanes: L, body: &[u8], base: usize) {
         self.base = base;
-        self.masks = with_block(body, base, |block| lanes.classify(block));
+        self.masks = lanes.classify(block_at(body, base, &mut [0; BLOCK_BYTES]));
     }
 }
 
-/// Calls `read` with the 64 bytes at `base`, filled up with spaces past the end of the body.
+/// The 64 bytes at `base`, copied to `spare` and filled up with spaces if the body ends before.
 #[inline(always)]
-fn with_block<T>(body: &[u8], base: usize, read: impl Fn(&Block) -> T) -> T {
+fn block_at<'a>(body: &'a [u8], base: usize, spare: &'a mut Block) -> &'a Block {
     let rest = body.get(base..).unwrap_or_default();
-    match rest.first_chunk() {
-        Some(block) => read(block),
-        None => {
-            let mut block = [b' '; BLOCK_BYTES];
-            block[..rest.len()].copy_from_slice(rest);
-            read(&block)
-        }
+    if let Some(block) = rest.first_chunk() {
+        return block;
     }
+    *spare = [b' '; BLOCK_BYTES];
+    spare[..rest.len()].copy_from_slice(rest);
+    spare
 }
 
 /// Walks the string whose first byte after the opening quote is at `from`.
@@ -126,7 +124,7 @@ pub fn walk<L: Lanes>(
         let mut quotes = window.masks.quote & ours;
         let plain = carry.escape == 0 && lowest(stops) & !quotes == 0;
         if !plain {
-            let found = with_block(body, window.base, |block| lanes.escapes(block));
+            let found = lanes.escapes(block_at(body, window.base, &mut [0; BLOCK_BYTES]));
             let backslashes = found.backslash & ours;
             let after = escaped_bytes(backslashes, &mut carry.escape);
             quotes &= !after;
@@ -193,7 +191,7 @@ fn unicode_escapes<L: Lanes>(
     carry: &mut Carry,
 ) -> Result<(), Failed> {
     const CROSSING: u64 = 0xf << 60;
-    let masks = with_block(body, window.base, |block| lanes.hex(block));
+    let masks = lanes.hex(block_at(body, window.base, &mut [0; BLOCK_BYTES]));
     let inside = unicode & !CROSSING;
     let digits = (inside << 1) | (inside << 2) | (inside << 3) | (inside << 4);
     let mut single = (unicode & CROSSING) | (inside & (masks.maybe_d >> 1));
