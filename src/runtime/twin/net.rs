@@ -40,6 +40,7 @@ struct Link {
 pub struct Hub {
     waiting: RefCell<VecDeque<Socket>>,
     waker: Cell<Option<Waker>>,
+    closed: Cell<bool>,
     address: SocketAddr,
 }
 
@@ -52,34 +53,60 @@ pub struct Listener(Rc<Hub>);
 /// When somebody does already.
 pub fn listen(address: SocketAddr) -> Listener {
     let world = super::world();
-    let hub = Rc::new(Hub { waiting: RefCell::default(), waker: Cell::new(None), address });
+    let hub = Rc::new(Hub {
+        waiting: RefCell::default(),
+        waker: Cell::new(None),
+        closed: Cell::new(false),
+        address,
+    });
     let before = world.listeners.borrow_mut().insert(address, Rc::downgrade(&hub));
     assert!(before.is_none(), "{address} is taken");
     Listener(hub)
 }
 
 impl Listener {
-    /// The next connection, with its peer's address.
-    pub async fn accept(&self) -> (Socket, SocketAddr) {
-        let socket = std::future::poll_fn(|cx| match self.0.waiting.borrow_mut().pop_front() {
-            Some(socket) => Poll::Ready(socket),
+    /// The next connection, with its peer's address; `None` once it is closed.
+    pub async fn accept(&self) -> Option<(Socket, SocketAddr)> {
+        std::future::poll_fn(|cx| match self.try_accept() {
+            Some(accepted) => Poll::Ready(Some(accepted)),
+            None if self.0.closed.get() => Poll::Ready(None),
             None => {
                 self.0.waker.set(Some(cx.waker().clone()));
                 Poll::Pending
             }
         })
-        .await;
+        .await
+    }
+
+    /// The next connection, if one waits.
+    pub fn try_accept(&self) -> Option<(Socket, SocketAddr)> {
+        let socket = self.0.waiting.borrow_mut().pop_front()?;
         let peer = socket.0.link.addresses[1 - socket.0.side];
-        (socket, peer)
+        Some((socket, peer))
+    }
+
+    /// Stops listening; who still waits is let go.
+    pub fn close(&self) {
+        // After the end of a world nobody is there to be told.
+        if super::active() && !self.0.closed.replace(true) {
+            super::world().listeners.borrow_mut().remove(&self.0.address);
+            self.0.waiting.take();
+            self.0.wake();
+        }
+    }
+}
+
+impl Hub {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // After the end of a world nobody is there to be told.
-        if super::active() {
-            super::world().listeners.borrow_mut().remove(&self.0.address);
-        }
+        self.close();
     }
 }
 
@@ -101,9 +128,7 @@ pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
     };
     let (near, far) = pair(&world, address);
     hub.waiting.borrow_mut().push_back(far);
-    if let Some(waker) = hub.waker.take() {
-        waker.wake();
-    }
+    hub.wake();
     super::sleep(latency(&world)).await;
     Ok(near)
 }

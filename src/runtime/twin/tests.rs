@@ -29,7 +29,7 @@ async fn pair() -> (Socket, Socket) {
             break near;
         }
     };
-    let (far, _) = listener.accept().await;
+    let (far, _) = listener.accept().await.expect("it listens");
     (near, Socket::from_twin(far))
 }
 
