@@ -40,7 +40,16 @@ impl Wire {
 
     fn new(socket: Socket, pool: Pool, tls: Option<Box<Tls>>) -> Self {
         let input = Buf::empty();
-        Self { socket, pool, reading: None, draining: None, input, tls, ended: false, last_read_filled: false }
+        Self {
+            socket,
+            pool,
+            reading: None,
+            draining: None,
+            input,
+            tls,
+            ended: false,
+            last_read_filled: false,
+        }
     }
 
     /// The connection itself, for deadlines and shutdowns.

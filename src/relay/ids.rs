@@ -32,7 +32,8 @@ impl Id {
 /// The client's `x-request-id` (or `request-id`), if it is 1 to 128 letters, digits, `-`, `_`, `.` or `:`;
 /// a new one otherwise.
 pub fn request_id(head: &RequestHead, bytes: &[u8], kit: &Kit) -> Id {
-    let given = head.value(bytes, Known::XRequestId).or_else(|| head.value(bytes, Known::RequestId));
+    let given =
+        head.value(bytes, Known::XRequestId).or_else(|| head.value(bytes, Known::RequestId));
     match given.filter(|id| sound_id(id)) {
         Some(id) => Id::new(id),
         None => fresh(b"req_", 24, kit),

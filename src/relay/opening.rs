@@ -43,7 +43,11 @@ pub async fn open<X: Exchange>(
     stage_head(exit, x, connection, streams);
     let limits = exit.epoch.answer_limits;
     connection.begin_body(&limits);
-    if streams { first_event(exit, x, connection, ask).await } else { whole(exit, x, connection).await }
+    if streams {
+        first_event(exit, x, connection, ask).await
+    } else {
+        whole(exit, x, connection).await
+    }
 }
 
 /// In the place of what a provider says about our key, which may quote it.
@@ -66,7 +70,9 @@ enum Content {
 fn content_kind(connection: &mut Connection) -> Content {
     let (head, bytes) = connection.head_bytes();
     match head.value(bytes, Known::ContentType) {
-        Some(value) if value.to_ascii_lowercase().starts_with(b"text/event-stream") => Content::Events,
+        Some(value) if value.to_ascii_lowercase().starts_with(b"text/event-stream") => {
+            Content::Events
+        }
         Some(value) if is_json(value) => Content::Json,
         // Servers that leave the type out are believed; a page in HTML is not.
         None => Content::Json,

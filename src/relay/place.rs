@@ -124,7 +124,11 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// One endpoint: a pooled connection first, and a fresh one if that had died under the request.
-    async fn run<X: Exchange>(&mut self, x: &mut X, last: bool) -> Result<(Lease, Opening), Failed> {
+    async fn run<X: Exchange>(
+        &mut self,
+        x: &mut X,
+        last: bool,
+    ) -> Result<(Lease, Opening), Failed> {
         let epoch = self.exit.epoch.clone();
         let endpoint = &epoch.plan().endpoints[usize::from(self.endpoint.0)];
         let counts = &epoch.series().endpoints[usize::from(self.endpoint.0)];
@@ -180,7 +184,8 @@ impl Attempt<'_> {
         let timeouts = &epoch.plan().timeouts;
         let counts = &epoch.series().endpoints[usize::from(self.endpoint.0)];
         let now = clock::now();
-        if let Some(pooled) = reuse.then(|| backend.checkout(now, timeouts.upstream_idle)).flatten() {
+        if let Some(pooled) = reuse.then(|| backend.checkout(now, timeouts.upstream_idle)).flatten()
+        {
             counts.reused.inc();
             return Ok(pooled);
         }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::api::fault::Fault;
 use crate::http::wire::Wire;
 use crate::http::{
-    BodyDecoder, BodyStep, ChunkError, Framing, Parsed, Reject, ResponseHead, Version, parse_request,
+    BodyDecoder, BodyStep, ChunkError, Framing, Parsed, Reject, ResponseHead, Version,
+    parse_request,
 };
 use crate::lifecycle::permit::{BodyBytes, Permit};
 use crate::relay::core::Epoch;
@@ -338,7 +339,9 @@ impl Http1 {
         let mut left: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
         while !left.is_empty() {
             match self.wire.send(left) {
-                Ok(0) => poll_fn(|cx| self.wire.poll_writable(cx)).await.map_err(|_| BodyError::Gone)?,
+                Ok(0) => {
+                    poll_fn(|cx| self.wire.poll_writable(cx)).await.map_err(|_| BodyError::Gone)?
+                }
                 Ok(n) => left = &left[n..],
                 Err(_) => return Err(BodyError::Gone),
             }

@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use super::backend::Backend;
 use super::connection::Connection;
+use crate::config::plan::EndpointId;
 use crate::lifecycle::permit::{ModelSlot, Permit, UpstreamStream};
 use crate::runtime::clock;
 use crate::telemetry::Series;
-use crate::config::plan::EndpointId;
 use std::sync::Arc;
 
 /// A request's claim on an endpoint. Dropping it shuts the connection down at once, which is how an engine

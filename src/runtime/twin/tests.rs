@@ -207,11 +207,8 @@ fn nobody_listens() {
 
 #[test]
 fn the_clock_jumps_forward_only() {
-    let faults = Faults {
-        clock_jump: 300_000,
-        clock_jump_max: Duration::from_secs(5),
-        ..Faults::NONE
-    };
+    let faults =
+        Faults { clock_jump: 300_000, clock_jump_max: Duration::from_secs(5), ..Faults::NONE };
     let (jumped, report) = run(7, faults, || async {
         let mut last = clock::now();
         for _ in 0..200 {
