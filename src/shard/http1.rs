@@ -363,11 +363,13 @@ impl Http1 {
         }
     }
 
+    /// Whether no more may be read before the next request's turn. A plain read takes the buffer away with
+    /// what stands in it: a next request that is there already would wait for the one after it.
     fn early_bytes_full(&mut self) -> bool {
         if self.wire.input_is_the_kernels() {
             return false;
         }
-        let most = self.pipeline_bytes_max;
+        let most = if self.wire.under_tls() { self.pipeline_bytes_max } else { 1 };
         let input = self.wire.input();
         input.capacity() > 0 && (input.is_full() || input.len() >= most)
     }
