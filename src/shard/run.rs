@@ -73,6 +73,7 @@ fn supervise(spec: &Spec) {
             Ok(Err(error)) => crate::telemetry::say::error("a shard cannot start", &[("error", &error)]),
             Err(_) => {
                 series.panics.inc();
+                series.restarts.inc();
                 crate::telemetry::say::error("a shard died and is restarted", &[("shard", &spec.index)]);
             }
         }

@@ -19,6 +19,13 @@ pub fn paced() -> ServerConfig {
     ServerConfig { engine, ..ServerConfig::default() }
 }
 
+/// The same with a prefill that takes seconds for a long prompt.
+pub fn slow_prefill() -> ServerConfig {
+    let mut config = paced();
+    config.engine.step_per_prefill_token = prefill_cost(10_000.0);
+    config
+}
+
 /// A server without pacing.
 pub fn instant() -> ServerConfig {
     ServerConfig { instant: true, ..ServerConfig::default() }
@@ -73,6 +80,8 @@ impl Answer {
     }
 }
 
+const READ_BYTES: usize = 64 << 10;
+
 /// One client connection.
 pub struct Client {
     pub socket: TcpStream,
@@ -93,26 +102,37 @@ impl Client {
     /// Reads the next answer, for as long as `patience` lasts.
     pub fn answer(&mut self, patience: Duration) -> Answer {
         let end = Instant::now() + patience;
+        let mut buffer = vec![0; READ_BYTES];
         loop {
             if let Some(answer) = self.framed() {
                 return answer;
             }
+            if let Some(after) = self.fill(&mut buffer, end) {
+                return self.framed().unwrap_or_else(|| self.unframed(after));
+            }
+        }
+    }
+
+    /// Reads what there is, up to `end`; how the connection is if there was nothing.
+    fn fill(&mut self, buffer: &mut [u8], end: Instant) -> Option<After> {
+        loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return self.unframed(After::Silent);
+                return Some(After::Silent);
             }
             self.socket.set_read_timeout(Some(left)).unwrap();
-            let mut buffer = [0; 16 << 10];
-            let after = match self.socket.read(&mut buffer) {
-                Ok(0) => After::Closed,
-                Ok(count) => {
-                    self.read.extend_from_slice(&buffer[..count]);
-                    continue;
+            let count = match self.socket.read(buffer) {
+                Ok(0) => return Some(After::Closed),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Some(After::Reset);
                 }
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => After::Reset,
-                Err(_) => After::Silent,
+                Err(_) => return Some(After::Silent),
             };
-            return self.unframed(after);
+            self.read.extend_from_slice(&buffer[..count]);
+            if count < buffer.len() {
+                return None;
+            }
         }
     }
 
@@ -197,7 +217,7 @@ pub fn stream(tokens: u32, headers: &str) -> String {
 pub fn ask(addr: SocketAddr, request: &str) -> Answer {
     let mut client = Client::connect(addr);
     client.send(request);
-    client.answer(Duration::from_millis(1_500))
+    client.answer(Duration::from_secs(3))
 }
 
 pub fn get(addr: SocketAddr, path: &str) -> Answer {
