@@ -62,6 +62,11 @@ impl Wire {
         self.tls.is_none() && self.reading.is_some()
     }
 
+    /// Whether reads land beside the input, so that it can be looked at while one is armed.
+    pub fn reads_apart(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Whether the last plain read used all the room it had: more is waiting.
     pub fn last_read_filled(&self) -> bool {
         self.last_read_filled

@@ -7,6 +7,7 @@ use crate::api::observe::observe_unary;
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
+use crate::relay::serve::flush_paused;
 use crate::relay::state::Placed;
 use crate::relay::stop::Stop;
 use crate::runtime::clock;
@@ -95,13 +96,9 @@ async fn step<X: Exchange>(
 ) -> Result<(), Stop> {
     let timeouts = &exit.epoch.plan().timeouts;
     let total = exit.began().after(timeouts.total);
+    flush_paused(x, connection, total).await?;
     connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
     let more = poll_fn(|cx| {
-        if x.staged() > 0
-            && let Err(gone) = std::task::ready!(x.poll_flush(cx))
-        {
-            return Poll::Ready(Err(Stop::from(gone)));
-        }
         if let Poll::Ready(read) = connection.poll_more(cx) {
             return Poll::Ready(read.map_err(|error| Stop::Cut(error.fault())));
         }

@@ -23,6 +23,7 @@ use crate::runtime::task;
 use crate::shard::accept::{self, Lane};
 use crate::shard::connection::Clients;
 use crate::shard::handles::Handles;
+use crate::shard::refusal::Lingering;
 use crate::shard::tick::Ticker;
 use crate::telemetry::shard::{DriverInUse, ShardState};
 
@@ -105,6 +106,7 @@ async fn main(spec: &Spec, life: &Life) {
         core: core.clone(),
         handles: Rc::new(Handles::default()),
         draining: Rc::new(Cell::new(life.phase.get() > Phase::Serving)),
+        lingering: Lingering::default(),
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let Ok(bell) = spec.bell.listen() else { return };

@@ -147,14 +147,14 @@ async def test_body_memory(driver):
             await gate.wait()
             await conn.send(answer())
 
-    limits = {"body_bytes_per_shard_max": 300_000, "body_bytes_max": 250_000}
-    big = json.dumps({**ASK, "user": "x" * 200_000}).encode()
+    limits = {"body_bytes_per_shard_max": 1 << 20, "body_bytes_max": 1 << 20}
+    big = json.dumps({**ASK, "user": "x" * 700_000}).encode()
     async with Endpoint(handle) as endpoint:
         async with Gateway(driver, [endpoint], limits=limits, timeouts={"body_seconds": 1}) as gateway:
             async with await gateway.conn() as first, await gateway.conn() as second:
                 await first.send(post(PATH, big))
                 await asyncio.sleep(0.2)
-                assert (await gateway.metrics()).sum("sluice_body_held_bytes") >= 200_000
+                assert (await gateway.metrics()).sum("sluice_body_held_bytes") >= 700_000
                 sending = asyncio.ensure_future(second.send(post(PATH, big)))
                 reply, took = await timed(second.reply())
                 assert reply.status == 503 and 0.8 < took < 2, (reply, took)

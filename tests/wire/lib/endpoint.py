@@ -26,9 +26,11 @@ class Endpoint:
         return self
 
     async def __aexit__(self, kind, *_):
-        self.sock.close()
-        for task in self.tasks:
+        tasks = list(self.tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.sock.close()
         if kind is None and self.faults:
             raise self.faults[0]
 
@@ -52,7 +54,7 @@ class Endpoint:
         except Exception as error:  # noqa: BLE001: told by the test's end
             self.faults.append(error)
         finally:
-            conn.sock.close()
+            conn.close()
 
     async def next(self, conn):
         """The next request, noted."""

@@ -202,23 +202,26 @@ class Conn:
         self.sock.shutdown(socket.SHUT_WR)
 
     def close(self):
-        """FIN; the time just before it, nanoseconds."""
-        now = time.time_ns()
-        self.sock.close()
-        return now
+        """FIN (RST where bytes are unread); the time just before it, nanoseconds."""
+        return self.finish()
 
     def reset(self):
         """RST; the time just before it, nanoseconds."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return self.finish()
+
+    def finish(self):
         now = time.time_ns()
-        self.sock.close()
+        if self.sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self.sock)
+            self.sock.close()
         return now
 
     async def __aenter__(self):
         return self
 
     async def __aexit__(self, *_):
-        self.sock.close()
+        self.finish()
 
 
 def post(path, body, *headers, host="h", length=True):
