@@ -13,3 +13,5 @@ pub mod refusal;
 pub mod reply;
 pub mod run;
 pub mod tick;
+#[cfg(any(test, feature = "twin"))]
+pub mod twin;

@@ -246,11 +246,11 @@ async def test_write_stall_bounds_a_reader_of_a_whole_answer(driver):
                 await slow.send(post(PATH, ASK, "x-request-id: slow"))
                 began = time.monotonic()
                 got = 0
-                while got < len(big) - 100 and time.monotonic() - began < 4:
+                while got < len(big) - 100 and time.monotonic() - began < 5:
                     if not await slow.fill():
                         break
                     got += len(slow.take(1 << 30))
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.04)
                 assert got >= len(big) - 200, f"cut after {got} of {len(big)} bytes"
             # Trickling for ever is bounded by the total.
             async with await gateway.conn(receive_bytes=4096) as trickle:
