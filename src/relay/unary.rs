@@ -23,12 +23,16 @@ const TAIL_BYTES: usize = 64 * 1024;
 pub struct Unary {
     /// The answer's end: all of a small one.
     tail: Vec<u8>,
+    /// More came than is kept.
+    cut: bool,
+    /// It must be a JSON value.
+    json: bool,
     done: bool,
 }
 
 impl Unary {
-    pub(super) fn new() -> Self {
-        Self { tail: Vec::new(), done: false }
+    pub(super) fn new(json: bool) -> Self {
+        Self { tail: Vec::new(), cut: false, json, done: false }
     }
 
     /// Stages what has arrived; whether that was all.
@@ -37,26 +41,35 @@ impl Unary {
         connection: &mut Connection,
         x: &mut X,
     ) -> Result<bool, AttemptError> {
-        let tail = &mut self.tail;
+        let (tail, cut) = (&mut self.tail, &mut self.cut);
         let body = connection.take_body(&mut |bytes| {
-            keep_tail(tail, bytes);
+            *cut |= keep_tail(tail, bytes);
             x.stage(|out| out.extend_from_slice(bytes));
         })?;
         self.done = body == Body::Done;
         Ok(self.done)
     }
 
-    /// The connection ended where the answer may.
-    pub(super) fn end(&mut self) {
-        self.done = true;
+    /// The connection ended where the answer may. That it is whole, only the answer itself can say.
+    pub(super) fn end(&mut self) -> Result<(), AttemptError> {
+        let whole = match (self.json, self.cut) {
+            (true, false) => serde_json::from_slice::<serde::de::IgnoredAny>(&self.tail).is_ok(),
+            (true, true) => self.tail.trim_ascii_end().ends_with(b"}"),
+            (false, _) => true,
+        };
+        self.done = whole;
+        if whole { Ok(()) } else { Err(AttemptError::Truncated) }
     }
 }
 
-fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+/// Keeps the end of what came; whether that is not all of it.
+fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) -> bool {
     tail.extend_from_slice(bytes);
-    if tail.len() > 2 * TAIL_BYTES {
+    let cut = tail.len() > 2 * TAIL_BYTES;
+    if cut {
         tail.drain(..tail.len() - TAIL_BYTES);
     }
+    cut
 }
 
 /// Relays the rest of the answer and settles the request.
@@ -109,9 +122,6 @@ async fn step<X: Exchange>(
     .await?;
     match more {
         true => unary.take(connection, x).map(drop).map_err(|error| Stop::Cut(error.fault())),
-        false => {
-            unary.end();
-            Ok(())
-        }
+        false => unary.end().map_err(|error| Stop::Cut(error.fault())),
     }
 }

@@ -16,14 +16,15 @@ use crate::runtime::task;
 use crate::shard::handles::{Handle, Handles};
 use crate::shard::http1::{Http1, Next};
 use crate::shard::linger;
-use crate::shard::refusal::Lingering;
+use crate::shard::refusal;
 
 /// What a shard's connections share.
 pub struct Clients {
     pub core: Rc<Core>,
     pub handles: Rc<Handles>,
     pub draining: Rc<Cell<bool>>,
-    pub lingering: Lingering,
+    /// Connections that were one too many and have not ended yet.
+    pub refused: Rc<Handles>,
 }
 
 /// A connection's claims on the shard.
@@ -48,7 +49,7 @@ pub fn admit(clients: &Rc<Clients>, socket: Socket, peer: SocketAddr) {
     let Some((permit, handle)) = handle else {
         counts.connections_refused.inc();
         match epoch.plan().server.tls {
-            None => clients.lingering.refuse(&clients.core, socket),
+            None => refusal::refuse(&clients.core, &clients.refused, socket, peer),
             Some(_) => socket.shutdown(std::net::Shutdown::Both),
         }
         return;

@@ -40,6 +40,8 @@ pub struct Http1 {
     /// The request's body has not been read and does not stand in the buffer either.
     body_unread: bool,
     gone: bool,
+    /// The answer broke off in its middle.
+    cut_short: bool,
     /// While a client with too many early bytes cannot be read from: when to look at it again.
     pulse: Option<Deadline>,
     /// When the present request's whole time is up.
@@ -71,6 +73,7 @@ impl Http1 {
             keep_alive: true,
             body_unread: false,
             gone: false,
+            cut_short: false,
             pulse: None,
             total_at: Instant::default(),
             pipeline_bytes_max: 0,
@@ -199,6 +202,11 @@ impl Http1 {
     pub fn continues(&self) -> bool {
         let over = self.draining.get() || self.gone || self.reply.ends_with_connection();
         self.keep_alive && !self.body_unread && !over
+    }
+
+    /// Whether the last answer broke off and only a reset can say so: its end is the connection's.
+    pub fn must_reset(&self) -> bool {
+        self.cut_short && self.reply.ends_with_connection()
     }
 
     /// Whether the client has left.
@@ -516,6 +524,11 @@ impl Exchange for Http1 {
 
     fn close_after(&mut self) {
         self.keep_alive = false;
+    }
+
+    fn cut(&mut self) {
+        self.keep_alive = false;
+        self.cut_short = true;
     }
 }
 

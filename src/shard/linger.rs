@@ -15,6 +15,10 @@ pub async fn close(mut client: Http1, patience: Duration) {
         client.wire.abort();
         return;
     }
+    if client.must_reset() {
+        client.wire.socket().reset_at_close();
+        return;
+    }
     client.wire.finish();
     client.linger_until(patience);
     let mut drained = 0;

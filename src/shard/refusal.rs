@@ -1,8 +1,7 @@
 //! Connections that are one too many: told so, and let go without a reset that would eat the message.
 
-use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 
 use crate::http::wire::Wire;
@@ -12,6 +11,7 @@ use crate::runtime::clock;
 use crate::runtime::socket::Socket;
 use crate::runtime::task;
 use crate::runtime::wheel::Due;
+use crate::shard::handles::{Handle, Handles};
 
 /// Refused connections of one shard that may take their time to read why; more are closed at once.
 const LINGERING_MAX: usize = 256;
@@ -24,28 +24,15 @@ retry-after: 1\r\nconnection: close\r\ncontent-length: ";
 const BODY: &[u8] = b"{\"error\":{\"message\":\"The gateway has too many connections.\",\
 \"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}";
 
-/// Refused connections that have not ended yet.
-#[derive(Default)]
-pub struct Lingering(Rc<Cell<usize>>);
-
-struct Place(Rc<Cell<usize>>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
-impl Lingering {
-    /// Tells a client of a plain connection that there are too many, and ends it.
-    pub fn refuse(&self, core: &Rc<Core>, socket: Socket) {
-        // A fresh connection's send buffer is empty, so all of it fits.
-        let _ = socket.try_send(&answer());
-        socket.shutdown(Shutdown::Write);
-        if self.0.get() < LINGERING_MAX {
-            self.0.set(self.0.get() + 1);
-            task::spawn(linger(core.clone(), socket, Place(self.0.clone())));
-        }
+/// Tells a client of a plain connection that there are too many, and ends it. `refused` are those before it.
+pub fn refuse(core: &Rc<Core>, refused: &Rc<Handles>, socket: Socket, peer: SocketAddr) {
+    // A fresh connection's send buffer is empty, so all of it fits.
+    let _ = socket.try_send(&answer());
+    socket.shutdown(Shutdown::Write);
+    if refused.count() < LINGERING_MAX
+        && let Some(handle) = refused.enter(socket.clone(), peer.ip(), 0)
+    {
+        task::spawn(linger(core.clone(), socket, handle));
     }
 }
 
@@ -59,7 +46,7 @@ fn answer() -> Vec<u8> {
     out
 }
 
-async fn linger(core: Rc<Core>, socket: Socket, _place: Place) {
+async fn linger(core: Rc<Core>, socket: Socket, _handle: Handle) {
     let deadline = core.kit.wheel.deadline(Some((socket.clone(), Shutdown::Both)));
     deadline.set(Due::Linger, clock::now(), core.epoch().plan().timeouts.linger);
     let mut wire = Wire::plain(socket, core.kit.pool.clone());

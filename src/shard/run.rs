@@ -23,7 +23,6 @@ use crate::runtime::task;
 use crate::shard::accept::{self, Lane};
 use crate::shard::connection::Clients;
 use crate::shard::handles::Handles;
-use crate::shard::refusal::Lingering;
 use crate::shard::tick::Ticker;
 use crate::telemetry::shard::{DriverInUse, ShardState};
 
@@ -106,7 +105,7 @@ async fn main(spec: &Spec, life: &Life) {
         core,
         handles: Rc::new(Handles::default()),
         draining: Rc::new(Cell::new(life.phase.get() > Phase::Serving)),
-        lingering: Lingering::default(),
+        refused: Rc::new(Handles::default()),
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let Ok(bell) = spec.bell.listen() else { return };
@@ -245,12 +244,16 @@ impl Inbox {
         life.phase.get() == Phase::Stopping || self.clients.handles.count() == 0
     }
 
-    /// Lets connections that were ended notice it.
+    /// Lets connections that were ended notice it, and the kernel give back the buffers of reads that were
+    /// armed on them and on pooled ones.
     async fn settle(&self) {
         let until = clock::now().after(STOP_PATIENCE);
-        while self.clients.handles.count() > 0 && clock::now() < until {
+        let ledgers = &self.clients.core.kit.ledgers;
+        let held = || Kind::ALL.iter().any(|kind| ledgers.read(*kind).outstanding > 0);
+        while (self.clients.handles.count() > 0 || held()) && clock::now() < until {
             self.clients.core.kit.wheel.advance();
             self.clients.handles.end_all();
+            self.clients.refused.end_all();
             clock::sleep(Duration::from_millis(5)).await;
         }
     }

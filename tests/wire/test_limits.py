@@ -253,13 +253,13 @@ async def test_write_stall_bounds_a_reader_of_a_whole_answer(driver):
                     await asyncio.sleep(0.04)
                 assert got >= len(big) - 200, f"cut after {got} of {len(big)} bytes"
             # Trickling for ever is bounded by the total.
-            async with await gateway.conn(receive_bytes=4096) as trickle:
+            async with await gateway.conn() as trickle:
                 await trickle.send(post(PATH, ASK, "x-request-id: trickle"))
                 began = time.monotonic()
                 while time.monotonic() - began < 9:
                     loop = asyncio.get_running_loop()
                     try:
-                        if not await loop.sock_recv(trickle.sock, 20_000):
+                        if not await loop.sock_recv(trickle.sock, 150_000):
                             break
                     except ConnectionResetError:
                         break
