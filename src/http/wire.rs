@@ -62,8 +62,8 @@ impl Wire {
         self.tls.is_none() && self.reading.is_some()
     }
 
-    /// Whether it is under TLS.
-    pub fn under_tls(&self) -> bool {
+    /// Whether reads land beside the input, so that it can be looked at while one is armed.
+    pub fn reads_apart(&self) -> bool {
         self.tls.is_some()
     }
 

@@ -152,6 +152,17 @@ impl Socket {
         }
     }
 
+    /// Makes the close a reset: the peer must not take what it has got for all there is.
+    pub fn reset_at_close(&self) {
+        match &self.0 {
+            Io::Kernel(shared) => {
+                let _ = SockRef::from(&shared.fd()).set_linger(Some(Duration::ZERO));
+            }
+            #[cfg(any(test, feature = "twin"))]
+            Io::Twin(socket) => socket.shutdown(Shutdown::Both),
+        }
+    }
+
     /// Looks at a connection without taking anything from it.
     pub fn pulse(&self) -> Pulse {
         match &self.0 {

@@ -105,6 +105,7 @@ async fn main(spec: &Spec, life: &Life) {
         core,
         handles: Rc::new(Handles::default()),
         draining: Rc::new(Cell::new(life.phase.get() > Phase::Serving)),
+        refused: Rc::new(Handles::default()),
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let Ok(bell) = spec.bell.listen() else { return };
@@ -243,12 +244,16 @@ impl Inbox {
         life.phase.get() == Phase::Stopping || self.clients.handles.count() == 0
     }
 
-    /// Lets connections that were ended notice it.
+    /// Lets connections that were ended notice it, and the kernel give back the buffers of reads that were
+    /// armed on them and on pooled ones.
     async fn settle(&self) {
         let until = clock::now().after(STOP_PATIENCE);
-        while self.clients.handles.count() > 0 && clock::now() < until {
+        let ledgers = &self.clients.core.kit.ledgers;
+        let held = || Kind::ALL.iter().any(|kind| ledgers.read(*kind).outstanding > 0);
+        while (self.clients.handles.count() > 0 || held()) && clock::now() < until {
             self.clients.core.kit.wheel.advance();
             self.clients.handles.end_all();
+            self.clients.refused.end_all();
             clock::sleep(Duration::from_millis(5)).await;
         }
     }
