@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import Gateway, Sim, binary, check_counts, check_idle, check_process  # noqa: E402
+from harness import Gateway, Sim, Upstream, binary  # noqa: E402
 
 DRIVERS = os.environ.get("SLUICE_DRIVERS", "uring,epoll").split(",")
 
@@ -21,44 +21,6 @@ def binaries():
 @pytest.fixture(scope="session", params=DRIVERS)
 def driver(request):
     return request.param
-
-
-class Stack:
-    """Servers and a gateway in front of them, checked and stopped at the end."""
-
-    def __init__(self, driver, directory, sims, **more):
-        self.sims = sims
-        self.gateway = Gateway(driver, directory, [sim.url for sim in sims], **more)
-        self.aborts = False
-        self.counted = True
-
-    @property
-    def url(self):
-        return self.gateway.url
-
-    @property
-    def admin(self):
-        return self.gateway.admin
-
-    @property
-    def sim(self):
-        return self.sims[0]
-
-    def check(self):
-        """Everything at rest and counted alike on both sides."""
-        check_idle(self.gateway)
-        if self.counted:
-            check_counts(self.gateway, self.sims, self.aborts)
-        check_process(self.gateway)
-
-    def close(self):
-        try:
-            self.check()
-            self.gateway.stop()
-        finally:
-            self.gateway.kill()
-            for sim in self.sims:
-                sim.process.kill()
 
 
 @pytest.fixture
@@ -100,8 +62,6 @@ def sims():
 @pytest.fixture
 def upstreams():
     """Makes upstreams that show what they were sent, for one test."""
-    from harness import Upstream
-
     made = []
 
     def make(*arguments, **more):

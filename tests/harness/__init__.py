@@ -11,7 +11,8 @@ from .gateway import Gateway
 from .ports import free_port
 from .process import Process, binary
 from .sim import Sim
-from .upstream import Upstream
+from .stack import Stack
+from .upstream import Upstream, json_answer
 
 __all__ = [
     "Admin",
@@ -19,6 +20,7 @@ __all__ = [
     "Metrics",
     "Process",
     "Sim",
+    "Stack",
     "Upstream",
     "base_config",
     "binary",
@@ -26,6 +28,7 @@ __all__ = [
     "check_idle",
     "check_process",
     "free_port",
+    "json_answer",
     "settle",
     "toml_text",
     "wait_for",

@@ -71,8 +71,14 @@ class Gateway:
 
     def wait_serving(self, timeout=20.0):
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            status, body = self.admin.readyz()
+        status, body = 0, {}
+        while time.monotonic() < deadline and self.process.running():
+            try:
+                status, body = self.admin.readyz()
+            except OSError:
+                # The admin listener comes a moment after the line in the log.
+                time.sleep(0.01)
+                continue
             states = [s for m in body["models"].values() for s in m["endpoints"].values()]
             probed = "unknown" not in states and "unresolved" not in states
             if body["conditions"]["shards_listening"] and probed:
