@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::api::UsageAsk;
 use crate::api::fault::Fault;
 use crate::config::plan::{Endpoint, EndpointId};
 use crate::http::Known;
@@ -72,7 +71,8 @@ pub async fn place<X: Exchange>(
     let mut retry = None;
     let order = ranked.attempts();
     for (at, endpoint) in order.iter().enumerate() {
-        let last = at + 1 == order.len() || (at > 0 && retry.is_none());
+        // The last attempt's answer is relayed even if it is an error.
+        let last = at + 1 == order.len() || !core.may_retry();
         let (admitted_ref, edits) = (&admitted, &edits);
         let mut attempt =
             Attempt { core, exit, inbound, admitted: admitted_ref, endpoint: *endpoint, edits };
@@ -85,11 +85,13 @@ pub async fn place<X: Exchange>(
                 failed = error;
             }
         }
-        if last || !failed.elsewhere_helps() || !core.buy_retry() {
+        if last || !failed.elsewhere_helps() {
             break;
         }
-        retry = core.kit.ledgers.take::<Retry>(1);
+        core.spend_retry();
+        retry = core.kit.ledgers.take::<Retry>(1).or(retry);
     }
+    drop(retry);
     Err(Stop::Refuse(failed.fault()))
 }
 
@@ -102,12 +104,7 @@ fn edits(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
         let replaced = edits.replace(admitted.ask.model_span.clone(), json);
         replaced.map_err(|_| Fault::Internal)?;
     }
-    if let UsageAsk::Inject(inject) = &admitted.ask.usage {
-        for edit in std::iter::once(&inject.first).chain(&inject.second) {
-            let replaced = edits.replace(edit.range.clone(), edit.text.as_bytes());
-            replaced.map_err(|_| Fault::Internal)?;
-        }
-    }
+    admitted.ask.usage.splice(&mut edits).map_err(|_| Fault::Internal)?;
     Ok(edits)
 }
 

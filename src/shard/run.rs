@@ -73,6 +73,7 @@ fn supervise(spec: &Spec) {
             Ok(Err(error)) => crate::telemetry::say::error("a shard cannot start", &[("error", &error)]),
             Err(_) => {
                 series.panics.inc();
+                series.restarts.inc();
                 crate::telemetry::say::error("a shard died and is restarted", &[("shard", &spec.index)]);
             }
         }
@@ -103,7 +104,7 @@ async fn main(spec: &Spec, life: &Life) {
     let clients = Rc::new(Clients {
         core: core.clone(),
         handles: Rc::new(Handles::default()),
-        draining: Cell::new(life.phase.get() > Phase::Serving),
+        draining: Rc::new(Cell::new(life.phase.get() > Phase::Serving)),
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let Ok(bell) = spec.bell.listen() else { return };
