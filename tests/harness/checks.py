@@ -4,6 +4,8 @@ import time
 
 # Kinds that rest between requests: pooled connections to endpoints, and clients that keep theirs.
 RESTING = {"connection", "upstream_connection"}
+# Each of those may have a read armed, with this much room at most.
+RESTING_BUFFER_BYTES = 4096
 RESIDENT_BYTES_MAX = 400 << 20
 
 
@@ -20,11 +22,11 @@ def wait_for(condition, timeout=10.0, what="condition", every=0.02):
 
 
 def _busy(lifecycle, resting):
-    return {
-        kind: numbers["outstanding"]
-        for kind, numbers in lifecycle["sum"].items()
-        if numbers["outstanding"] and kind not in resting
-    }
+    held = {kind: numbers["outstanding"] for kind, numbers in lifecycle["sum"].items()}
+    connections = sum(held[kind] for kind in RESTING)
+    if held["stream_buffer"] <= connections * RESTING_BUFFER_BYTES:
+        held["stream_buffer"] = 0
+    return {kind: number for kind, number in held.items() if number and kind not in resting}
 
 
 def settle(gateway, timeout=10.0, clients_gone=False):
@@ -47,7 +49,6 @@ def check_idle(gateway, timeout=10.0, clients_gone=False):
     assert lifecycle["balanced"], lifecycle
     for shard in lifecycle["shards"]:
         assert shard["faults"] == 0 and shard["state"] == "serving", shard
-        assert shard["rows"]["usage_places_taken"] == 0 or timeout, shard
     metrics = gateway.admin.metrics()
     for name in (
         "sluice_requests_in_flight",
