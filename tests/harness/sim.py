@@ -21,7 +21,7 @@ class Sim:
 
     def __init__(self, *arguments, port=0, pace="--instant", models=("mock-model",)):
         argv = [binary("sluice-sim"), "--listen", f"127.0.0.1:{port}"]
-        argv += [pace] if pace else []
+        argv += [pace] if pace and "--realtime" not in arguments else []
         for model in models:
             argv += ["--model", model]
         self.process = Process([*argv, *arguments])
