@@ -4,6 +4,7 @@ use crate::api::error_body::{error_body, error_event};
 use crate::api::family::Family;
 use crate::api::fault::{Fault, Retry};
 use crate::api::operation::Operation;
+use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::{Exchange, Extent};
 use crate::relay::exit::Exit;
@@ -12,6 +13,7 @@ use crate::relay::stop::Stop;
 
 /// Tells the client why its request stopped, as far as it can still be told; returns the outcome.
 pub async fn stopped<X: Exchange>(stop: Stop, exit: &mut Exit, x: &mut X) -> Outcome {
+    inject::point(Point::Answering);
     let told = match &stop {
         Stop::Gone => return stop.outcome(),
         Stop::Refuse(fault) => refuse(fault, exit, x).await,

@@ -5,6 +5,7 @@ use std::task::Poll;
 
 use crate::api::ask::Ask;
 use crate::http::{Framing, Known};
+use crate::lifecycle::inject::{self, Point};
 use crate::relay::answer::{id_fields, id_pair};
 use crate::relay::exchange::{Exchange, Extent, Gone};
 use crate::relay::exit::Exit;
@@ -26,6 +27,7 @@ pub async fn open<X: Exchange>(
     ask: &Ask,
     last: bool,
 ) -> Result<Opening, Failed> {
+    inject::point(Point::Head);
     let status = connection.head.status;
     if is_about_our_credential(status) {
         return Err(AttemptError::Reported { status, message: CREDENTIAL_REFUSED.into() }.into());

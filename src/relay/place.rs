@@ -10,6 +10,7 @@ use crate::api::fault::Fault;
 use crate::config::plan::{Endpoint, EndpointId};
 use crate::http::Known;
 use crate::json::Edits;
+use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::permit::Retry;
 use crate::relay::core::Core;
 use crate::relay::exchange::{Exchange, Gone};
@@ -66,6 +67,7 @@ pub async fn place<X: Exchange>(
     ranked: &Ranked,
 ) -> Result<(Placed, Opening), Stop> {
     core.earn_retry();
+    inject::point(Point::Admitted);
     let edits = edits(exit, &admitted)?;
     let mut failed = AttemptError::NoAddress;
     let mut retry = None;
@@ -77,7 +79,10 @@ pub async fn place<X: Exchange>(
         let mut attempt =
             Attempt { core, exit, inbound, admitted: admitted_ref, endpoint: *endpoint, edits };
         match attempt.run(x, last).await {
-            Ok((lease, opening)) => return Ok((admitted.place(lease), opening)),
+            Ok((lease, opening)) => {
+                inject::point(Point::Opened);
+                return Ok((admitted.place(lease), opening));
+            }
             Err(Failed::Gone) => return Err(Stop::Gone),
             Err(Failed::Attempt(error)) => {
                 exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(error.failure());
@@ -148,11 +153,14 @@ impl Attempt<'_> {
         last: bool,
     ) -> Result<Opening, Failed> {
         let began = clock::now();
+        inject::point(Point::Leased);
         let connection = self.connection(endpoint, x, reuse).await?;
         lease.hold(connection);
         let connection = lease.connection();
         self.set_deadline(connection);
+        inject::point(Point::Connected);
         self.send(endpoint, x, connection).await?;
+        inject::point(Point::Sent);
         let sent = clock::now();
         let limits = self.exit.epoch.answer_limits;
         watched(x, connection.read_head(&limits)).await??;

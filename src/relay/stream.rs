@@ -6,6 +6,7 @@ use std::task::Poll;
 use crate::api::ask::Ask;
 use crate::api::fault::Fault;
 use crate::api::observe::{EventError, Observer, Seen};
+use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
@@ -140,6 +141,7 @@ pub async fn relay<X: Exchange>(
     let mut result = Ok(());
     while !stream.done && result.is_ok() {
         let connection = placed.lease.connection();
+        inject::point(Point::Streaming);
         connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
         result = step(&mut stream, connection, x).await;
         stream.note(exit);
