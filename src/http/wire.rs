@@ -253,6 +253,8 @@ impl Wire {
 
     /// Arms a read on a connection that will idle, so that its end is noticed; whether it is silent.
     pub fn idle(&mut self) -> bool {
+        // The read gets a small buffer, whatever the last answer needed.
+        self.release_input();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         self.input.is_empty() && self.poll_fill(&mut cx).is_pending()
     }

@@ -129,7 +129,6 @@ pub(super) async fn epochs(inbox: &Inbox, life: &Life, answering: impl Future<Ou
             break;
         }
     }
-    inbox.clients.core.backends.close_idle();
     inbox.settle().await;
     ticker.publish();
 }
@@ -244,14 +243,17 @@ impl Inbox {
         life.phase.get() == Phase::Stopping || self.clients.handles.count() == 0
     }
 
-    /// Lets connections that were ended notice it, and the kernel give back the buffers of reads that were
-    /// armed on them and on pooled ones.
+    /// Ends every connection, and waits until all they held has been given back.
     async fn settle(&self) {
+        let core = &self.clients.core;
         let until = clock::now().after(STOP_PATIENCE);
-        let ledgers = &self.clients.core.kit.ledgers;
-        let held = || Kind::ALL.iter().any(|kind| ledgers.read(*kind).outstanding > 0);
-        while (self.clients.handles.count() > 0 || held()) && clock::now() < until {
-            self.clients.core.kit.wheel.advance();
+        loop {
+            core.backends.close_idle();
+            // A read that was armed holds its buffer until the kernel has given it back.
+            if core.kit.ledgers.outstanding().is_empty() || clock::now() >= until {
+                return;
+            }
+            core.kit.wheel.advance();
             self.clients.handles.end_all();
             self.clients.refused.end_all();
             clock::sleep(Duration::from_millis(5)).await;
