@@ -69,7 +69,9 @@ enum Content {
 fn content_kind(connection: &mut Connection) -> Content {
     let (head, bytes) = connection.head_bytes();
     match head.value(bytes, Known::ContentType) {
-        Some(value) if value.to_ascii_lowercase().starts_with(b"text/event-stream") => Content::Events,
+        Some(value) if value.to_ascii_lowercase().starts_with(b"text/event-stream") => {
+            Content::Events
+        }
         Some(value) if is_json(value) => Content::Json,
         // Servers that leave the type out are believed; a page in HTML is not.
         None => Content::Json,
