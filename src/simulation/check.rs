@@ -64,12 +64,19 @@ impl Case<'_> {
             .map(|a| {
                 format!(
                     "{} sound={} sent_whole={} harmed={} {} bytes",
-                    a.status, a.sound, a.sent_whole, a.harmed, a.visible.len()
+                    a.status,
+                    a.sound,
+                    a.sent_whole,
+                    a.harmed,
+                    a.visible.len()
                 )
             })
             .collect();
-        let rows: Vec<_> =
-            self.rows.iter().map(|row| (row.outcome, row.status, row.error, row.attempts)).collect();
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|row| (row.outcome, row.status, row.error, row.attempts))
+            .collect();
         format!(
             "{:?} patient={} left={:?} harmed={} reply={reply:?} attempts={attempts:?} rows={rows:?}",
             self.asked.expect, self.asked.patient, self.asked.left, self.asked.harmed
@@ -187,7 +194,8 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 }
 
 fn is_error(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|value| value.get("error").is_some())
+    serde_json::from_slice::<serde_json::Value>(body)
+        .is_ok_and(|value| value.get("error").is_some())
 }
 
 /// An error event, or the beginning of one.
