@@ -43,6 +43,8 @@ pub struct Http1 {
     /// While a client with too many early bytes cannot be read from: when to look at it again.
     pulse: Option<Deadline>,
     pipeline_bytes_max: usize,
+    /// When the present request's first byte came.
+    began: Instant,
     write_stall: Duration,
     draining: Rc<Cell<bool>>,
 }
@@ -72,6 +74,7 @@ impl Http1 {
             pulse: None,
             pipeline_bytes_max: 0,
             write_stall: Duration::ZERO,
+            began: Instant::default(),
             draining,
         }
     }
@@ -160,6 +163,7 @@ impl Http1 {
         };
         self.body_unread = body > filled - head;
         inbound.begin(buf, began);
+        self.began = began;
         if !self.body_unread {
             inbound.set_inline_body(head..head + body);
             let rest = self.split(inbound, head + body);
@@ -196,9 +200,15 @@ impl Http1 {
         Terms { http10: self.http10, closes }
     }
 
+    /// How long the body may be silent from now on, within the request's whole time.
+    fn body_until(&self, epoch: &Epoch) -> Instant {
+        let timeouts = &epoch.plan().timeouts;
+        clock::now().after(timeouts.body).min(self.began.after(timeouts.total))
+    }
+
     /// Reads once, within the body's deadline.
     async fn fill(&mut self, epoch: &Epoch) -> Result<(), BodyError> {
-        self.deadline.set(Due::Body, clock::now(), epoch.plan().timeouts.body);
+        self.deadline.set_at(Due::Body, self.body_until(epoch));
         let read = poll_fn(|cx| self.wire.poll_fill(cx)).await;
         self.deadline.clear();
         if matches!(read, Ok(n) if n > 0) {
@@ -213,7 +223,7 @@ impl Http1 {
 
     /// Memory for so many body bytes; waits for it as long as a body may be silent.
     async fn room(&mut self, bytes: u64, epoch: &Epoch) -> Result<Permit<BodyBytes>, BodyError> {
-        let until = clock::now().after(epoch.plan().timeouts.body);
+        let until = self.body_until(epoch);
         loop {
             if let Some(permit) = self.kit.ledgers.take::<BodyBytes>(bytes) {
                 return Ok(permit);
@@ -324,7 +334,7 @@ impl Http1 {
         more: u64,
         epoch: &Epoch,
     ) -> Result<(), BodyError> {
-        let until = clock::now().after(epoch.plan().timeouts.body);
+        let until = self.body_until(epoch);
         while !permit.extend(more) {
             if clock::now() >= until {
                 return Err(BodyError::Fault(Fault::Overloaded { retry_after_s: 1 }));

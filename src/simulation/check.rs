@@ -31,6 +31,9 @@ pub fn judge(book: &Book, gateway: &Gateway, excuses: &Excuses, now: Instant) ->
         let own: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.id == *id).collect();
         let rows = rows.get(id).map_or(&[][..], Vec::as_slice);
         let case = Case { id, asked, attempts: &own, rows, excuses };
+        if std::env::var("SLUICE_TELL").is_ok_and(|prefix| id.starts_with(&prefix)) {
+            eprintln!("{id}: {}", case.describe());
+        }
         if let Err(fault) = case.judge(now) {
             faults.push(format!("{fault}\n  {}", case.describe()));
         }
@@ -112,7 +115,8 @@ impl Case<'_> {
         // A head that was refused may have had no sound id.
         let echoed = reply.field("x-request-id").or_else(|| reply.field("request-id"));
         let known = echoed == Some(self.id);
-        if !known && (self.asked.expect == Expect::Answer || reply.status < 400) {
+        let unread = self.rows.is_empty() && self.attempts.is_empty() && is_error(&reply.body);
+        if !known && !unread {
             return self.fail("an answer with another's id");
         }
         if known && self.rows.len() != 1 {

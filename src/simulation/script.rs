@@ -301,7 +301,8 @@ fn extra(world: &World, order: &Order<'_>) -> Script {
 fn cut(world: &World, order: &Order<'_>) -> Script {
     let mut body = Body::draw(world, order);
     body.paced(world);
-    let mut script = body.framed(world, framing(world), 200);
+    let framing = framing(world);
+    let mut script = body.framed(world, framing, 200);
     let at = world.below(script.steps.len() as u64) as usize;
     script.steps.truncate(at + 1);
     if let Some(Step::Send(bytes)) = script.steps.last_mut() {
@@ -311,6 +312,8 @@ fn cut(world: &World, order: &Order<'_>) -> Script {
         0 => Step::Reset,
         1 => Step::Close,
         2 => Step::Pause(Duration::from_secs(60)),
+        // In any other framing it would be a body.
+        _ if framing != Framing::Chunked => Step::Reset,
         _ => Step::Send(b"zz\r\n\r\nnonsense".to_vec()),
     });
     script.steps.push(Step::Close);
