@@ -115,7 +115,9 @@ impl Case<'_> {
         // A head that was refused may have had no sound id.
         let echoed = reply.field("x-request-id").or_else(|| reply.field("request-id"));
         let known = echoed == Some(self.id);
-        let unread = self.rows.is_empty() && self.attempts.is_empty() && is_error(&reply.body);
+        let cut = !reply.whole && (self.excuses.network || self.asked.harmed);
+        let unread = self.rows.is_empty() && self.attempts.is_empty();
+        let unread = unread && (cut || is_error(&reply.body));
         if !known && !unread {
             return self.fail("an answer with another's id");
         }
