@@ -129,7 +129,7 @@ async def test_events_that_are_wrong_pass_unchanged(driver):
     """What the endpoint says and frames itself is the client's to judge."""
     # Paced: an error that arrives together with the first events still becomes a real status.
     async with Sim("--decode-ms", "8", "--model", "m") as sim, Gateway(driver, [sim]) as gateway:
-        for fault in ("malformed:3", "nofinish", "loop:2", "truncate:3", "error:3"):
+        for fault in ("malformed:3", "nofinish", "loop:2", "truncate:3", "error:6"):
             for path in ASKS:
                 ids = ("x-request-id: same", f"x-sim-fault: {fault}")
                 async with await sim_conn(sim) as conn:
