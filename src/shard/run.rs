@@ -64,17 +64,21 @@ fn supervise(spec: &Spec) {
         phase: Cell::new(Phase::Serving),
     };
     loop {
-        let ran = catch_unwind(AssertUnwindSafe(|| {
-            driver::block_on(&spec.choice, || main(spec, &life))
-        }));
+        let ran =
+            catch_unwind(AssertUnwindSafe(|| driver::block_on(&spec.choice, || main(spec, &life))));
         let series = life.bound.borrow().series.shard.clone();
         match ran {
             Ok(Ok(())) => return series.set_state(ShardState::Drained),
-            Ok(Err(error)) => crate::telemetry::say::error("a shard cannot start", &[("error", &error)]),
+            Ok(Err(error)) => {
+                crate::telemetry::say::error("a shard cannot start", &[("error", &error)])
+            }
             Err(_) => {
                 series.panics.inc();
                 series.restarts.inc();
-                crate::telemetry::say::error("a shard died and is restarted", &[("shard", &spec.index)]);
+                crate::telemetry::say::error(
+                    "a shard died and is restarted",
+                    &[("shard", &spec.index)],
+                );
             }
         }
         series.set_state(ShardState::Starting);
@@ -109,7 +113,8 @@ async fn main(spec: &Spec, life: &Life) {
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let Ok(bell) = spec.bell.listen() else { return };
-    let inbox = Rc::new(Inbox { clients, lanes, listener: RefCell::default(), plan: RefCell::default() });
+    let inbox =
+        Rc::new(Inbox { clients, lanes, listener: RefCell::default(), plan: RefCell::default() });
     announce(spec, &bound);
     inbox.listen(life);
     epochs(&inbox, life, answer_bell(&bell, &inbox, spec, life)).await;
@@ -129,7 +134,6 @@ pub(super) async fn epochs(inbox: &Inbox, life: &Life, answering: impl Future<Ou
             break;
         }
     }
-    inbox.clients.core.backends.close_idle();
     inbox.settle().await;
     ticker.publish();
 }
@@ -165,7 +169,10 @@ async fn answer_bell(bell: &Listening, inbox: &Inbox, spec: &Spec, life: &Life) 
 }
 
 /// Polls both; over when the first is.
-async fn race(first: impl Future<Output = ()>, mut second: std::pin::Pin<&mut impl Future<Output = ()>>) {
+async fn race(
+    first: impl Future<Output = ()>,
+    mut second: std::pin::Pin<&mut impl Future<Output = ()>>,
+) {
     let mut first = std::pin::pin!(first);
     std::future::poll_fn(|cx| {
         let _ = second.as_mut().poll(cx);
@@ -244,14 +251,17 @@ impl Inbox {
         life.phase.get() == Phase::Stopping || self.clients.handles.count() == 0
     }
 
-    /// Lets connections that were ended notice it, and the kernel give back the buffers of reads that were
-    /// armed on them and on pooled ones.
+    /// Ends every connection, and waits until all they held has been given back.
     async fn settle(&self) {
+        let core = &self.clients.core;
         let until = clock::now().after(STOP_PATIENCE);
-        let ledgers = &self.clients.core.kit.ledgers;
-        let held = || Kind::ALL.iter().any(|kind| ledgers.read(*kind).outstanding > 0);
-        while (self.clients.handles.count() > 0 || held()) && clock::now() < until {
-            self.clients.core.kit.wheel.advance();
+        loop {
+            core.backends.close_idle();
+            // A read that was armed holds its buffer until the kernel has given it back.
+            if core.kit.ledgers.outstanding().is_empty() || clock::now() >= until {
+                return;
+            }
+            core.kit.wheel.advance();
             self.clients.handles.end_all();
             self.clients.refused.end_all();
             clock::sleep(Duration::from_millis(5)).await;
