@@ -130,7 +130,12 @@ def secure_upstream(authority, name, *identities, **more):
 
 def over_https(gateways, url, **endpoint):
     endpoint = {"name": "far", "url": url, "engine": "openai", **endpoint}
-    return gateways(endpoints=[endpoint], models=[{"name": MODEL, "endpoints": ["far"]}])
+    # One shard, so that what is pooled is found again.
+    return gateways(
+        endpoints=[endpoint],
+        models=[{"name": MODEL, "endpoints": ["far"]}],
+        runtime={"shards": 1},
+    )
 
 
 def test_an_https_endpoint_with_its_own_authority(gateways, authority):
