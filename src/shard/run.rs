@@ -105,6 +105,7 @@ async fn main(spec: &Spec, life: &Life) {
         core,
         handles: Rc::new(Handles::default()),
         draining: Rc::new(Cell::new(life.phase.get() > Phase::Serving)),
+        refused: Rc::new(Handles::default()),
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let Ok(bell) = spec.bell.listen() else { return };
@@ -254,6 +255,7 @@ impl Inbox {
             }
             core.kit.wheel.advance();
             self.clients.handles.end_all();
+            self.clients.refused.end_all();
             clock::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -171,7 +171,8 @@ impl World {
         self.faults.set(faults);
     }
 
-    pub(super) fn faults(&self) -> Faults {
+    /// What may go wrong now.
+    pub fn faults(&self) -> Faults {
         self.faults.get()
     }
 
