@@ -28,12 +28,18 @@ pub struct Cost {
     /// Reads by which clients got their events or answers, per unit.
     pub reads_each: f64,
     pub late: u64,
+    /// What the scenario promises did not happen: events that should each be read alone came together, as
+    /// proxy or load did not get their CPUs in time.
+    pub disturbed: bool,
     pub switches_waiting: u64,
     pub switches_preempted: u64,
     /// Share of the proxy's CPU that others took.
     pub proxy_cpu_others: f64,
     pub load_cpu_others: f64,
 }
+
+/// Fewest reads per event, where each event should be read alone.
+const READS_EACH_MIN: f64 = 0.95;
 
 /// A moment's readings.
 struct Reading {
@@ -81,7 +87,9 @@ pub fn measure(
     if after.counts.errors > 0 {
         return Err(format!("{} clients failed", after.counts.errors).into());
     }
-    Ok(cost(&before, &after))
+    let mut cost = cost(&before, &after);
+    cost.disturbed = scenario.reads_each_event() && cost.reads_each < READS_EACH_MIN;
+    Ok(cost)
 }
 
 fn cost(before: &Reading, after: &Reading) -> Cost {
@@ -106,6 +114,7 @@ fn cost(before: &Reading, after: &Reading) -> Cost {
         load_each_us: each(own_us),
         reads_each: each(counts.reads as f64),
         late: counts.late,
+        disturbed: false,
         switches_waiting: after.switches.0 - before.switches.0,
         switches_preempted: after.switches.1 - before.switches.1,
         proxy_cpu_others: others(0, spent_us),

@@ -82,6 +82,11 @@ impl Scenario {
         self.kind != Kind::Unary
     }
 
+    /// Whether each event should be read alone.
+    pub fn reads_each_event(&self) -> bool {
+        matches!(self.kind, Kind::Paced { events: 1, .. } | Kind::Lockstep { events: 1 })
+    }
+
     /// What is counted.
     pub fn unit(&self) -> &'static str {
         if self.streams() { "event" } else { "request" }

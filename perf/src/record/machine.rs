@@ -22,6 +22,7 @@ pub fn facts(sluice: &Path) -> Value {
         "cpus": std::thread::available_parallelism().map_or(0, usize::from),
         "memory": fs::read_to_string("/proc/meminfo").ok().and_then(|t| Some(t.lines().next()?.to_owned())),
         "kernel": uname.release().to_string_lossy(),
+        "niceness": rustix::process::getpriority_process(None).unwrap_or(0),
         "load_average": fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
         "sluice": said(sluice, &["--version"]),
         "commit": said(Path::new("git"), &["describe", "--always", "--dirty"]),

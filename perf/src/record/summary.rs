@@ -36,16 +36,20 @@ pub fn print(dir: &Path) -> Result<(), Failure> {
 
 fn table(lines: &[Line]) -> String {
     let mut groups: BTreeMap<(String, String, String, String), BTreeMap<String, Rounds>> = BTreeMap::new();
-    for line in lines {
+    let disturbed = |line: &&Line| line.detail.get("disturbed").is_some_and(|is| is == true);
+    for line in lines.iter().filter(|line| !disturbed(line)) {
         let key = (line.measure.clone(), line.scenario.clone(), line.driver.clone(), line.unit.clone());
         let rounds = groups.entry(key).or_default().entry(line.target.clone()).or_default();
         // A round that was measured again replaces the earlier one.
         rounds.insert(line.round, line.value);
     }
-    let mut out = String::from(
-        "| measure | scenario | driver | unit | floor | sluice | sluice / floor, by round | aim |\n\
-         |---|---|---|---|---|---|---|---|\n",
+    let left_out = lines.iter().filter(disturbed).count();
+    let mut out = format!(
+        "Medians [least..most]. Ratios are of the same round; \"noise\" = some rounds say more, some less.\n\
+         {left_out} disturbed measurements are left out.\n\n",
     );
+    out += "| measure | scenario | driver | unit | floor | sluice | sluice / floor, by round | aim |\n\
+         |---|---|---|---|---|---|---|---|\n";
     for ((measure, scenario, driver, unit), targets) in &groups {
         let cells = row(measure, scenario, targets);
         out += &format!("| {measure} | {scenario} | {driver} | {unit} | {} |\n", cells.join(" | "));
