@@ -4,13 +4,13 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::plan::{Plan, Shards};
-use crate::config::{self, Errors};
+use crate::config::Errors;
 use crate::control::link::{self, Bound, ShardLink, Views};
-use crate::control::{Config, Control, Pace};
+use crate::control::{Config, Control, Origin, Pace};
 use crate::runtime::bell::Bell;
 use crate::runtime::driver::{self, Choice};
 use crate::runtime::{host, listener};
@@ -55,8 +55,8 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> BootError {
 /// # Errors
 /// Whatever keeps it from starting.
 pub fn serve_file(path: &Path) -> Result<u8, BootError> {
-    let plan = config::load(path, 1).map_err(BootError::Config)?;
-    Gateway::start(plan, Some(path.to_path_buf()))?.run()
+    let (plan, origin) = Origin::load(path).map_err(BootError::Config)?;
+    Gateway::start(plan, Some(origin))?.run()
 }
 
 /// A gateway whose shards run and whose control plane is about to.
@@ -73,7 +73,7 @@ impl Gateway {
     ///
     /// # Errors
     /// The port is taken, or the kernel refuses what the plan insists on.
-    pub fn start(plan: Plan, path: Option<PathBuf>) -> Result<Self, BootError> {
+    pub fn start(plan: Plan, origin: Option<Origin>) -> Result<Self, BootError> {
         host::forbid_core_dumps();
         let descriptors = host::raise_descriptor_limit();
         let cpus = host::usable_cpus();
@@ -92,7 +92,7 @@ impl Gateway {
         let bells = bells(count).map_err(system("doorbell"))?;
         let links: Vec<ShardLink> = bells.iter().map(link_of).collect();
         let config =
-            Config { path, plan: plan.clone(), registry, links, pace: Pace::default() };
+            Config { origin, plan: plan.clone(), registry, links, pace: Pace::default() };
         let links = config.links.clone();
         let control = Control::new(config).map_err(system("admin listener"))?;
         let pinned = plan.runtime.pin.then_some(&cpus[..]);

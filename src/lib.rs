@@ -17,6 +17,8 @@ pub mod relay;
 pub mod route;
 pub mod runtime;
 pub mod shard;
+#[cfg(test)]
+mod simulation;
 pub mod sse;
 pub mod telemetry;
 pub mod upstream;

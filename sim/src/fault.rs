@@ -187,6 +187,8 @@ mod tests {
                 assert_ne!(Faults::parse(&example).unwrap(), Faults::default(), "{example}");
                 seen += 1;
             }
+            let readme = include_str!("../README.md");
+            assert!(readme.contains(&row["//! ".len()..]), "{row}");
         }
         assert_eq!(seen, 21);
     }

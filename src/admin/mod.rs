@@ -1,7 +1,7 @@
 //! The admin listener: health, metrics and debug, apart from client traffic.
 //!
-//! Reachable on loopback only, or with a token; the configuration refuses anything else. Answers are
-//! built from [`state::Shared`], which the control loop keeps up to date, and from the shards'
+//! Reachable on loopback only, or with a token; the configuration refuses anything else. Answers
+//! are built from [`state::Shared`], which the control loop keeps up to date, and from the shards'
 //! series; no handler waits for a shard.
 
 pub mod guard;

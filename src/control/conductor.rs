@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,8 @@ impl Conductor {
         admin: Option<TcpListener>,
         events: mpsc::Sender<Event>,
     ) -> io::Result<Self> {
-        let Config { path, plan, registry, links, pace } = config;
+        let Config { origin, plan, registry, links, pace } = config;
+        let (path, snapshot) = origin.map(|one| (one.path, one.snapshot)).unzip();
         let writers = Writers::start(&registry.rows, &plan.log)?;
         let shared = Shared::new(Arc::clone(&plan), registry);
         if let Some(socket) = admin {
@@ -71,7 +72,7 @@ impl Conductor {
             tokio::spawn(async move { axum::serve(listener, app).await });
         }
         Ok(Self {
-            files: Files::new(path.as_deref(), &plan),
+            files: Files::new(snapshot.unwrap_or_default()),
             fleet: Fleet::new(Arc::clone(&plan), events.clone(), pace),
             pulse: Pulse::new(links.len(), Instant::now()),
             outboxes: links.into_iter().map(Outbox::new).collect(),
@@ -86,7 +87,11 @@ impl Conductor {
     }
 
     /// Runs until the process should end.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) -> Exit {
+    pub async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut orders: mpsc::Receiver<Event>,
+    ) -> Exit {
         let mut signals = match Signals::new() {
             Ok(signals) => Some(signals),
             Err(e) => {
@@ -96,10 +101,12 @@ impl Conductor {
         };
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        say::info("control plane runs", &[("generation", &self.plan.generation)]);
         self.publish_views();
         while self.phase != Phase::Over {
             tokio::select! {
                 Some(event) = events.recv() => self.react(event),
+                Some(order) = orders.recv() => self.react(order),
                 event = Signals::next(&mut signals) => self.react(event),
                 _ = tick.tick() => self.tick(),
             }
@@ -131,9 +138,12 @@ impl Conductor {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        self.outboxes.iter_mut().for_each(Outbox::flush);
         let states: Vec<_> = self.shared.with(|state| {
             let shards = &state.registry.shards;
+            for (outbox, shard) in self.outboxes.iter_mut().zip(shards.iter()) {
+                outbox.restarted(shard.restarts.get());
+                outbox.flush();
+            }
             state.stuck = self.pulse.feel(shards.iter().map(|shard| shard.ticks.get()), now);
             shards.iter().map(|shard| shard.state()).collect()
         });
@@ -298,13 +308,11 @@ impl Conductor {
 }
 
 impl Files {
-    /// Begins with the files as they are: they were read a moment ago.
-    fn new(path: Option<&Path>, plan: &Plan) -> Self {
-        let mut reader = Reader::default();
-        let watched = path.map(|path| reload::watched(path, plan)).unwrap_or_default();
+    /// Begins with what the first plan was made from.
+    fn new(snapshot: Snapshot) -> Self {
         Self {
-            settling: Settling::new(reader.look(&watched)),
-            reader: Some(reader),
+            settling: Settling::new(snapshot),
+            reader: Some(Reader::default()),
             next_look: Instant::now(),
             loading: false,
             again: false,

@@ -190,7 +190,8 @@ struct Prober {
 }
 
 impl Prober {
-    /// Runs until it is aborted, or nobody wants to know any more. New addresses are probed at once.
+    /// Runs until it is aborted, or nobody wants to know any more. New addresses are probed at
+    /// once.
     async fn run(mut self) {
         for round in 0usize.. {
             let addresses = Arc::clone(&self.addresses.borrow_and_update());

@@ -1,7 +1,8 @@
 //! What the control plane tells a shard.
 //!
-//! A shard's queue is bounded; the sender keeps only the latest of each kind of command that did not
-//! fit and tries again, so a slow shard costs nothing and misses nothing but what is already stale.
+//! A shard's queue is bounded; the sender keeps only the latest of each kind of command that did
+//! not fit and tries again, so a slow shard costs nothing and misses nothing but what is already
+//! stale.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

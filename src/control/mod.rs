@@ -1,8 +1,8 @@
 //! The control plane: one thread, Tokio, everything that may wait.
 //!
-//! [`Control::run`] owns the signals, the configuration's watch, the endpoints' names and health, the
-//! log writers and the admin listener. Shards hear of the outcome through [`link`] and never wait for
-//! any of it: whatever fails here, they go on with what they last heard.
+//! [`Control::run`] owns the signals, the configuration's watch, the endpoints' names and health,
+//! the log writers and the admin listener. Shards hear of the outcome through [`link`] and never
+//! wait for any of it: whatever fails here, they go on with what they last heard.
 
 pub mod conductor;
 pub mod event;
@@ -23,7 +23,6 @@ mod tests;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,11 +34,12 @@ use crate::telemetry::Registry;
 use conductor::Conductor;
 use event::{EVENTS_MAX, Event};
 use link::ShardLink;
+pub use reload::Origin;
 
 /// What the control plane starts with.
 pub struct Config {
-    /// The watched file; `None` if the plan was made in memory.
-    pub path: Option<PathBuf>,
+    /// The file that the plan came from; `None` if it was made in memory.
+    pub origin: Option<Origin>,
     /// Already bound to every shard.
     pub plan: Arc<Plan>,
     /// The registry that bound it.
@@ -100,10 +100,13 @@ impl Exit {
 #[derive(Clone, Debug)]
 pub struct Remote(mpsc::Sender<Event>);
 
+/// Orders that may wait; more at once are the same again.
+const ORDERS_MAX: usize = 16;
+
 impl Remote {
     /// As SIGHUP.
     pub fn reload(&self) {
-        // A full queue means that the loop is about to do more than this anyway; an ended one is done.
+        // A full queue holds this very order already; behind a closed one nobody is left to obey.
         let _ = self.0.try_send(Event::Reload);
     }
 
@@ -117,7 +120,7 @@ impl Remote {
 pub struct Control {
     config: Config,
     admin: Option<TcpListener>,
-    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    orders: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
 }
 
 impl Control {
@@ -125,7 +128,7 @@ impl Control {
     pub fn new(config: Config) -> io::Result<Self> {
         let admin = config.plan.admin.as_ref().map(|admin| TcpListener::bind(admin.listen));
         let admin = admin.transpose()?;
-        Ok(Self { config, admin, events: mpsc::channel(EVENTS_MAX) })
+        Ok(Self { config, admin, orders: mpsc::channel(ORDERS_MAX) })
     }
 
     /// Where the admin listener is.
@@ -135,15 +138,18 @@ impl Control {
 
     /// A way to say what signals say.
     pub fn remote(&self) -> Remote {
-        Remote(self.events.0.clone())
+        Remote(self.orders.0.clone())
     }
 
     /// Runs on this thread until the process should end. Errors only before anything has begun.
     pub fn run(self) -> io::Result<Exit> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let exit = runtime.block_on(async {
-            let conductor = Conductor::new(self.config, self.admin, self.events.0)?;
-            Ok(conductor.run(self.events.1).await)
+            // The sender stays alive: a closed channel would be an endless stream of nothing.
+            let (_remote, orders) = self.orders;
+            let (events, happened) = mpsc::channel(EVENTS_MAX);
+            let conductor = Conductor::new(self.config, self.admin, events)?;
+            Ok(conductor.run(happened, orders).await)
         });
         // A question to a name server may hang for long: nobody waits for its thread.
         runtime.shutdown_background();

@@ -13,37 +13,61 @@ pub struct Outbox {
     views: Option<Arc<Views>>,
     drain: bool,
     stop: bool,
+    /// Everything of the kind that was ever given, for a shard that starts anew.
+    last: Last,
+    restarts: u64,
+}
+
+#[derive(Default)]
+struct Last {
+    plan: Option<Arc<Bound>>,
+    views: Option<Arc<Views>>,
+    drain: bool,
+    stop: bool,
 }
 
 impl Outbox {
     /// Nothing to send yet.
     pub fn new(link: ShardLink) -> Self {
-        Self { link, plan: None, views: None, drain: false, stop: false }
+        let last = Last::default();
+        Self { link, plan: None, views: None, drain: false, stop: false, last, restarts: 0 }
     }
 
     /// A new plan; views that wait belong to the old one.
     pub fn plan(&mut self, bound: Arc<Bound>) {
-        self.views = None;
+        (self.views, self.last.views) = (None, None);
+        self.last.plan = Some(Arc::clone(&bound));
         self.plan = Some(bound);
         self.flush();
     }
 
     /// Newer views of the present plan.
     pub fn views(&mut self, views: Arc<Views>) {
+        self.last.views = Some(Arc::clone(&views));
         self.views = Some(views);
         self.flush();
     }
 
     /// The order to drain.
     pub fn drain(&mut self) {
-        self.drain = true;
+        (self.drain, self.last.drain) = (true, true);
         self.flush();
     }
 
     /// The order to stop.
     pub fn stop(&mut self) {
-        self.stop = true;
+        (self.stop, self.last.stop) = (true, true);
         self.flush();
+    }
+
+    /// Says everything again to a shard that was restarted: the old one may have taken commands
+    /// with it.
+    pub fn restarted(&mut self, restarts: u64) {
+        if std::mem::replace(&mut self.restarts, restarts) == restarts {
+            return;
+        }
+        (self.plan, self.views) = (self.last.plan.clone(), self.last.views.clone());
+        (self.drain, self.stop) = (self.last.drain, self.last.stop);
     }
 
     /// Sends what fits into the shard's queue, in an order that makes sense to it.
@@ -87,6 +111,24 @@ mod tests {
             other => panic!("{other:?}"),
         };
         std::iter::from_fn(|| link.queue.pop()).map(generation).collect()
+    }
+
+    #[test]
+    fn a_restarted_shard_hears_everything_again() {
+        let link = ShardLink::new(Arc::new(|| {}));
+        let mut outbox = Outbox::new(link.clone());
+        (1..4).for_each(|generation| outbox.views(views(generation)));
+        assert_eq!(generations(&link), [1, 2, 3]);
+        outbox.restarted(0);
+        outbox.flush();
+        assert!(generations(&link).is_empty());
+        outbox.restarted(1);
+        outbox.flush();
+        assert_eq!(generations(&link), [3]);
+        outbox.drain();
+        outbox.restarted(2);
+        outbox.flush();
+        assert_eq!(link.queue.len(), 3, "drain, then views and drain");
     }
 
     #[test]

@@ -18,8 +18,8 @@ const ADDRESSES_MAX: usize = 4;
 const HEAD_BYTES_MAX: usize = 16 * 1_024;
 const HEADERS_MAX: usize = 64;
 
-/// Probes addresses in turn, beginning with the `round`-th, until one answers. `patience` is for all
-/// of them together. The error is the last address's.
+/// Probes addresses in turn, beginning with the `round`-th, until one answers. `patience` is for
+/// all of them together. The error is the last address's.
 pub async fn probe(
     endpoint: &Endpoint,
     addresses: &[SocketAddr],

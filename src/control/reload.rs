@@ -38,6 +38,22 @@ pub fn watched(config: &Path, plan: &Plan) -> Vec<PathBuf> {
     std::iter::once(config.to_owned()).chain(plan.files.iter().cloned()).collect()
 }
 
+/// Where a plan came from.
+#[derive(Debug)]
+pub struct Origin {
+    pub path: PathBuf,
+    /// What its files held then.
+    pub snapshot: Snapshot,
+}
+
+impl Origin {
+    /// Reads a process's first plan. Blocks on the disk.
+    pub fn load(path: &Path) -> Result<(Plan, Origin), Errors> {
+        let Loaded { plan, snapshot } = load(path, &[path.to_owned()], 1);
+        Ok((plan?, Origin { path: path.to_owned(), snapshot }))
+    }
+}
+
 /// A file as read, and what the files behind it held.
 #[derive(Debug)]
 pub struct Loaded {

@@ -1,8 +1,8 @@
 //! Noticing that files changed.
 //!
-//! What counts is content: a symbolic link that leads to another file with other bytes is a change, a
-//! touched file is none. A change is acted on when two looks in a row agree, so that a file caught
-//! half-written is not taken for the whole.
+//! What counts is content: a symbolic link that leads to another file with other bytes is a change,
+//! a touched file is none. A change is acted on when two looks in a row agree, so that a file
+//! caught half-written is not taken for the whole.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};

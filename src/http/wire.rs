@@ -62,6 +62,11 @@ impl Wire {
         self.tls.is_none() && self.reading.is_some()
     }
 
+    /// Whether it is under TLS.
+    pub fn under_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Whether the last plain read used all the room it had: more is waiting.
     pub fn last_read_filled(&self) -> bool {
         self.last_read_filled

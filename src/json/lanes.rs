@@ -16,16 +16,17 @@ pub type Block = [u8; BLOCK_BYTES];
 pub struct Masks {
     /// `"`
     pub quote: u64,
-    /// `\`
-    pub backslash: u64,
-    /// Bytes below 0x20, which a JSON string may not hold.
-    pub control: u64,
+    /// `"`, `\`, and the bytes below 0x20, which a JSON string may not hold.
+    pub stop: u64,
 }
 
-/// What may follow a backslash.
+/// What escapes consist of. Of the bytes that may follow a backslash, only those are surely marked
+/// that do, or that are the first of the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EscapeMasks {
-    /// `"` `\` `/` `b` `f` `n` `r` `t` `u`
+    /// `\`
+    pub backslash: u64,
+    /// What may follow it: `"` `\` `/` `b` `f` `n` `r` `t` `u`
     pub valid: u64,
     /// `u`
     pub unicode: u64,
@@ -43,10 +44,10 @@ pub struct HexMasks {
 
 /// One way of classifying blocks.
 pub trait Lanes: Copy {
-    /// Finds quotes, backslashes and control characters.
+    /// Finds where strings end or break.
     fn classify(self, block: &Block) -> Masks;
 
-    /// Finds the bytes that may follow a backslash.
+    /// Finds backslashes and what may follow them.
     fn escapes(self, block: &Block) -> EscapeMasks;
 
     /// Finds hexadecimal digits.
@@ -68,23 +69,27 @@ impl Lanes for Portable {
     fn classify(self, block: &Block) -> Masks {
         let mut masks = Masks::default();
         for (i, word) in words(block) {
-            masks.quote |= equal(word, b'"') << (8 * i);
-            masks.backslash |= equal(word, b'\\') << (8 * i);
-            masks.control |= zero_bytes(word & (ONES * 0xe0)) << (8 * i);
+            let quote = equal(word, b'"');
+            let control = zero_bytes(word & (ONES * 0xe0));
+            masks.quote |= quote << (8 * i);
+            masks.stop |= (quote | control | equal(word, b'\\')) << (8 * i);
         }
         masks
     }
 
     #[inline]
     fn escapes(self, block: &Block) -> EscapeMasks {
-        let (mut valid, mut unicode) = (0, 0);
-        for (i, word) in words(block) {
-            let is_u = equal(word, b'u');
-            let others = b"\"\\/bfnrt".iter().fold(0, |bits, &byte| bits | equal(word, byte));
-            unicode |= is_u << (8 * i);
-            valid |= (is_u | others) << (8 * i);
+        let slash = words(block).fold(0, |bits, (i, word)| bits | (equal(word, b'\\') << (8 * i)));
+        let mut masks = EscapeMasks { backslash: slash, valid: 0, unicode: 0 };
+        let mut after = (slash << 1) | 1;
+        while after != 0 {
+            let here = after & after.wrapping_neg();
+            let byte = block[here.trailing_zeros() as usize];
+            masks.unicode |= if byte == b'u' { here } else { 0 };
+            masks.valid |= if b"\"\\/bfnrtu".contains(&byte) { here } else { 0 };
+            after ^= here;
         }
-        EscapeMasks { valid, unicode }
+        masks
     }
 
     fn hex(self, _: &Block) -> HexMasks {

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::lanes::{Lanes, Portable};
-use super::strings::{Failed, Window};
+use super::strings::{Failed, StringEnd, Window};
 use super::value::unescaped;
 use super::{Bounds, Keys, Kind, Member, Members, ScanError, Value};
 
@@ -40,21 +40,22 @@ pub fn scan_nested<const N: usize>(
     keys: &Keys<N>,
     bounds: &Bounds,
 ) -> Result<Members<N>, ScanError> {
+    let (text, start) = within(body, &span);
     #[cfg(target_arch = "x86_64")]
     if let Some(lanes) = super::simd::Avx2::detect() {
-        return Scanner::new(lanes, body, span, bounds.depth_max)
-            .run(|scanner| scanner.object(keys));
+        return Scanner::new(lanes, text, bounds.depth_max).object(start, keys);
     }
-    Scanner::new(Portable, body, span, bounds.depth_max).run(|scanner| scanner.object(keys))
+    Scanner::new(Portable, text, bounds.depth_max).object(start, keys)
 }
 
 /// Reads the value that begins at `span.start`, and nothing after it.
 pub(super) fn value_at(body: &[u8], span: Range<usize>) -> Result<Value, ScanError> {
+    let (text, start) = within(body, &span);
     #[cfg(target_arch = "x86_64")]
     if let Some(lanes) = super::simd::Avx2::detect() {
-        return Scanner::new(lanes, body, span, DEPTH_CEILING).run(Scanner::value);
+        return Scanner::new(lanes, text, DEPTH_CEILING).only_value(start);
     }
-    Scanner::new(Portable, body, span, DEPTH_CEILING).run(Scanner::value)
+    Scanner::new(Portable, text, DEPTH_CEILING).only_value(start)
 }
 
 /// [`scan_object`] without special instructions, so that tests can compare the two.
@@ -64,18 +65,23 @@ pub(super) fn scan_portable<const N: usize>(
     keys: &Keys<N>,
     bounds: &Bounds,
 ) -> Result<Members<N>, ScanError> {
-    Scanner::new(Portable, body, 0..body.len(), bounds.depth_max)
-        .run(|scanner| scanner.object(keys))
+    Scanner::new(Portable, body, bounds.depth_max).object(0, keys)
+}
+
+/// The body up to the end of the span, and where the span begins in it.
+fn within<'a>(body: &'a [u8], span: &Range<usize>) -> (&'a [u8], usize) {
+    let text = &body[..span.end.min(body.len())];
+    (text, span.start.min(text.len()))
 }
 
 pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
+/// The methods take the offset to read at, and give the offset after what they read.
 struct Scanner<'a, L> {
     /// The body up to the end of the span under scan.
     body: &'a [u8],
-    at: usize,
     window: Window,
     nesting: Nesting,
     lanes: L,
@@ -110,273 +116,255 @@ impl Nesting {
 }
 
 impl<'a, L: Lanes> Scanner<'a, L> {
-    fn new(lanes: L, body: &'a [u8], span: Range<usize>, depth_max: usize) -> Self {
-        let body = &body[..span.end.min(body.len())];
+    fn new(lanes: L, body: &'a [u8], depth_max: usize) -> Self {
         let depth_max = depth_max.min(DEPTH_CEILING);
         let nesting = Nesting { objects: 0, depth: 0, depth_max };
-        Self { body, at: span.start.min(body.len()), window: Window::unset(), nesting, lanes }
+        Self { body, window: Window::unset(), nesting, lanes }
     }
 
-    /// Runs one of the methods below, and gives the reason if it fails.
-    fn run<T>(mut self, read: impl FnOnce(&mut Self) -> Result<T, Failed>) -> Result<T, ScanError> {
-        read(&mut self).map_err(|Failed| self.window.fault())
+    /// The whole text from `at`: white space, one object, white space.
+    fn object<const N: usize>(
+        mut self,
+        at: usize,
+        keys: &Keys<N>,
+    ) -> Result<Members<N>, ScanError> {
+        self.members(at, keys).map_err(|Failed| self.window.fault())
     }
 
-    /// The whole text: white space, one object, white space.
-    fn object<const N: usize>(&mut self, keys: &Keys<N>) -> Result<Members<N>, Failed> {
-        self.skip_space();
-        match self.peek() {
+    /// The value that begins at `at`.
+    fn only_value(mut self, at: usize) -> Result<Value, ScanError> {
+        self.value(at).map_err(|Failed| self.window.fault())
+    }
+
+    fn members<const N: usize>(&mut self, at: usize, keys: &Keys<N>) -> Result<Members<N>, Failed> {
+        let at = self.spaces(at);
+        match self.byte(at) {
             b'{' => {}
             b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
                 return Err(self.window.fail(ScanError::NotAnObject));
             }
-            _ => return Err(self.unexpected("expected an object")),
+            _ => return Err(self.unexpected(at, "expected an object")),
         }
-        self.nest(true)?;
-        let open = self.at;
-        self.skip_space();
-        let empty = self.peek() == b'}';
-        let mut found = [const { None }; N];
-        if empty {
-            self.at += 1;
-        } else {
-            self.members(keys, &mut found)?;
+        let open = self.nest(at, true)?;
+        let mut members = Members { found: [const { None }; N], open, close: 0, empty: false };
+        members.close = self.spaces(open);
+        members.empty = self.byte(members.close) == b'}';
+        if !members.empty {
+            members.close = self.each_member(members.close, keys, &mut members.found)?;
         }
-        let close = self.at - 1;
-        self.skip_space();
-        if self.at < self.body.len() {
-            return Err(self.unexpected("nothing may follow the object"));
+        let end = self.spaces(members.close + 1);
+        if end < self.body.len() {
+            return Err(self.unexpected(end, "nothing may follow the object"));
         }
-        Ok(Members { found, open, close, empty })
+        Ok(members)
     }
 
-    /// The members of the outermost object, up to and including its `}`.
-    fn members<const N: usize>(
+    /// The members of the outermost object, up to its `}`.
+    fn each_member<const N: usize>(
         &mut self,
+        mut at: usize,
         keys: &Keys<N>,
         found: &mut [Option<Member>; N],
-    ) -> Result<(), Failed> {
+    ) -> Result<usize, Failed> {
         loop {
-            let key_at = self.at;
-            let wanted = self.key(keys)?;
-            let value = self.value()?;
+            let (wanted, value) = self.member(at, keys)?;
+            let end = self.spaces(value.span.end);
             if let Some(i) = wanted {
                 if found[i].is_some() {
-                    let key = keys.names[i];
-                    return Err(self.window.fail(ScanError::Duplicate { key, at: key_at }));
+                    return Err(self.window.fail(ScanError::Duplicate { key: keys.names[i], at }));
                 }
-                found[i] = Some(Member { key_at, value });
+                found[i] = Some(Member { key_at: at, value });
             }
-            self.skip_space();
-            match self.peek() {
-                b',' => self.at += 1,
-                b'}' => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => return Err(self.unexpected("expected ',' or '}'")),
+            match self.byte(end) {
+                b',' => at = self.spaces(end + 1),
+                b'}' => return Ok(end),
+                _ => return Err(self.unexpected(end, "expected ',' or '}'")),
             }
-            self.skip_space();
         }
     }
 
-    /// A key, its colon and the space after it; tells which of the wanted ones it is.
-    fn key<const N: usize>(&mut self, keys: &Keys<N>) -> Result<Option<usize>, Failed> {
-        let start = self.at + 1;
-        let escaped = self.name()?;
-        let text = &self.body[start..self.at - 1];
-        let wanted = if escaped {
+    /// One member: which of the wanted ones it is, and its value.
+    fn member<const N: usize>(
+        &mut self,
+        at: usize,
+        keys: &Keys<N>,
+    ) -> Result<(Option<usize>, Value), Failed> {
+        let name = self.name(at)?;
+        let text = &self.body[at + 1..name.after - 1];
+        let wanted = if name.escaped {
             keys.find(unescaped(&String::from_utf8_lossy(text)).as_bytes())
         } else {
             keys.find(text)
         };
-        self.colon()?;
-        Ok(wanted)
+        let start = self.colon(name.after)?;
+        Ok((wanted, self.value(start)?))
     }
 
-    /// The string that a member begins with.
-    fn name(&mut self) -> Result<bool, Failed> {
-        if self.peek() != b'"' {
-            return Err(self.unexpected("expected a key in quotes"));
-        }
-        self.string()
-    }
-
-    fn colon(&mut self) -> Result<(), Failed> {
-        self.skip_space();
-        if self.peek() != b':' {
-            return Err(self.unexpected("expected ':' after the key"));
-        }
-        self.at += 1;
-        self.skip_space();
-        Ok(())
-    }
-
-    /// The value that begins here.
-    fn value(&mut self) -> Result<Value, Failed> {
-        let start = self.at;
-        let kind = match self.peek() {
-            b'{' => self.container(Kind::Object)?,
-            b'[' => self.container(Kind::Array)?,
-            first => self.scalar(first)?,
+    fn value(&mut self, start: usize) -> Result<Value, Failed> {
+        let (kind, end) = match self.byte(start) {
+            b'{' => (Kind::Object, self.container(start)?),
+            b'[' => (Kind::Array, self.container(start)?),
+            b'"' => {
+                let end = self.string(start)?;
+                (Kind::String { escaped: end.escaped }, end.after)
+            }
+            b't' => (Kind::Bool(true), self.literal(start, b"true")?),
+            b'f' => (Kind::Bool(false), self.literal(start, b"false")?),
+            b'n' => (Kind::Null, self.literal(start, b"null")?),
+            _ => (Kind::Number, self.number(start)?),
         };
-        Ok(Value { kind, span: start..self.at })
+        Ok(Value { kind, span: start..end })
     }
 
     /// A whole array or object with all that it holds.
-    fn container(&mut self, kind: Kind) -> Result<Kind, Failed> {
+    fn container(&mut self, mut at: usize) -> Result<usize, Failed> {
         let outside = self.nesting.depth;
         loop {
-            let opened = match self.peek() {
-                b'{' => self.open(true)?,
-                b'[' => self.open(false)?,
-                first => {
-                    self.scalar(first)?;
-                    false
-                }
+            let (after, opened) = match self.byte(at) {
+                b'"' => (self.string(at)?.after, false),
+                b'{' => self.open(at, true)?,
+                b'[' => self.open(at, false)?,
+                b't' => (self.literal(at, b"true")?, false),
+                b'f' => (self.literal(at, b"false")?, false),
+                b'n' => (self.literal(at, b"null")?, false),
+                _ => (self.number(at)?, false),
             };
-            if !opened && self.leave(outside)? {
-                return Ok(kind);
+            at = after;
+            if !opened {
+                at = self.leave(at, outside)?;
+                if self.nesting.depth == outside {
+                    return Ok(at);
+                }
             }
         }
     }
 
     /// Passes an opening bracket.
-    fn nest(&mut self, object: bool) -> Result<(), Failed> {
+    #[inline]
+    fn nest(&mut self, at: usize, object: bool) -> Result<usize, Failed> {
         if !self.nesting.open(object) {
-            return Err(self.window.fail(ScanError::TooDeep { at: self.at }));
+            return Err(self.window.fail(ScanError::TooDeep { at }));
         }
-        self.at += 1;
-        Ok(())
+        Ok(at + 1)
     }
 
-    /// Enters an array or object, up to its first value; false if it is empty and was closed again.
-    fn open(&mut self, object: bool) -> Result<bool, Failed> {
-        self.nest(object)?;
-        self.skip_space();
-        if self.peek() == if object { b'}' } else { b']' } {
-            self.at += 1;
+    /// Enters an array or object, up to its first value (true), or past it if it is empty (false).
+    #[inline]
+    fn open(&mut self, at: usize, object: bool) -> Result<(usize, bool), Failed> {
+        let at = self.nest(at, object)?;
+        let at = self.spaces(at);
+        if self.byte(at) == if object { b'}' } else { b']' } {
             self.nesting.close();
-            return Ok(false);
+            return Ok((at + 1, false));
         }
-        if object {
-            self.name()?;
-            self.colon()?;
-        }
-        Ok(true)
+        let at = if object { self.key(at)? } else { at };
+        Ok((at, true))
     }
 
-    /// After a value: closes what closes here, and stops at the next value (false), or as soon as no
-    /// more than `outside` levels are open (true).
-    fn leave(&mut self, outside: usize) -> Result<bool, Failed> {
+    /// After a value: closes what closes here, up to the next value, or until no more than `outside`
+    /// levels are open.
+    #[inline]
+    fn leave(&mut self, mut at: usize, outside: usize) -> Result<usize, Failed> {
         while self.nesting.depth > outside {
-            self.skip_space();
+            at = self.spaces(at);
             let object = self.nesting.in_object();
-            match self.peek() {
-                b',' => return self.next_value(object).map(|()| false),
+            match self.byte(at) {
+                b',' if object => {
+                    let at = self.spaces(at + 1);
+                    return self.key(at);
+                }
+                b',' => return Ok(self.spaces(at + 1)),
                 b'}' if object => {}
                 b']' if !object => {}
-                _ if object => return Err(self.unexpected("expected ',' or '}'")),
-                _ => return Err(self.unexpected("expected ',' or ']'")),
+                _ if object => return Err(self.unexpected(at, "expected ',' or '}'")),
+                _ => return Err(self.unexpected(at, "expected ',' or ']'")),
             }
-            self.at += 1;
+            at += 1;
             self.nesting.close();
         }
-        Ok(true)
+        Ok(at)
     }
 
-    /// From a comma to the value after it.
-    fn next_value(&mut self, object: bool) -> Result<(), Failed> {
-        self.at += 1;
-        self.skip_space();
-        if object {
-            self.name()?;
-            self.colon()?;
-        }
-        Ok(())
+    /// A key and its colon, up to the value.
+    #[inline(always)]
+    fn key(&mut self, at: usize) -> Result<usize, Failed> {
+        let name = self.name(at)?;
+        self.colon(name.after)
     }
 
-    fn scalar(&mut self, first: u8) -> Result<Kind, Failed> {
-        match first {
-            b'"' => self.string().map(|escaped| Kind::String { escaped }),
-            b'-' | b'0'..=b'9' => self.number(),
-            b't' => self.literal(b"true", Kind::Bool(true)),
-            b'f' => self.literal(b"false", Kind::Bool(false)),
-            b'n' => self.literal(b"null", Kind::Null),
-            _ => Err(self.unexpected("expected a value")),
+    /// The string that a member begins with.
+    #[inline(always)]
+    fn name(&mut self, at: usize) -> Result<StringEnd, Failed> {
+        if self.byte(at) != b'"' {
+            return Err(self.unexpected(at, "expected a key in quotes"));
+        }
+        self.string(at)
+    }
+
+    #[inline(always)]
+    fn colon(&mut self, at: usize) -> Result<usize, Failed> {
+        let at = self.spaces(at);
+        if self.byte(at) != b':' {
+            return Err(self.unexpected(at, "expected ':' after the key"));
+        }
+        Ok(self.spaces(at + 1))
+    }
+
+    /// A string, from its opening quote to just after its closing one.
+    #[inline(always)]
+    fn string(&mut self, at: usize) -> Result<StringEnd, Failed> {
+        match self.window.plain_end(at + 1) {
+            Some(after) => Ok(StringEnd { after, escaped: false }),
+            None => self.lanes.string(self.body, &mut self.window, at + 1),
         }
     }
 
-    /// A string from its opening quote to just after its closing one; tells whether it has escapes.
-    fn string(&mut self) -> Result<bool, Failed> {
-        if let Some(after) = self.window.plain_end(self.at + 1) {
-            self.at = after;
-            return Ok(false);
+    #[inline]
+    fn literal(&mut self, at: usize, text: &[u8]) -> Result<usize, Failed> {
+        if !self.body[at..].starts_with(text) {
+            return Err(self.unexpected(at, "expected a value"));
         }
-        let end = self.lanes.string(self.body, &mut self.window, self.at + 1)?;
-        self.at = end.after;
-        Ok(end.escaped)
+        Ok(at + text.len())
     }
 
-    fn literal(&mut self, text: &[u8], kind: Kind) -> Result<Kind, Failed> {
-        if !self.body[self.at..].starts_with(text) {
-            return Err(self.unexpected("expected a value"));
+    fn number(&mut self, start: usize) -> Result<usize, Failed> {
+        let integer = if self.byte(start) == b'-' { start + 1 } else { start };
+        let mut at = match self.byte(integer) {
+            b'0' => integer + 1,
+            b'1'..=b'9' => self.digits(integer)?,
+            _ if integer > start => return Err(self.unexpected(integer, "expected a digit")),
+            _ => return Err(self.unexpected(start, "expected a value")),
+        };
+        let mut unusual = at - integer > INTEGER_DIGITS_SAFE;
+        if self.byte(at) == b'.' {
+            at = self.digits(at + 1)?;
         }
-        self.at += text.len();
-        Ok(kind)
-    }
-
-    fn number(&mut self) -> Result<Kind, Failed> {
-        let start = self.at;
-        if self.peek() == b'-' {
-            self.at += 1;
+        if matches!(self.byte(at), b'e' | b'E') {
+            let signed = matches!(self.byte(at + 1), b'+' | b'-');
+            let exponent = at + 1 + usize::from(signed);
+            at = self.digits(exponent)?;
+            unusual |= at - exponent > EXPONENT_DIGITS_SAFE;
         }
-        let mut integer_digits = 1;
-        if self.peek() == b'0' {
-            self.at += 1;
-        } else {
-            integer_digits = self.digits()?;
-        }
-        if self.peek() == b'.' {
-            self.at += 1;
-            self.digits()?;
-        }
-        let exponent_digits = self.exponent()?;
-        if integer_digits > INTEGER_DIGITS_SAFE || exponent_digits > EXPONENT_DIGITS_SAFE {
-            self.check_range(start)?;
-        }
-        Ok(Kind::Number)
-    }
-
-    /// The exponent, if there is one: how many digits it has.
-    fn exponent(&mut self) -> Result<usize, Failed> {
-        if !matches!(self.peek(), b'e' | b'E') {
-            return Ok(0);
-        }
-        self.at += 1;
-        if matches!(self.peek(), b'+' | b'-') {
-            self.at += 1;
-        }
-        self.digits()
+        if unusual { self.check_range(start, at) } else { Ok(at) }
     }
 
     /// At least one digit.
-    fn digits(&mut self) -> Result<usize, Failed> {
-        let start = self.at;
-        while self.peek().is_ascii_digit() {
-            self.at += 1;
+    fn digits(&mut self, start: usize) -> Result<usize, Failed> {
+        let mut at = start;
+        while self.byte(at).is_ascii_digit() {
+            at += 1;
         }
-        if self.at == start {
-            return Err(self.unexpected("expected a digit"));
+        if at == start {
+            return Err(self.unexpected(at, "expected a digit"));
         }
-        Ok(self.at - start)
+        Ok(at)
     }
 
-    /// Whether a very long number is within f64 is left to the parser whose verdict ours must equal.
+    /// Whether an unusual number is within f64 is left to the parser whose verdict ours must equal.
     #[cold]
-    fn check_range(&mut self, start: usize) -> Result<(), Failed> {
-        match serde_json::from_slice::<serde_json::Value>(&self.body[start..self.at]) {
-            Ok(_) => Ok(()),
+    fn check_range(&mut self, start: usize, end: usize) -> Result<usize, Failed> {
+        match serde_json::from_slice::<serde_json::Value>(&self.body[start..end]) {
+            Ok(_) => Ok(end),
             Err(_) => {
                 let what = "the number is out of range";
                 Err(self.window.fail(ScanError::Syntax { at: start, what }))
@@ -384,23 +372,25 @@ impl<'a, L: Lanes> Scanner<'a, L> {
         }
     }
 
-    /// The byte here; at the end a NUL, which no grammar rule accepts.
-    #[inline]
-    fn peek(&self) -> u8 {
-        self.body.get(self.at).copied().unwrap_or(0)
+    /// The byte there; past the end a NUL, which no rule of the grammar accepts.
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        self.body.get(at).copied().unwrap_or(0)
     }
 
-    #[inline]
-    fn skip_space(&mut self) {
-        while is_space(self.peek()) {
-            self.at += 1;
+    /// Skips white space.
+    #[inline(always)]
+    fn spaces(&self, mut at: usize) -> usize {
+        while self.byte(at) <= b' ' && is_space(self.byte(at)) {
+            at += 1;
         }
+        at
     }
 
     #[cold]
-    fn unexpected(&mut self, what: &'static str) -> Failed {
-        let ended = self.at >= self.body.len();
+    fn unexpected(&mut self, at: usize, what: &'static str) -> Failed {
+        let ended = at >= self.body.len();
         let what = if ended { "the body ends too early" } else { what };
-        self.window.fail(ScanError::Syntax { at: self.at, what })
+        self.window.fail(ScanError::Syntax { at, what })
     }
 }

@@ -8,7 +8,7 @@
 //! spaces; a backslash outside a string never reaches this file (it is a syntax error there).
 
 use super::ScanError;
-use super::lanes::{BLOCK_BYTES, Block, Lanes, Masks};
+use super::lanes::{BLOCK_BYTES, Block, EscapeMasks, Lanes, Masks};
 
 /// The block whose masks are at hand, and why a scan failed.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Window {
     /// A window over no block yet.
     pub const fn unset() -> Self {
         // Further than a block from any offset a body can have.
-        let masks = Masks { quote: 0, backslash: 0, control: 0 };
+        let masks = Masks { quote: 0, stop: 0 };
         Self { base: usize::MAX / 2, masks, fault: ScanError::NotAnObject }
     }
 
@@ -71,16 +71,15 @@ impl Window {
     }
 
     /// The end of the string that begins at `from`, if it is plain and within the window.
-    #[inline]
+    #[inline(always)]
     pub fn plain_end(&self, from: usize) -> Option<usize> {
-        if !self.holds(from) {
+        let offset = from.wrapping_sub(self.base);
+        if offset >= BLOCK_BYTES {
             return None;
         }
-        let ours = u64::MAX << (from - self.base);
-        let quotes = self.masks.quote & ours;
-        let breaks = (self.masks.backslash | self.masks.control) & ours & up_to_lowest(quotes);
-        let after = self.base + quotes.trailing_zeros() as usize + 1;
-        (quotes != 0 && breaks == 0).then_some(after)
+        let stops = self.masks.stop >> offset;
+        let ends = lowest(stops) & (self.masks.quote >> offset) != 0;
+        ends.then_some(from + stops.trailing_zeros() as usize + 1)
     }
 
     fn holds(&self, at: usize) -> bool {
@@ -90,22 +89,20 @@ impl Window {
     #[inline(always)]
     fn load<L: Lanes>(&mut self, lanes: L, body: &[u8], base: usize) {
         self.base = base;
-        self.masks = with_block(body, base, |block| lanes.classify(block));
+        self.masks = lanes.classify(block_at(body, base, &mut [0; BLOCK_BYTES]));
     }
 }
 
-/// Calls `read` with the 64 bytes at `base`, filled up with spaces past the end of the body.
+/// The 64 bytes at `base`, copied to `spare` and filled up with spaces if the body ends before.
 #[inline(always)]
-fn with_block<T>(body: &[u8], base: usize, read: impl Fn(&Block) -> T) -> T {
+fn block_at<'a>(body: &'a [u8], base: usize, spare: &'a mut Block) -> &'a Block {
     let rest = body.get(base..).unwrap_or_default();
-    match rest.first_chunk() {
-        Some(block) => read(block),
-        None => {
-            let mut block = [b' '; BLOCK_BYTES];
-            block[..rest.len()].copy_from_slice(rest);
-            read(&block)
-        }
+    if let Some(block) = rest.first_chunk() {
+        return block;
     }
+    *spare = [b' '; BLOCK_BYTES];
+    spare[..rest.len()].copy_from_slice(rest);
+    spare
 }
 
 /// Walks the string whose first byte after the opening quote is at `from`.
@@ -123,15 +120,21 @@ pub fn walk<L: Lanes>(
     let mut carry = Carry { escape: 0, low_surrogate_at: usize::MAX };
     let mut escaped = false;
     loop {
+        let stops = window.masks.stop & ours;
         let mut quotes = window.masks.quote & ours;
-        let backslashes = window.masks.backslash & ours;
-        if (backslashes & up_to_lowest(quotes)) | carry.escape != 0 {
-            escaped = true;
-            quotes = unescaped_quotes(lanes, body, window, quotes, backslashes, &mut carry)?;
-        }
-        let control = window.masks.control & ours & up_to_lowest(quotes);
-        if control != 0 {
-            return Err(window.fail_in(control, "a raw control character in a string"));
+        let plain = carry.escape == 0 && lowest(stops) & !quotes == 0;
+        if !plain {
+            let found = lanes.escapes(block_at(body, window.base, &mut [0; BLOCK_BYTES]));
+            let backslashes = found.backslash & ours;
+            let after = escaped_bytes(backslashes, &mut carry.escape);
+            quotes &= !after;
+            let within = up_to_lowest(quotes);
+            let control = stops & !found.backslash & !window.masks.quote & within;
+            if control != 0 {
+                return Err(window.fail_in(control, "a raw control character in a string"));
+            }
+            check_escapes(lanes, body, window, after & within, found, &mut carry)?;
+            escaped |= backslashes & within != 0;
         }
         if quotes != 0 {
             let after = window.base + quotes.trailing_zeros() as usize + 1;
@@ -146,32 +149,35 @@ pub fn walk<L: Lanes>(
     }
 }
 
+/// The lowest bit set, alone.
+fn lowest(bits: u64) -> u64 {
+    bits & bits.wrapping_neg()
+}
+
 /// Every bit up to and including the lowest one set; all of them if none is.
 fn up_to_lowest(bits: u64) -> u64 {
     bits ^ bits.wrapping_sub(1)
 }
 
-/// The quotes among `quotes` that end the string; checks the escapes before the first of them.
+/// Checks what the bytes given, each of which follows a backslash, say.
 #[inline(always)]
-fn unescaped_quotes<L: Lanes>(
+fn check_escapes<L: Lanes>(
     lanes: L,
     body: &[u8],
     window: &mut Window,
-    quotes: u64,
-    backslashes: u64,
+    after_backslash: u64,
+    found: EscapeMasks,
     carry: &mut Carry,
-) -> Result<u64, Failed> {
-    let escaped = escaped_bytes(backslashes, &mut carry.escape);
-    let quotes = quotes & !escaped;
-    let ours = escaped & up_to_lowest(quotes);
-    let masks = with_block(body, window.base, |block| lanes.escapes(block));
-    if ours & !masks.valid != 0 {
-        return Err(window.fail_in(ours & !masks.valid, "not an escape that JSON knows"));
+) -> Result<(), Failed> {
+    if after_backslash & !found.valid != 0 {
+        let unknown = after_backslash & !found.valid;
+        return Err(window.fail_in(unknown, "not an escape that JSON knows"));
     }
-    if ours & masks.unicode != 0 {
-        unicode_escapes(lanes, body, window, ours & masks.unicode, carry)?;
+    let unicode = after_backslash & found.unicode;
+    if unicode == 0 {
+        return Ok(());
     }
-    Ok(quotes)
+    unicode_escapes(lanes, body, window, unicode, carry)
 }
 
 /// Checks the escapes whose `u`s are given: most by masks, one by one those that cross the end of the
@@ -185,7 +191,7 @@ fn unicode_escapes<L: Lanes>(
     carry: &mut Carry,
 ) -> Result<(), Failed> {
     const CROSSING: u64 = 0xf << 60;
-    let masks = with_block(body, window.base, |block| lanes.hex(block));
+    let masks = lanes.hex(block_at(body, window.base, &mut [0; BLOCK_BYTES]));
     let inside = unicode & !CROSSING;
     let digits = (inside << 1) | (inside << 2) | (inside << 3) | (inside << 4);
     let mut single = (unicode & CROSSING) | (inside & (masks.maybe_d >> 1));

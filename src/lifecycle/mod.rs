@@ -9,6 +9,7 @@
 //! outstanding is zero.
 
 pub mod hold;
+pub mod inject;
 pub mod kind;
 pub mod ledger;
 pub mod outcome;

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use super::inject;
 use super::kind::Kind;
 use super::ledger::Ledgers;
 
@@ -76,6 +77,9 @@ impl<R: Resource> Permit<R> {
 
 impl<R: Resource> Drop for Permit<R> {
     fn drop(&mut self) {
+        if inject::leaks(R::KIND) {
+            return;
+        }
         self.ledgers.give(R::KIND, self.n);
     }
 }

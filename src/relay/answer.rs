@@ -4,6 +4,7 @@ use crate::api::error_body::{error_body, error_event};
 use crate::api::family::Family;
 use crate::api::fault::{Fault, Retry};
 use crate::api::operation::Operation;
+use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::{Exchange, Extent};
 use crate::relay::exit::Exit;
@@ -12,6 +13,7 @@ use crate::relay::stop::Stop;
 
 /// Tells the client why its request stopped, as far as it can still be told; returns the outcome.
 pub async fn stopped<X: Exchange>(stop: Stop, exit: &mut Exit, x: &mut X) -> Outcome {
+    inject::point(Point::Answering);
     let told = match &stop {
         Stop::Gone => return stop.outcome(),
         Stop::Refuse(fault) => refuse(fault, exit, x).await,
@@ -50,10 +52,8 @@ fn stage_fault<X: Exchange>(
 ) {
     let seconds;
     let id = exit.request_id;
-    let mut fields = vec![("content-type", "application/json"), id_field(family, id.as_str())];
-    if family == Family::Anthropic {
-        fields.push(("x-request-id", id.as_str()));
-    }
+    let mut fields = vec![("content-type", "application/json")];
+    fields.extend_from_slice(id_fields(family, &id_pair(id.as_str())));
     if let Fault::MethodNotAllowed { allow } = fault {
         fields.push(("allow", allow));
     }
@@ -68,11 +68,19 @@ fn stage_fault<X: Exchange>(
     x.stage_head(fault.status(), &fields, Extent::Length(body_bytes as u64));
 }
 
-/// The header that carries the request id in this API.
-pub fn id_field(family: Family, id: &str) -> (&'static str, &str) {
+/// The headers that may carry a request id.
+pub fn id_pair(id: &str) -> [(&'static str, &str); 2] {
+    [("x-request-id", id), ("request-id", id)]
+}
+
+/// Those of them that this API's clients look for.
+pub fn id_fields<'p, 'i>(
+    family: Family,
+    pair: &'p [(&'static str, &'i str); 2],
+) -> &'p [(&'static str, &'i str)] {
     match family {
-        Family::OpenAi => ("x-request-id", id),
-        Family::Anthropic => ("request-id", id),
+        Family::OpenAi => &pair[..1],
+        Family::Anthropic => &pair[..],
     }
 }
 

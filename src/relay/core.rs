@@ -39,6 +39,8 @@ pub struct Core {
 
 /// Each request earns this much of an extra attempt, in thousandths: one in five may be tried again.
 const RETRY_EARNED_MILLI: u64 = 200;
+/// What an extra attempt costs, in thousandths.
+const RETRY_COST_MILLI: u64 = 1_000;
 /// Extra attempts saved up, at most, in thousandths.
 const RETRY_SAVED_MILLI_MAX: u64 = 100_000;
 
@@ -140,12 +142,13 @@ impl Core {
         self.retry_milli.set(saved.min(RETRY_SAVED_MILLI_MAX));
     }
 
-    /// Buys an extra attempt; `false` when there were too many lately.
-    pub fn buy_retry(&self) -> bool {
-        let left = self.retry_milli.get().checked_sub(1_000);
-        if let Some(left) = left {
-            self.retry_milli.set(left);
-        }
-        left.is_some()
+    /// Whether an extra attempt may be made: there were not too many lately.
+    pub fn may_retry(&self) -> bool {
+        self.retry_milli.get() >= RETRY_COST_MILLI
+    }
+
+    /// An extra attempt is being made.
+    pub fn spend_retry(&self) {
+        self.retry_milli.set(self.retry_milli.get().saturating_sub(RETRY_COST_MILLI));
     }
 }

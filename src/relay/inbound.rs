@@ -23,7 +23,13 @@ enum Body {
     None,
     /// In `buf`, behind the head.
     Inline(Range<usize>),
-    Own(Buf, Permit<BodyBytes>),
+    Own(Owned),
+}
+
+/// The buffer and its claim on the shard's memory for bodies leave together.
+struct Owned {
+    bytes: Buf,
+    _claim: Permit<BodyBytes>,
 }
 
 impl Inbound {
@@ -63,8 +69,8 @@ impl Inbound {
     }
 
     /// The body has a buffer of its own.
-    pub fn set_body(&mut self, body: Buf, permit: Permit<BodyBytes>) {
-        self.body = Body::Own(body, permit);
+    pub fn set_body(&mut self, bytes: Buf, claim: Permit<BodyBytes>) {
+        self.body = Body::Own(Owned { bytes, _claim: claim });
     }
 
     /// The body; empty until it was read.
@@ -72,7 +78,7 @@ impl Inbound {
         match &self.body {
             Body::None => &[],
             Body::Inline(range) => &self.buf.filled()[range.clone()],
-            Body::Own(buf, _) => buf.filled(),
+            Body::Own(owned) => owned.bytes.filled(),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::api::fault::Fault;
 use crate::api::operation::{Operation, Resolved};
 use crate::config::plan::{Model, Plan};
 use crate::lifecycle::outcome::Outcome;
-use crate::relay::answer::id_field;
+use crate::relay::answer::{id_fields, id_pair};
 use crate::relay::exchange::{Exchange, Extent};
 use crate::relay::exit::Exit;
 use crate::relay::serve::flush;
@@ -30,7 +30,8 @@ pub async fn answer<X: Exchange>(
     };
     let body = value.to_string();
     let id = exit.request_id;
-    let fields = [("content-type", "application/json"), id_field(family, id.as_str())];
+    let mut fields = vec![("content-type", "application/json")];
+    fields.extend_from_slice(id_fields(family, &id_pair(id.as_str())));
     exit.row.status = 200;
     x.stage_head(200, &fields, Extent::Length(body.len() as u64));
     if !exit.head_only {

@@ -5,7 +5,8 @@ use std::task::Poll;
 
 use crate::api::ask::Ask;
 use crate::http::{Framing, Known};
-use crate::relay::answer::id_field;
+use crate::lifecycle::inject::{self, Point};
+use crate::relay::answer::{id_fields, id_pair};
 use crate::relay::exchange::{Exchange, Extent, Gone};
 use crate::relay::exit::Exit;
 use crate::relay::place::{Failed, Opening};
@@ -15,7 +16,7 @@ use crate::relay::unary::Unary;
 use crate::runtime::clock;
 use crate::runtime::wheel::Due;
 use crate::upstream::connection::Connection;
-use crate::upstream::error::{AttemptError, worth_another_endpoint};
+use crate::upstream::error::{AttemptError, is_about_our_credential, worth_another_endpoint};
 
 /// Stages the answer whose head `connection` has read, up to the commit point: a stream's first complete
 /// event, or as much of a whole answer as is held.
@@ -26,12 +27,16 @@ pub async fn open<X: Exchange>(
     ask: &Ask,
     last: bool,
 ) -> Result<Opening, Failed> {
+    inject::point(Point::Head);
     let status = connection.head.status;
+    if is_about_our_credential(status) {
+        return Err(AttemptError::Reported { status, message: CREDENTIAL_REFUSED.into() }.into());
+    }
     if worth_another_endpoint(status) && !last {
         return Err(AttemptError::Reported { status, message: "".into() }.into());
     }
     let kind = content_kind(connection);
-    if status < 300 && kind == Content::Other {
+    if status < 400 && (status >= 300 || kind == Content::Other || is_encoded(connection)) {
         return Err(AttemptError::NotTheApi.into());
     }
     let streams = ask.stream && status < 300 && kind == Content::Events;
@@ -39,6 +44,16 @@ pub async fn open<X: Exchange>(
     let limits = exit.epoch.answer_limits;
     connection.begin_body(&limits);
     if streams { first_event(exit, x, connection, ask).await } else { whole(exit, x, connection).await }
+}
+
+/// In the place of what a provider says about our key, which may quote it.
+const CREDENTIAL_REFUSED: &str = "The model server refused the gateway's own credential.";
+
+/// Sluice asked for an answer as it is: an encoded one could not be metered.
+fn is_encoded(connection: &mut Connection) -> bool {
+    let (head, bytes) = connection.head_bytes();
+    let coding = head.value(bytes, Known::ContentEncoding);
+    coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 #[derive(PartialEq)]
@@ -69,7 +84,7 @@ fn stage_head<X: Exchange>(exit: &mut Exit, x: &mut X, connection: &mut Connecti
         Framing::Length(length) if !streams => Extent::Length(length),
         _ => Extent::Open,
     };
-    x.stage_upstream_head(head, bytes, &[id_field(family, id.as_str())], extent);
+    x.stage_upstream_head(head, bytes, id_fields(family, &id_pair(id.as_str())), extent);
 }
 
 /// Reads up to the first complete event (or 64 KiB of one), within the first byte's deadline.

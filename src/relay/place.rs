@@ -6,11 +6,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::api::UsageAsk;
 use crate::api::fault::Fault;
 use crate::config::plan::{Endpoint, EndpointId};
 use crate::http::Known;
 use crate::json::Edits;
+use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::permit::Retry;
 use crate::relay::core::Core;
 use crate::relay::exchange::{Exchange, Gone};
@@ -67,17 +67,22 @@ pub async fn place<X: Exchange>(
     ranked: &Ranked,
 ) -> Result<(Placed, Opening), Stop> {
     core.earn_retry();
+    inject::point(Point::Admitted);
     let edits = edits(exit, &admitted)?;
     let mut failed = AttemptError::NoAddress;
     let mut retry = None;
     let order = ranked.attempts();
     for (at, endpoint) in order.iter().enumerate() {
-        let last = at + 1 == order.len() || (at > 0 && retry.is_none());
+        // The last attempt's answer is relayed even if it is an error.
+        let last = at + 1 == order.len() || !core.may_retry();
         let (admitted_ref, edits) = (&admitted, &edits);
         let mut attempt =
             Attempt { core, exit, inbound, admitted: admitted_ref, endpoint: *endpoint, edits };
         match attempt.run(x, last).await {
-            Ok((lease, opening)) => return Ok((admitted.place(lease), opening)),
+            Ok((lease, opening)) => {
+                inject::point(Point::Opened);
+                return Ok((admitted.place(lease), opening));
+            }
             Err(Failed::Gone) => return Err(Stop::Gone),
             Err(Failed::Attempt(error)) => {
                 exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(error.failure());
@@ -85,11 +90,13 @@ pub async fn place<X: Exchange>(
                 failed = error;
             }
         }
-        if last || !failed.elsewhere_helps() || !core.buy_retry() {
+        if last || !failed.elsewhere_helps() {
             break;
         }
-        retry = core.kit.ledgers.take::<Retry>(1);
+        core.spend_retry();
+        retry = core.kit.ledgers.take::<Retry>(1).or(retry);
     }
+    drop(retry);
     Err(Stop::Refuse(failed.fault()))
 }
 
@@ -102,12 +109,7 @@ fn edits(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
         let replaced = edits.replace(admitted.ask.model_span.clone(), json);
         replaced.map_err(|_| Fault::Internal)?;
     }
-    if let UsageAsk::Inject(inject) = &admitted.ask.usage {
-        for edit in std::iter::once(&inject.first).chain(&inject.second) {
-            let replaced = edits.replace(edit.range.clone(), edit.text.as_bytes());
-            replaced.map_err(|_| Fault::Internal)?;
-        }
-    }
+    admitted.ask.usage.splice(&mut edits).map_err(|_| Fault::Internal)?;
     Ok(edits)
 }
 
@@ -151,11 +153,14 @@ impl Attempt<'_> {
         last: bool,
     ) -> Result<Opening, Failed> {
         let began = clock::now();
+        inject::point(Point::Leased);
         let connection = self.connection(endpoint, x, reuse).await?;
         lease.hold(connection);
         let connection = lease.connection();
         self.set_deadline(connection);
+        inject::point(Point::Connected);
         self.send(endpoint, x, connection).await?;
+        inject::point(Point::Sent);
         let sent = clock::now();
         let limits = self.exit.epoch.answer_limits;
         watched(x, connection.read_head(&limits)).await??;

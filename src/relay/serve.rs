@@ -9,6 +9,7 @@ use crate::api::operation::{Operation, Resolved, resolve};
 use crate::gate::{auth, rights};
 use crate::http::Known;
 use crate::json::Bounds;
+use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::answer;
 use crate::relay::core::{Core, Epoch};
@@ -32,6 +33,7 @@ pub async fn serve<X: Exchange>(
     x: &mut X,
 ) {
     let mut exit = Exit::begin(epoch, inbound, &core.kit);
+    inject::point(Point::Begin);
     let outcome = match stages(core, &mut exit, inbound, x).await {
         Ok(outcome) => outcome,
         Err(stop) => answer::stopped(stop, &mut exit, x).await,
@@ -90,11 +92,13 @@ fn operation(exit: &mut Exit, inbound: &Inbound) -> Result<Resolved, Fault> {
     let head = &inbound.head;
     let resolved = resolve(head.method, head.path(inbound.bytes()))?;
     exit.operation(resolved.op);
+    inject::point(Point::Accepted);
     Ok(resolved)
 }
 
 /// Bodies are JSON, and not compressed.
 fn media_type(inbound: &Inbound) -> Result<(), Fault> {
+    inject::point(Point::Identified);
     let identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity") || coding.is_empty();
     if !inbound.value(Known::ContentEncoding).is_none_or(identity) {
         return Err(Fault::ContentEncoding);
@@ -128,10 +132,12 @@ async fn read_body<X: Exchange>(
 }
 
 fn read(op: Operation, exit: &mut Exit, inbound: &Inbound) -> Result<Ask, Fault> {
+    inject::point(Point::Body);
     let began = clock::now();
     let bounds = Bounds { depth_max: exit.epoch.plan().limits.json_depth_max };
     let ask = read_ask(op, inbound.body(), &bounds)?;
     exit.asked(&ask, inbound.body().len());
+    inject::point(Point::Asked);
     exit.epoch.series().shard.stage(Stage::Scan, clock::now().since(began));
     Ok(ask)
 }

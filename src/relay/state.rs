@@ -10,6 +10,7 @@ use crate::api::fault::Fault;
 use crate::api::usage::Usage;
 use crate::config::plan::{KeyId, ModelId};
 use crate::lifecycle::hold::{Hold, Receipt};
+use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::permit::{KeySlot, Permit, PlanPin, Turn, UsageRow};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exit::Exit;
@@ -116,6 +117,7 @@ impl Admitted {
 impl Placed {
     /// The answer ended cleanly: the connection may be used again, and the engine's usage is booked.
     pub fn settle(self, usage: Usage) -> Settled {
+        inject::point(Point::Settling);
         let Placed { lease, admitted } = self;
         lease.finish();
         let Admitted { hold, base, .. } = admitted;

@@ -4,9 +4,9 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::api::ask::Ask;
-use crate::api::UsageAsk;
 use crate::api::fault::Fault;
 use crate::api::observe::{EventError, Observer, Seen};
+use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
@@ -14,7 +14,7 @@ use crate::relay::state::Placed;
 use crate::relay::stop::Stop;
 use crate::runtime::clock;
 use crate::runtime::wheel::Due;
-use crate::sse::{Piece, Splitter};
+use crate::sse::{Piece, Splitter, data_of};
 use crate::telemetry::endpoint::Failure;
 use crate::telemetry::shard::Stage;
 use crate::upstream::connection::{Body, Connection};
@@ -38,7 +38,7 @@ pub struct Stream {
 /// What came out of one read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Step {
-    /// Complete events, or pieces of one too large to be held.
+    /// Complete events that are more than a comment, or pieces of one too large to be held.
     pub events: u32,
 }
 
@@ -47,7 +47,7 @@ impl Stream {
         Self {
             splitter: Splitter::new(event_whole_bytes_max),
             observer: Observer::new(ask.op),
-            withhold_usage: matches!(ask.usage, UsageAsk::Inject(_)),
+            withhold_usage: ask.usage.withholds(),
             error: None,
             done: false,
             content: false,
@@ -67,7 +67,7 @@ impl Stream {
             result = connection.take_body(&mut |bytes| {
                 let Self { splitter, observer, withhold_usage, error, content, .. } = self;
                 splitter.feed(bytes, &mut |piece| {
-                    step.events += 1;
+                    step.events += u32::from(commits(&piece));
                     let (seen, bytes) = look(observer, piece);
                     *content |= seen.content;
                     if seen.error.is_some() {
@@ -107,6 +107,14 @@ impl Stream {
     }
 }
 
+/// A comment keeps a connection open and promises nothing: it is no reason to commit.
+fn commits(piece: &Piece<'_>) -> bool {
+    match piece {
+        Piece::Event(event) if event.first() == Some(&b':') => data_of(event).bytes().is_some(),
+        _ => true,
+    }
+}
+
 fn look<'p>(observer: &mut Observer, piece: Piece<'p>) -> (Seen, &'p [u8]) {
     match piece {
         Piece::Event(event) => (observer.event(event), event),
@@ -133,6 +141,7 @@ pub async fn relay<X: Exchange>(
     let mut result = Ok(());
     while !stream.done && result.is_ok() {
         let connection = placed.lease.connection();
+        inject::point(Point::Streaming);
         connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
         result = step(&mut stream, connection, x).await;
         stream.note(exit);

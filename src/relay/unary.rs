@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::api::observe::observe_unary;
+use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
@@ -67,6 +68,7 @@ pub async fn relay<X: Exchange>(
     exit: &mut Exit,
     x: &mut X,
 ) -> Result<Outcome, Stop> {
+    inject::point(Point::Relaying);
     let began = clock::now();
     while !unary.done {
         let connection = placed.lease.connection();

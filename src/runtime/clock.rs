@@ -1,8 +1,10 @@
-//! Time as shards see it: nanoseconds since the process began, monotonic.
+//! Time as shards see it: monotonic nanoseconds.
 
 use std::time::Duration;
 
-/// A point in time, in nanoseconds since the process (or the twin's world) began.
+use rustix::time::{ClockId, clock_gettime};
+
+/// A point in time, in nanoseconds since the machine (or the twin's world) began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Instant(u64);
 
@@ -39,10 +41,8 @@ pub fn now() -> Instant {
 }
 
 fn real_now() -> Instant {
-    use std::sync::OnceLock;
-    static BEGINNING: OnceLock<std::time::Instant> = OnceLock::new();
-    let elapsed = BEGINNING.get_or_init(std::time::Instant::now).elapsed();
-    Instant(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    let now = clock_gettime(ClockId::Monotonic);
+    Instant((now.tv_sec as u64) * 1_000_000_000 + now.tv_nsec as u64)
 }
 
 /// Waits for `duration`. For the shard's own ticks; a request's deadlines belong on the wheel.

@@ -176,7 +176,7 @@ impl Socket {
         match &self.0 {
             Io::Kernel(shared) => sys::tcp_established(shared.fd()),
             #[cfg(any(test, feature = "twin"))]
-            Io::Twin(socket) => socket.pulse() != Pulse::Closed,
+            Io::Twin(socket) => socket.established(),
         }
     }
 }

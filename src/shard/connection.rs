@@ -9,7 +9,6 @@ use crate::http::tls::Tls;
 use crate::http::wire::Wire;
 use crate::lifecycle::permit::{Connection as ConnectionKind, Permit};
 use crate::relay::core::Core;
-use crate::relay::exchange::Exchange;
 use crate::relay::inbound::Inbound;
 use crate::relay::serve::{refuse_head, serve};
 use crate::runtime::socket::Socket;
@@ -22,7 +21,7 @@ use crate::shard::linger;
 pub struct Clients {
     pub core: Rc<Core>,
     pub handles: Rc<Handles>,
-    pub draining: Cell<bool>,
+    pub draining: Rc<Cell<bool>>,
 }
 
 /// A connection's claims on the shard.
@@ -77,22 +76,19 @@ async fn guarded(claims: Claims, socket: Socket, peer: SocketAddr) {
 async fn run(claims: Claims, socket: Socket, peer: SocketAddr) {
     let clients = &claims.clients;
     let core = &clients.core;
-    let Some(mut client) = open(core, socket).await else { return };
+    let Some(mut client) = open(clients, socket).await else { return };
     let mut inbound = Inbound::new(peer);
     loop {
         claims.handle.set_idle(true);
         let next = client.next(&mut inbound, || core.epoch()).await;
         claims.handle.set_idle(false);
-        if clients.draining.get() {
-            client.close_after();
-        }
         match next {
             Next::End => break,
             Next::Request => serve(core, core.epoch(), &mut inbound, &mut client).await,
             Next::Fault(fault) => refuse(core, &mut inbound, &mut client, fault).await,
         }
         inbound.release();
-        if !client.continues() || clients.draining.get() {
+        if !client.continues() {
             break;
         }
     }
@@ -105,7 +101,8 @@ async fn refuse(core: &Rc<Core>, inbound: &mut Inbound, client: &mut Http1, faul
 }
 
 /// Speaks TLS where the configuration says so.
-async fn open(core: &Rc<Core>, socket: Socket) -> Option<Http1> {
+async fn open(clients: &Clients, socket: Socket) -> Option<Http1> {
+    let core = &clients.core;
     let epoch = core.epoch();
     let plan = epoch.plan();
     let wire = match &plan.server.tls {
@@ -114,7 +111,7 @@ async fn open(core: &Rc<Core>, socket: Socket) -> Option<Http1> {
             Wire::secured(socket, core.kit.pool.clone(), Tls::server(config.clone()).ok()?)
         }
     };
-    let mut client = Http1::new(wire, core.kit.clone());
+    let mut client = Http1::new(wire, core.kit.clone(), clients.draining.clone());
     if plan.server.tls.is_some() && !client.handshake(plan.timeouts.handshake).await {
         return None;
     }

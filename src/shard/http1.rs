@@ -1,7 +1,9 @@
 //! The client's side in HTTP/1.1.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -42,6 +44,7 @@ pub struct Http1 {
     pulse: Option<Deadline>,
     pipeline_bytes_max: usize,
     write_stall: Duration,
+    draining: Rc<Cell<bool>>,
 }
 
 /// What came where a request should.
@@ -55,7 +58,7 @@ pub enum Next {
 
 impl Http1 {
     /// A fresh connection.
-    pub fn new(wire: Wire, kit: Kit) -> Self {
+    pub fn new(wire: Wire, kit: Kit, draining: Rc<Cell<bool>>) -> Self {
         let deadline = kit.wheel.deadline(Some((wire.socket().clone(), Shutdown::Both)));
         Self {
             wire,
@@ -69,6 +72,7 @@ impl Http1 {
             pulse: None,
             pipeline_bytes_max: 0,
             write_stall: Duration::ZERO,
+            draining,
         }
     }
 
@@ -81,7 +85,7 @@ impl Http1 {
     }
 
     /// Waits for the next request's head.
-    pub async fn next(&mut self, inbound: &mut Inbound, epoch: impl Fn() -> std::rc::Rc<Epoch>) -> Next {
+    pub async fn next(&mut self, inbound: &mut Inbound, epoch: impl Fn() -> Rc<Epoch>) -> Next {
         self.deadline.aim(self.wire.socket().clone(), Shutdown::Read);
         let mut began: Option<Instant> = None;
         loop {
@@ -92,6 +96,7 @@ impl Http1 {
                     Ok(Parsed::Partial) => {}
                     Err(reject) => {
                         self.keep_alive = false;
+                        self.reply.reset();
                         return Next::Fault(Fault::from(reject));
                     }
                 }
@@ -109,6 +114,7 @@ impl Http1 {
 
     fn no_head(&mut self, begun: bool) -> Next {
         self.keep_alive = false;
+        self.reply.reset();
         match self.deadline.fired() {
             Some(Due::Head) if begun => Next::Fault(Fault::SlowHead),
             _ => Next::End,
@@ -176,7 +182,8 @@ impl Http1 {
 
     /// Whether another request may follow on this connection.
     pub fn continues(&self) -> bool {
-        self.keep_alive && !self.body_unread && !self.gone && !self.reply.ends_with_connection()
+        let over = self.draining.get() || self.gone || self.reply.ends_with_connection();
+        self.keep_alive && !self.body_unread && !over
     }
 
     /// Whether the client has left.
@@ -185,7 +192,8 @@ impl Http1 {
     }
 
     fn terms(&self) -> Terms {
-        Terms { http10: self.http10, closes: !self.keep_alive || self.body_unread }
+        let closes = !self.keep_alive || self.body_unread || self.draining.get();
+        Terms { http10: self.http10, closes }
     }
 
     /// Reads once, within the body's deadline.
@@ -355,11 +363,13 @@ impl Http1 {
         }
     }
 
+    /// Whether no more may be read before the next request's turn. A plain read takes the buffer away with
+    /// what stands in it: a next request that is there already would wait for the one after it.
     fn early_bytes_full(&mut self) -> bool {
         if self.wire.input_is_the_kernels() {
             return false;
         }
-        let most = self.pipeline_bytes_max;
+        let most = if self.wire.under_tls() { self.pipeline_bytes_max } else { 1 };
         let input = self.wire.input();
         input.capacity() > 0 && (input.is_full() || input.len() >= most)
     }

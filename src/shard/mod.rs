@@ -12,3 +12,5 @@ pub mod linger;
 pub mod reply;
 pub mod run;
 pub mod tick;
+#[cfg(any(test, feature = "twin"))]
+pub mod twin;

@@ -73,6 +73,7 @@ fn supervise(spec: &Spec) {
             Ok(Err(error)) => crate::telemetry::say::error("a shard cannot start", &[("error", &error)]),
             Err(_) => {
                 series.panics.inc();
+                series.restarts.inc();
                 crate::telemetry::say::error("a shard died and is restarted", &[("shard", &spec.index)]);
             }
         }
@@ -83,15 +84,15 @@ fn supervise(spec: &Spec) {
 }
 
 /// What outlives a shard's death.
-struct Life {
-    bound: RefCell<Arc<Bound>>,
+pub(super) struct Life {
+    pub(super) bound: RefCell<Arc<Bound>>,
     /// `None` once the shard no longer accepts.
-    listener: RefCell<Option<OwnedFd>>,
-    phase: Cell<Phase>,
+    pub(super) listener: RefCell<Option<OwnedFd>>,
+    pub(super) phase: Cell<Phase>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-enum Phase {
+pub(super) enum Phase {
     Serving,
     Draining,
     Stopping,
@@ -101,19 +102,26 @@ async fn main(spec: &Spec, life: &Life) {
     let bound = life.bound.borrow().clone();
     let core = Core::new(kit(spec, &bound), bound.clone());
     let clients = Rc::new(Clients {
-        core: core.clone(),
+        core,
         handles: Rc::new(Handles::default()),
-        draining: Cell::new(life.phase.get() > Phase::Serving),
+        draining: Rc::new(Cell::new(life.phase.get() > Phase::Serving)),
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let Ok(bell) = spec.bell.listen() else { return };
     let inbox = Rc::new(Inbox { clients, lanes, listener: RefCell::default(), plan: RefCell::default() });
     announce(spec, &bound);
     inbox.listen(life);
-    let ticker = Ticker::new(core);
-    let mut answering = std::pin::pin!(answer_bell(&bell, &inbox, spec, life));
+    epochs(&inbox, life, answer_bell(&bell, &inbox, spec, life)).await;
+}
+
+/// One epoch after the other, until a drain or a stop is over. What rings in between is answered by
+/// `answering`.
+pub(super) async fn epochs(inbox: &Inbox, life: &Life, answering: impl Future<Output = ()>) {
+    let ticker = Ticker::new(inbox.clients.core.clone());
+    let tick = life.bound.borrow().plan.runtime.tick;
+    let mut answering = std::pin::pin!(answering);
     loop {
-        race(clock::sleep(bound.plan.runtime.tick), answering.as_mut()).await;
+        race(clock::sleep(tick), answering.as_mut()).await;
         inbox.swap_plan(life);
         ticker.tick();
         if life.phase.get() > Phase::Serving && inbox.finished(life) {
@@ -166,12 +174,12 @@ async fn race(first: impl Future<Output = ()>, mut second: std::pin::Pin<&mut im
 }
 
 /// What the control plane's commands act on.
-struct Inbox {
-    clients: Rc<Clients>,
-    lanes: Rc<[Lane]>,
-    listener: RefCell<Option<Rc<Listener>>>,
+pub(super) struct Inbox {
+    pub(super) clients: Rc<Clients>,
+    pub(super) lanes: Rc<[Lane]>,
+    pub(super) listener: RefCell<Option<Rc<Listener>>>,
     /// Waits for the end of the epoch.
-    plan: RefCell<Option<Arc<Bound>>>,
+    pub(super) plan: RefCell<Option<Arc<Bound>>>,
 }
 
 impl Inbox {
@@ -197,7 +205,7 @@ impl Inbox {
         series.set_state(ShardState::Serving);
     }
 
-    fn obey(&self, command: Command, life: &Life) {
+    pub(super) fn obey(&self, command: Command, life: &Life) {
         match command {
             Command::Plan(bound) => *self.plan.borrow_mut() = Some(bound),
             Command::Views(views) => self.clients.core.epoch().set_views(views),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::kind::Kind;
 use crate::relay::core::Core;
 use crate::runtime::clock::{self, Instant};
@@ -30,6 +31,7 @@ impl Ticker {
     pub fn tick(&self) {
         let core = &self.core;
         core.kit.wheel.advance();
+        inject::point(Point::Tick);
         core.kit.ledgers.assert_balanced();
         let now = clock::now();
         if now.since(self.swept.get()) >= SWEEP {

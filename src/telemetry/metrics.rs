@@ -1,8 +1,9 @@
 //! Which numbers are exported, and under which names.
 //!
 //! Names are OpenTelemetry's GenAI metrics where there is one (`gen_ai_*`), `sluice_*` otherwise.
-//! Label values come from the configuration or from closed enums, so the number of series is bounded
-//! by the configuration. Models and endpoints are summed over shards; a shard's own numbers are not.
+//! Label values come from the configuration or from closed enums, so the number of series is
+//! bounded by the configuration. Models and endpoints are summed over shards; a shard's own numbers
+//! are not.
 
 use super::endpoint::{EndpointSeries, Failure};
 use super::histogram::{Histogram, Reading};
@@ -206,7 +207,7 @@ fn shard_life(text: &mut Text, registry: &Registry) {
         text.sample(&[("shard", index), ("driver", shard.driver().name())], 1);
     });
     type Read = fn(&ShardSeries) -> u64;
-    const NUMBERS: [(&str, Type, &str, Read); 5] = [
+    const NUMBERS: [(&str, Type, &str, Read); 6] = [
         (
             "sluice_ring_entries",
             Type::Gauge,
@@ -218,6 +219,9 @@ fn shard_life(text: &mut Text, registry: &Registry) {
         }),
         ("sluice_shard_ticks_total", Type::Counter, "Epochs.", |s| s.ticks.get()),
         ("sluice_panics_total", Type::Counter, "Panics caught.", |s| s.panics.get()),
+        ("sluice_shard_restarts_total", Type::Counter, "Threads started anew.", |s| {
+            s.restarts.get()
+        }),
         (
             "sluice_ledger_faults_total",
             Type::Counter,

@@ -2,8 +2,8 @@
 //!
 //! Every number has one writer: the shard it belongs to (or, for the rows written out, the log
 //! writer). Writing is a relaxed load and a relaxed store, never a read-modify-write, and nothing
-//! here allocates after construction. Readers (the control thread) may see a counter one event late,
-//! never a wrong one; what must be seen together goes through [`ledger::Board`].
+//! here allocates after construction. Readers (the control thread) may see a counter one event
+//! late, never a wrong one; what must be seen together goes through [`ledger::Board`].
 
 pub mod cell;
 pub mod clock;

@@ -1,8 +1,9 @@
 //! Rows on their way from a shard to the log writer.
 //!
 //! Access rows may be lost, never unnoticed: offered = written + dropped once the queue is empty.
-//! Usage rows may not be lost: a place is bought before the request is admitted and stays taken until
-//! the row is written. Invariant: reserved − cancelled − written ≤ capacity, so a push always fits.
+//! Usage rows may not be lost: a place is bought before the request is admitted and stays taken
+//! until the row is written. Invariant: reserved − cancelled − written ≤ capacity, so a push always
+//! fits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -161,8 +162,8 @@ impl UsageQueue {
     }
 }
 
-/// A bought place in a usage queue. Filling it sends the row; dropping it unfilled gives it back, so
-/// only a request that cost nothing may do that.
+/// A bought place in a usage queue. Filling it sends the row; dropping it unfilled gives it back,
+/// so only a request that cost nothing may do that.
 #[derive(Debug)]
 #[must_use = "an unused place is given back at once"]
 pub struct Place {

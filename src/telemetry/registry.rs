@@ -1,8 +1,8 @@
 //! Which series belong to which name.
 //!
 //! A name keeps its series over reloads, so its counters never go back. A name that left the
-//! configuration is still shown, until requests that began under the old plan are gone and more than
-//! [`RETIRED_NAMES_MAX`] names have left.
+//! configuration is still shown, until requests that began under the old plan are gone and more
+//! than [`RETIRED_NAMES_MAX`] names have left.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! Sluice's own log: `key=value` lines on standard error.
 //!
 //! Any thread may speak, shards too: a line goes into a bounded lock-free queue and a thread of its
-//! own writes it, so a reader of standard error that stops reading stops nobody. Lines that find the
-//! queue full are counted, and the count is said when there is room again. Callers pass no secrets.
+//! own writes it, so a reader of standard error that stops reading stops nobody. Lines that find
+//! the queue full are counted, and the count is said when there is room again. Callers pass no
+//! secrets.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::Write as _;
@@ -79,7 +80,8 @@ static VOICE: OnceLock<Voice> = OnceLock::new();
 
 struct Voice {
     shared: Arc<Shared>,
-    /// `None` if the system gave no thread: lines then only count as dropped once the queue is full.
+    /// `None` if the system gave no thread: lines then only count as dropped once the queue is
+    /// full.
     writer: Option<Thread>,
 }
 

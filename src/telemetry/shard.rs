@@ -112,7 +112,8 @@ impl Stage {
         }
     }
 
-    /// Sluice's own work, counted in nanoseconds; the others wait for someone else, in microseconds.
+    /// Sluice's own work, counted in nanoseconds; the others wait for someone else, in
+    /// microseconds.
     pub const fn own_work(self) -> bool {
         matches!(self, Stage::Scan | Stage::Admit | Stage::Place)
     }
@@ -153,6 +154,9 @@ pub struct ShardSeries {
     pub ledger_faults: Counter,
     /// Panics caught.
     pub panics: Counter,
+    /// Times its thread was started anew; whoever restarts it counts, after the old one is gone.
+    /// The control plane then sends the present plan and views again.
+    pub restarts: Counter,
 }
 
 impl Default for ShardSeries {
@@ -177,6 +181,7 @@ impl Default for ShardSeries {
             ledgers: Board::default(),
             ledger_faults: Counter::default(),
             panics: Counter::default(),
+            restarts: Counter::default(),
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Connection {
     decoder: BodyDecoder,
     /// Whether any byte of the present answer has come.
     begun: bool,
+    /// Part of the request was never sent: the connection cannot carry another one.
+    unsent: bool,
     backend: Rc<Backend>,
     _permit: Permit<UpstreamConnection>,
 }
@@ -102,6 +104,7 @@ impl Connection {
             head: ResponseHead::default(),
             decoder: BodyDecoder::new(Framing::None, NO_CHUNKS),
             begun: false,
+            unsent: false,
             backend: backend.clone(),
             _permit: permit,
         };
@@ -135,6 +138,7 @@ impl Connection {
             pieces.extend_from_slice(body);
             self.send_pieces(&pieces).await
         };
+        self.unsent |= sent.is_err();
         match sent {
             Err(_) if self.deadline.fired().is_some() => Err(self.late()),
             _ => Ok(()),
@@ -156,8 +160,10 @@ impl Connection {
                 _ => self.wire.send_vectored(&slices[..count])?,
             };
             if sent == 0 && slices[..count].iter().any(|slice| !slice.is_empty()) {
-                poll_fn(|cx| self.wire.poll_writable(cx)).await?;
-                continue;
+                if self.room_or_answer().await? {
+                    continue;
+                }
+                return Ok(());
             }
             while at < pieces.len() && sent >= pieces[at].len() - offset {
                 sent -= pieces[at].len() - offset;
@@ -169,6 +175,20 @@ impl Connection {
             poll_fn(|cx| self.wire.poll_writable(cx)).await?;
         }
         Ok(())
+    }
+
+    /// Waits until more can be sent; `false` when the endpoint answers before it has read everything.
+    async fn room_or_answer(&mut self) -> std::io::Result<bool> {
+        poll_fn(|cx| {
+            if let Poll::Ready(ready) = self.wire.poll_writable(cx) {
+                return Poll::Ready(ready.map(|()| true));
+            }
+            let read = std::task::ready!(self.wire.poll_fill(cx))?;
+            self.begun = read > 0;
+            self.unsent = true;
+            Poll::Ready(Ok(false))
+        })
+        .await
     }
 
     /// Reads the answer's head into `self.head` (interim answers are swallowed). Its bytes stay at the front
@@ -277,6 +297,7 @@ impl Connection {
     /// Whether the connection may carry another request once this answer is whole.
     pub fn reusable(&mut self) -> bool {
         self.head.keep_alive
+            && !self.unsent
             && self.head.framing != Framing::UntilClose
             && self.decoder.is_done()
             && !self.wire.ended()

@@ -56,7 +56,9 @@ impl AttemptError {
     /// Whether another endpoint may do better. Only before the commit point, of course.
     pub fn elsewhere_helps(&self) -> bool {
         match self {
-            AttemptError::Reported { status, .. } => worth_another_endpoint(*status),
+            AttemptError::Reported { status, .. } => {
+                worth_another_endpoint(*status) || is_about_our_credential(*status)
+            }
             AttemptError::TotalTimeout | AttemptError::FirstByteTimeout => false,
             _ => true,
         }
@@ -109,4 +111,9 @@ impl AttemptError {
 /// Statuses that say "not here, not now" rather than "not this request".
 pub fn worth_another_endpoint(status: u16) -> bool {
     matches!(status, 429 | 500 | 502 | 503 | 504 | 529)
+}
+
+/// Statuses with which an endpoint refuses the gateway's own credential.
+pub fn is_about_our_credential(status: u16) -> bool {
+    matches!(status, 401 | 403 | 407)
 }

@@ -21,7 +21,8 @@ pub struct Prompt {
     pub tokens: u32,
     /// `blocks[i]` addresses the content of blocks `0..=i`.
     pub blocks: Vec<u64>,
-    /// Token ids of the last, partial block (may be empty, also where the ids are unknown).
+    /// Token ids of the last, partial block; empty where they are unknown, and then the request has
+    /// no voice, for what follows an unknown token cannot be cached.
     pub tail: Vec<u32>,
     /// The chain's root: separates models, adapters and salts.
     pub root: u64,
@@ -46,11 +47,6 @@ impl Prompt {
         let whole = (tokens / block_size) as usize;
         let blocks = identities.iter().take(whole).map(|id| mix(0, *id)).collect();
         Self { tokens, blocks, tail: Vec::new(), root: 0 }
-    }
-
-    /// The hash of the last whole block, or the root.
-    pub fn parent(&self) -> u64 {
-        self.blocks.last().copied().unwrap_or(self.root)
     }
 }
 

@@ -45,8 +45,7 @@ fn time_to_first_token_is_linear_in_uncached_tokens() {
     for (seed, tokens) in [(1, 100), (2, 1_000), (3, 8_000), (4, 20_000)] {
         let outputs = alone(&mut engine, request(&ids(seed, tokens), 1));
         let steps = u64::from(tokens.div_ceil(config.max_num_batched_tokens));
-        let expected =
-            steps * config.step_base + u64::from(tokens) * config.step_per_prefill_token;
+        let expected = steps * config.step_base + u64::from(tokens) * config.step_per_prefill_token;
         assert_eq!(ttft(&outputs), expected);
         assert_eq!(outputs[0].cached, 0);
     }

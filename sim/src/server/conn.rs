@@ -39,6 +39,9 @@ impl From<Ending> for Flow {
     }
 }
 
+/// The length of a whole answer whose head is sent and nothing else.
+const PROMISED_BYTES: usize = 1_000;
+
 /// A client's connection.
 pub struct Connection {
     shared: Rc<Shared>,
@@ -270,7 +273,7 @@ impl Connection {
         let (content_type, framing) = match stream {
             true => (EVENTS, exchange.stream_framing()),
             false if exchange.faults.until_close => (JSON, Framing::UntilClose),
-            false => (JSON, Framing::Length(0)),
+            false => (JSON, Framing::Length(PROMISED_BYTES)),
         };
         let head = exchange.head(200, content_type);
         let out = exchange.out(&self.wire);

@@ -2,7 +2,8 @@
 //!
 //! A request for tokens ends in exactly one of `completed`, `aborted`, `errors` or `faulted`;
 //! `prompt_tokens`, `completion_tokens` and `cached_tokens` are the sums of the usages of the
-//! completed ones, as they were reported.
+//! completed ones, as they were reported. A stream with a malformed event in its middle completes; a
+//! whole answer that is malformed is faulted, for its usage cannot be read.
 
 use crate::api::{Op, Usage};
 use serde::Serialize;

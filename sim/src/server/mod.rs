@@ -110,13 +110,20 @@ async fn pace(shared: Rc<Shared>) {
             // Behind, or without pacing: let the connections have their turn.
             Some(_) => tokio::task::yield_now().await,
         }
-        step(&shared, &mut outputs);
+        turn(&shared, &mut outputs);
     }
 }
 
-fn step(shared: &Shared, outputs: &mut Vec<Output>) {
+/// Runs the steps that are over by now, but no more than a connection can wait for.
+fn turn(shared: &Shared, outputs: &mut Vec<Output>) {
     let mut core = shared.core.borrow_mut();
-    core.engine.advance_step(shared.now(), outputs);
-    core.deliver(outputs);
-    outputs.clear();
+    let (now, mut handed) = (shared.now(), 0);
+    while handed < OUTPUTS_PER_TURN && core.engine.advance_step(now, outputs) {
+        core.deliver(outputs);
+        handed += outputs.len().max(1);
+        outputs.clear();
+    }
 }
+
+/// Outputs written before connections have their turn; a step is never split.
+const OUTPUTS_PER_TURN: usize = 64;

@@ -1,5 +1,6 @@
-//! Writing log rows: two threads of their own, so that a stalled disk or a reader of standard output
-//! that stops reading holds up neither shards nor the control loop, and access rows not usage rows.
+//! Writing log rows: two threads of their own, so that a stalled disk or a reader of standard
+//! output that stops reading holds up neither shards nor the control loop, and access rows not
+//! usage rows.
 //!
 //! A thread takes rows from every shard's queue, formats them and writes them in batches. What
 //! becomes of rows is settled in the queues: see [`crate::telemetry::queue`].
@@ -79,12 +80,11 @@ impl Writers {
     pub fn start(rows: &[Arc<Rows>], log: &Log) -> io::Result<Self> {
         let access = AccessWriter::new(rows.to_vec(), Outlet::new(outlet::open));
         let usage = UsageWriter::new(rows.to_vec(), Outlet::new(outlet::open));
-        let writers = Self {
-            access: spawn("sluice-access", move |desk| access.run(desk))?,
-            usage: spawn("sluice-usage", move |desk| usage.run(desk))?,
-        };
-        writers.follow(log);
-        Ok(writers)
+        let usage_sink = log.usage.clone().map(Sink::File);
+        Ok(Self {
+            access: spawn("sluice-access", log.access.clone(), move |desk| access.run(desk))?,
+            usage: spawn("sluice-usage", usage_sink, move |desk| usage.run(desk))?,
+        })
     }
 
     /// Goes over to what a new plan says.
@@ -114,8 +114,13 @@ impl Writers {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce(Desk) + Send + 'static) -> io::Result<Writer> {
+fn spawn(
+    name: &str,
+    sink: Option<Sink>,
+    work: impl FnOnce(Desk) + Send + 'static,
+) -> io::Result<Writer> {
     let desk = Desk::default();
+    desk.change(|orders| orders.sink = sink);
     let theirs = desk.clone();
     let thread = thread::Builder::new().name(name.into()).spawn(move || work(theirs))?;
     Ok(Writer { desk, thread })

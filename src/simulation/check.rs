@@ -1,0 +1,198 @@
+//! Judging a run: what clients got, against what servers did, against what the gateway wrote.
+
+use std::time::Duration;
+
+use super::ask::Expect;
+use super::book::{Asked, Attempt, Book};
+use super::gateway::Gateway;
+use super::reply::{Reply, find};
+use crate::lifecycle::outcome::Outcome;
+use crate::runtime::clock::Instant;
+use crate::telemetry::row::Row;
+
+/// What excuses an answer that is not what was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Excuses {
+    /// Connections break, servers cannot be reached, or clocks jump.
+    pub network: bool,
+    /// The gateway was drained or stopped in the middle.
+    pub drained: bool,
+    /// How late an abort may reach a server.
+    pub slack: Duration,
+}
+
+/// Everything that was wrong with a run that is at rest.
+pub fn judge(book: &Book, gateway: &Gateway, excuses: &Excuses, now: Instant) -> Vec<String> {
+    let mut faults = book.faults.take();
+    faults.extend(gateway.imbalances());
+    let rows = gateway.rows();
+    let attempts = book.attempts.borrow();
+    for (id, asked) in book.asked.borrow().iter() {
+        let own: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.id == *id).collect();
+        let rows = rows.get(id).map_or(&[][..], Vec::as_slice);
+        let case = Case { id, asked, attempts: &own, rows, excuses };
+        if let Err(fault) = case.judge(now) {
+            faults.push(format!("{fault}\n  {}", case.describe()));
+        }
+    }
+    let usage = gateway.usage.borrow().len();
+    let admitted = gateway.access.borrow().iter().filter(|row| row.attempts > 0).count();
+    if usage < admitted {
+        faults.push(format!("{usage} usage rows for {admitted} requests that reached a server"));
+    }
+    faults
+}
+
+/// One request, from all sides.
+struct Case<'a> {
+    id: &'a str,
+    asked: &'a Asked,
+    attempts: &'a [&'a Attempt],
+    rows: &'a [Row],
+    excuses: &'a Excuses,
+}
+
+impl Case<'_> {
+    fn describe(&self) -> String {
+        let reply = self.asked.reply.as_ref().map(|reply| {
+            let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(300)]);
+            format!("{} whole={} {} bytes {text:?}", reply.status, reply.whole, reply.body.len())
+        });
+        let attempts: Vec<String> = self
+            .attempts
+            .iter()
+            .map(|a| {
+                format!(
+                    "{} sound={} sent_whole={} harmed={} {} bytes",
+                    a.status, a.sound, a.sent_whole, a.harmed, a.visible.len()
+                )
+            })
+            .collect();
+        let rows: Vec<_> =
+            self.rows.iter().map(|row| (row.outcome, row.status, row.error, row.attempts)).collect();
+        format!(
+            "{:?} patient={} left={:?} harmed={} reply={reply:?} attempts={attempts:?} rows={rows:?}",
+            self.asked.expect, self.asked.patient, self.asked.left, self.asked.harmed
+        )
+    }
+
+    fn fail<T>(&self, what: &str) -> Result<T, String> {
+        Err(format!("{}: {what}", self.id))
+    }
+
+    fn judge(&self, now: Instant) -> Result<(), String> {
+        if self.rows.len() > 1 {
+            return self.fail("more than one outcome");
+        }
+        if !self.attempts.is_empty() && self.rows.is_empty() {
+            return self.fail("a server saw it and it has no outcome");
+        }
+        self.aborted(now)?;
+        if let Some(reply) = &self.asked.reply {
+            self.reply(reply)?;
+        }
+        self.expected()
+    }
+
+    /// Servers hear of it when the client leaves.
+    fn aborted(&self, now: Instant) -> Result<(), String> {
+        let Some(left) = self.asked.left else { return Ok(()) };
+        for attempt in self.attempts {
+            let over = attempt.over.unwrap_or(now);
+            let late = over.since(left.max(attempt.began));
+            let began_late = attempt.began.since(left);
+            if late.max(began_late) > self.excuses.slack {
+                return self.fail(&format!("its server went on for {late:?} after it left"));
+            }
+        }
+        Ok(())
+    }
+
+    fn reply(&self, reply: &Reply) -> Result<(), String> {
+        // A head that was refused may have had no sound id.
+        let echoed = reply.field("x-request-id").or_else(|| reply.field("request-id"));
+        let known = echoed == Some(self.id);
+        if !known && (self.asked.expect == Expect::Answer || reply.status < 400) {
+            return self.fail("an answer with another's id");
+        }
+        if known && self.rows.len() != 1 {
+            return self.fail("an answer without an outcome");
+        }
+        let from_server = |attempt: &&&Attempt| attempt.status == reply.status;
+        let candidates: Vec<_> = self.attempts.iter().filter(from_server).collect();
+        if reply.status == 200 && self.asked.expect == Expect::Answer {
+            if !candidates.iter().any(|attempt| self.matches(reply, attempt)) {
+                return self.fail("no server sent this");
+            }
+        } else if reply.status >= 400 && reply.whole && !reply.body.is_empty() {
+            let relayed = candidates.iter().any(|attempt| attempt.visible == reply.body);
+            if !relayed && !is_error(&reply.body) {
+                return self.fail("an error without an error");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `reply` is `attempt`'s answer: all of it, or a beginning that does not pretend to be all.
+    fn matches(&self, reply: &Reply, attempt: &Attempt) -> bool {
+        let common = common(&reply.body, &attempt.visible);
+        if reply.whole {
+            return common == reply.body.len()
+                && common == attempt.visible.len()
+                && (attempt.sent_whole || !attempt.sound);
+        }
+        let rest = &reply.body[common..];
+        if rest.is_empty() {
+            return true;
+        }
+        // The error event and the stream may begin alike.
+        (attempt.ends.iter().rev().filter(|end| **end <= common)).any(|end| {
+            let tail = &reply.body[*end..];
+            is_error_event(tail) && find(tail, b"[DONE]").is_none()
+        })
+    }
+
+    /// Where nothing went wrong, nothing may have gone wrong.
+    fn expected(&self) -> Result<(), String> {
+        let asked = self.asked;
+        let excused = self.excuses.drained || asked.harmed || !asked.patient;
+        let excused = excused || self.excuses.network && asked.reply.is_none();
+        if let (Expect::Own(status), false) = (asked.expect, excused) {
+            let got = asked.reply.as_ref().map(|reply| reply.status);
+            if got != Some(status) && !self.excuses.network {
+                return self.fail(&format!("expected {status}"));
+            }
+            return Ok(());
+        }
+        let row = self.rows.first();
+        let completed = row.is_some_and(|row| row.outcome == Outcome::Completed);
+        let whole = asked.reply.as_ref().is_some_and(|reply| reply.whole);
+        if completed && asked.patient && !asked.harmed && !whole {
+            return self.fail("completed, and the client does not have it");
+        }
+        let sound = self.attempts.iter().all(|attempt| attempt.sound && !attempt.harmed);
+        if excused || self.excuses.network || !sound || asked.expect != Expect::Answer {
+            return Ok(());
+        }
+        let busy = asked.reply.as_ref().is_some_and(|reply| reply.status == 503);
+        match completed && whole || busy && self.attempts.is_empty() {
+            true => Ok(()),
+            false => self.fail("nothing went wrong, and it did not get its answer"),
+        }
+    }
+}
+
+fn common(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+fn is_error(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|value| value.get("error").is_some())
+}
+
+/// An error event, or the beginning of one.
+fn is_error_event(tail: &[u8]) -> bool {
+    [&b"data: {\"error\":"[..], b"event: error\n"]
+        .iter()
+        .any(|start| common(tail, start) == tail.len().min(start.len()))
+}

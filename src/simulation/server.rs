@@ -1,0 +1,143 @@
+//! A server that speaks like vLLM and follows its scripts.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::book::{Book, Running};
+use super::peer::{Left, Peer};
+use super::reply::find;
+use super::script::{self, Order, Script, Step};
+use crate::runtime::task;
+use crate::runtime::twin::{World, net, world};
+
+/// How a server is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// Answers with an accident, in a million.
+    pub accidents: u32,
+    /// Idle connections are closed after at most this.
+    pub keep_alive_max: Duration,
+}
+
+/// Listens for as long as the world lasts.
+pub fn start(book: &Rc<Book>, address: SocketAddr, habits: Habits) {
+    let listener = net::listen(address);
+    let book = book.clone();
+    task::spawn(async move {
+        while let Some((socket, _)) = listener.accept().await {
+            task::spawn(connection(book.clone(), Peer::new(socket), habits));
+        }
+    });
+}
+
+async fn connection(book: Rc<Book>, mut peer: Peer, habits: Habits) {
+    loop {
+        let world = world();
+        let idle = world.between(Duration::from_millis(20), habits.keep_alive_max);
+        let Some(request) = read_request(&mut peer, idle).await else { return };
+        let (number, attempt) = book.begin(&request.id);
+        let running = Running { book: book.clone(), number };
+        let own_usage = book.with_asked(&request.id, |asked| asked.own_usage);
+        let order = request.order(attempt, own_usage);
+        let script = script::draw(&world, &order, habits.accidents);
+        book.with_attempt(number, |attempt| {
+            attempt.status = script.status;
+            attempt.visible.clone_from(&script.visible);
+            attempt.ends.clone_from(&script.ends);
+            attempt.sound = script.sound;
+        });
+        let followed = follow(&mut peer, &world, &script).await;
+        book.with_attempt(number, |attempt| {
+            attempt.sent_whole = followed.is_ok();
+            attempt.harmed = peer.socket.harmed();
+        });
+        drop(running);
+        if followed.is_err() || !script.reusable {
+            return;
+        }
+    }
+}
+
+async fn follow(peer: &mut Peer, world: &World, script: &Script) -> Result<(), Left> {
+    let mut pending: Vec<u8> = Vec::new();
+    for step in &script.steps {
+        match step {
+            // Several steps sometimes leave together.
+            Step::Send(bytes) => {
+                pending.extend_from_slice(bytes);
+                if world.below(3) == 0 {
+                    continue;
+                }
+            }
+            Step::Pause(_) | Step::Reset | Step::Close => {}
+        }
+        peer.send(&std::mem::take(&mut pending), true).await?;
+        match step {
+            Step::Pause(time) => peer.pause(*time).await?,
+            Step::Reset => {
+                peer.socket.reset();
+                return Err(Left);
+            }
+            Step::Close => return Ok(()),
+            Step::Send(_) => {}
+        }
+    }
+    peer.send(&pending, true).await
+}
+
+/// One request as it came.
+struct Request {
+    id: String,
+    path: String,
+    streamed: bool,
+}
+
+impl Request {
+    fn order(&self, attempt: usize, own_usage: bool) -> Order<'_> {
+        Order { id: &self.id, attempt, path: &self.path, streamed: self.streamed, own_usage }
+    }
+}
+
+async fn read_request(peer: &mut Peer, idle: Duration) -> Option<Request> {
+    loop {
+        if let Some(request) = take_request(&mut peer.got) {
+            return Some(request);
+        }
+        if peer.end.is_some() {
+            return None;
+        }
+        if peer.got.is_empty() {
+            peer.fill_within(idle).await.then_some(())?;
+        } else {
+            peer.fill().await;
+        }
+    }
+}
+
+/// Takes a request off the front of `got`, and holds the gateway to what it must send.
+fn take_request(got: &mut Vec<u8>) -> Option<Request> {
+    let head_end = find(got, b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&got[..head_end]).expect("a head is text").to_owned();
+    let field = |name: &str| {
+        head.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    };
+    let length: usize = field("content-length").expect("a length").parse().expect("a number");
+    if got.len() < head_end + length {
+        return None;
+    }
+    let body = std::str::from_utf8(&got[head_end..head_end + length]).expect("a body is text");
+    let id = field("x-request-id").expect("an id").to_owned();
+    let path = head.split(' ').nth(1).expect("a path").to_owned();
+    assert!(head.starts_with("POST ") && field("transfer-encoding").is_none(), "{head}");
+    assert!(field("authorization").is_none(), "the client's key went on: {head}");
+    assert!(body.contains(&format!("\"user\":\"{id}\"")), "head and body of two requests: {id}");
+    assert!(body.contains("\"model\":\"up\"") || body.contains("\"model\":\"m\""), "{body}");
+    let streamed = body.contains("\"stream\":true");
+    let usage = streamed && path != "/v1/messages";
+    assert_eq!(body.contains("\"include_usage\":true"), usage, "{body}");
+    serde_json::from_str::<serde_json::Value>(body).expect("a body is JSON");
+    got.drain(..head_end + length);
+    assert!(got.is_empty(), "more than one request at a time");
+    Some(Request { id, path, streamed })
+}
