@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::field::Field;
-use super::{Answer, Pace, payload};
+use super::{Answer, CLIENTS_MAX, Pace, payload};
 use crate::Failure;
 
 /// Bytes of each stream's request.
@@ -38,7 +38,7 @@ impl Silent {
         let thread = std::thread::spawn(move || {
             let answer = Answer::stream(1, Pace::Once);
             let Ok(mut field) = Field::new(listener, answer) else { return };
-            field.expect_clients(100_000);
+            field.expect_clients(CLIENTS_MAX);
             while !stopped.load(Ordering::Relaxed) && field.run_for(Duration::from_millis(100)).is_ok() {}
         });
         Self { stop, thread: Some(thread) }

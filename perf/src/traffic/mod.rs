@@ -74,6 +74,9 @@ impl Counts {
     }
 }
 
+/// Clients that an upstream without its own load can tell apart.
+pub const CLIENTS_MAX: usize = 100_000;
+
 /// Answers every request alike, until killed.
 ///
 /// # Errors
@@ -84,6 +87,7 @@ pub fn serve(listen: SocketAddr, events_per_second: Option<u32>) -> Result<(), F
         None => Answer::Whole(payload::answer()),
     };
     let mut field = Field::new(TcpListener::bind(listen)?, answer)?;
+    field.expect_clients(CLIENTS_MAX);
     loop {
         field.run_for(Duration::from_secs(3600))?;
     }
