@@ -12,13 +12,13 @@ use std::task::{Context, Poll};
 
 use super::tls::Tls;
 use crate::runtime::buf::{Buf, LARGE_BYTES, Pool};
-use crate::runtime::socket::{Draining, Pulse, Reading, Socket};
+use crate::runtime::socket::{Draining, Pulse, Reader, Socket};
 
 /// One side of the gateway's two connections.
 pub struct Wire {
     socket: Socket,
     pool: Pool,
-    reading: Option<Reading>,
+    reader: Reader,
     draining: Option<Draining>,
     /// Plain bytes that were read and not consumed; without memory while a plain read is armed.
     input: Buf,
@@ -39,8 +39,16 @@ impl Wire {
     }
 
     fn new(socket: Socket, pool: Pool, tls: Option<Box<Tls>>) -> Self {
-        let input = Buf::empty();
-        Self { socket, pool, reading: None, draining: None, input, tls, ended: false, last_read_filled: false }
+        Self {
+            reader: socket.reader(),
+            socket,
+            pool,
+            draining: None,
+            input: Buf::empty(),
+            tls,
+            ended: false,
+            last_read_filled: false,
+        }
     }
 
     /// The connection itself, for deadlines and shutdowns.
@@ -59,11 +67,11 @@ impl Wire {
 
     /// Whether the input bytes are in an armed read and cannot be looked at.
     pub fn input_is_the_kernels(&self) -> bool {
-        self.tls.is_none() && self.reading.is_some()
+        self.tls.is_none() && self.reader.armed()
     }
 
-    /// Whether it is under TLS.
-    pub fn under_tls(&self) -> bool {
+    /// Whether reads land beside the input, so that it can be looked at while one is armed.
+    pub fn reads_apart(&self) -> bool {
         self.tls.is_some()
     }
 
@@ -74,7 +82,7 @@ impl Wire {
 
     /// Whether a read is under way.
     pub fn armed(&self) -> bool {
-        self.reading.is_some()
+        self.reader.armed()
     }
 
     /// Whether the peer ended its side.
@@ -94,7 +102,7 @@ impl Wire {
 
     /// Gives an empty input buffer back to the pool.
     pub fn release_input(&mut self) {
-        if self.reading.is_none() && self.input.is_empty() {
+        if !self.reader.armed() && self.input.is_empty() {
             self.input = Buf::empty();
         }
     }
@@ -121,28 +129,18 @@ impl Wire {
         if self.tls.is_some() {
             return self.poll_fill_tls(cx);
         }
-        let (result, buf) = match self.poll_raw(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(done) => done,
-        };
-        self.last_read_filled = buf.room() == 0;
-        self.input = buf;
-        self.ended |= matches!(result, Ok(0) | Err(_));
-        Poll::Ready(result)
-    }
-
-    fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<(io::Result<usize>, Buf)> {
-        if self.reading.is_none() {
+        if !self.reader.armed() {
             let mut buf = std::mem::replace(&mut self.input, Buf::empty());
             if buf.capacity() == 0 {
                 buf = self.pool.small();
             }
-            self.reading = Some(self.socket.read(buf));
+            self.reader.arm(buf);
         }
-        let Some(reading) = self.reading.as_mut() else { return Poll::Pending };
-        let done = std::task::ready!(Pin::new(reading).poll(cx));
-        self.reading = None;
-        Poll::Ready(done)
+        let (result, buf) = std::task::ready!(self.reader.poll(cx));
+        self.last_read_filled = buf.room() == 0;
+        self.input = buf;
+        self.ended |= matches!(result, Ok(0) | Err(_));
+        Poll::Ready(result)
     }
 
     fn poll_fill_tls(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -163,9 +161,10 @@ impl Wire {
     fn poll_records(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(tls) = self.tls.as_mut() else { return Poll::Ready(Ok(())) };
         tls.flush(&self.socket)?;
-        let reading = self.reading.get_or_insert_with(|| self.socket.read(tls.raw(&self.pool)));
-        let (result, raw) = std::task::ready!(Pin::new(reading).poll(cx));
-        self.reading = None;
+        if !self.reader.armed() {
+            self.reader.arm(tls.raw(&self.pool));
+        }
+        let (result, raw) = std::task::ready!(self.reader.poll(cx));
         let fed = tls.feed(raw, result);
         // Handshake records, alerts and key updates leave at once, as far as they fit.
         let flushed = tls.flush(&self.socket);
@@ -253,6 +252,8 @@ impl Wire {
 
     /// Arms a read on a connection that will idle, so that its end is noticed; whether it is silent.
     pub fn idle(&mut self) -> bool {
+        // The read gets a small buffer, whatever the last answer needed.
+        self.release_input();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         self.input.is_empty() && self.poll_fill(&mut cx).is_pending()
     }
@@ -264,15 +265,15 @@ impl Wire {
             return false;
         }
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self.reading.as_mut() {
-            Some(reading) => Pin::new(reading).poll(&mut cx).is_pending(),
-            None => self.socket.pulse() == Pulse::Silent,
+        match self.reader.armed() {
+            true => self.poll_fill(&mut cx).is_pending(),
+            false => self.socket.pulse() == Pulse::Silent,
         }
     }
 
     /// Uses larger buffers from now on, after a read that filled a small one.
     pub fn widen(&mut self) {
-        if self.reading.is_none() && self.tls.is_none() && self.input.capacity() < LARGE_BYTES {
+        if !self.reader.armed() && self.tls.is_none() && self.input.capacity() < LARGE_BYTES {
             self.make_room(LARGE_BYTES / 2 + 1);
         }
     }

@@ -20,7 +20,7 @@ pub async fn stopped<X: Exchange>(stop: Stop, exit: &mut Exit, x: &mut X) -> Out
         Stop::Break(fault) => break_off(fault, exit, x).await,
         Stop::Cut(fault) => {
             exit.fault(fault);
-            x.close_after();
+            x.cut();
             return stop.outcome();
         }
     };

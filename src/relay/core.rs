@@ -102,7 +102,8 @@ impl Epoch {
 
     /// Limits on a client's chunked framing.
     pub fn chunk_limits(&self) -> ChunkLimits {
-        self.answer_limits.chunk
+        let trailer_bytes_max = self.plan().limits.trailer_bytes_max;
+        ChunkLimits { trailer_bytes_max, ..self.answer_limits.chunk }
     }
 }
 

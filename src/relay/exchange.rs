@@ -74,4 +74,7 @@ pub trait Exchange {
 
     /// The connection closes once this answer is over.
     fn close_after(&mut self);
+
+    /// The answer ends here, in its middle, and must not be taken for whole.
+    fn cut(&mut self);
 }

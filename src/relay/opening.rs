@@ -43,7 +43,10 @@ pub async fn open<X: Exchange>(
     stage_head(exit, x, connection, streams);
     let limits = exit.epoch.answer_limits;
     connection.begin_body(&limits);
-    if streams { first_event(exit, x, connection, ask).await } else { whole(exit, x, connection).await }
+    if streams {
+        return first_event(exit, x, connection, ask).await;
+    }
+    whole(exit, x, connection, status < 300 && kind == Content::Json).await
 }
 
 /// In the place of what a provider says about our key, which may quote it.
@@ -120,16 +123,17 @@ async fn whole<X: Exchange>(
     exit: &mut Exit,
     x: &mut X,
     connection: &mut Connection,
+    json: bool,
 ) -> Result<Opening, Failed> {
     let began = clock::now();
     let hold = exit.epoch.plan().limits.answer_hold_bytes_max;
     let timeouts = &exit.epoch.plan().timeouts;
     let total = exit.began().after(timeouts.total);
-    let mut unary = Box::new(Unary::new());
+    let mut unary = Box::new(Unary::new(json));
     while !unary.take(connection, x)? && x.staged() < hold {
         connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
         if !more(x, connection).await? {
-            unary.end();
+            unary.end()?;
             break;
         }
     }

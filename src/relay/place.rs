@@ -234,7 +234,8 @@ impl Attempt<'_> {
         let mut head = Vec::with_capacity(1024);
         request::write_head(&mut head, endpoint, &outbound);
         let pieces: Vec<&[u8]> = self.edits.pieces(body).collect();
-        Ok(watched(x, connection.send(&head, &pieces)).await??)
+        let limits = self.exit.epoch.answer_limits;
+        Ok(watched(x, connection.send(&head, &pieces, &limits)).await??)
     }
 
     fn count_head(&mut self, began: clock::Instant, sent: clock::Instant) {

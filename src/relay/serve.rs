@@ -22,8 +22,10 @@ use crate::relay::state::Accepted;
 use crate::relay::stop::Stop;
 use crate::relay::{stream, unary};
 use crate::route::rank::rank;
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Instant};
+use crate::runtime::wheel::Due;
 use crate::telemetry::shard::Stage;
+use crate::upstream::connection::Connection;
 
 /// Serves one request, whose head was parsed, and records how it ended.
 pub async fn serve<X: Exchange>(
@@ -140,6 +142,23 @@ fn read(op: Operation, exit: &mut Exit, inbound: &Inbound) -> Result<Ask, Fault>
     inject::point(Point::Asked);
     exit.epoch.series().shard.stage(Stage::Scan, clock::now().since(began));
     Ok(ask)
+}
+
+/// Sends what is staged before the endpoint is read on. While the client is slow, silence there is not the
+/// endpoint's: only the request's whole time, `total`, bounds it.
+pub async fn flush_paused<X: Exchange>(
+    x: &mut X,
+    connection: &Connection,
+    total: Instant,
+) -> Result<(), Stop> {
+    let flushed = poll_fn(|cx| {
+        let flushed = x.poll_flush(cx);
+        if flushed.is_pending() {
+            connection.until(Due::Total, total, total);
+        }
+        flushed
+    });
+    Ok(flushed.await?)
 }
 
 /// Sends what is staged, unless the client leaves.

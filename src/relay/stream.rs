@@ -10,6 +10,7 @@ use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
+use crate::relay::serve::flush_paused;
 use crate::relay::state::Placed;
 use crate::relay::stop::Stop;
 use crate::runtime::clock;
@@ -142,6 +143,10 @@ pub async fn relay<X: Exchange>(
     while !stream.done && result.is_ok() {
         let connection = placed.lease.connection();
         inject::point(Point::Streaming);
+        result = flush_paused(x, connection, total).await;
+        if result.is_err() {
+            break;
+        }
         connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
         result = step(&mut stream, connection, x).await;
         stream.note(exit);
@@ -168,18 +173,13 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Sends what is staged, then reads on. While the client is slow, nothing is read: its own upstream pauses.
+/// Reads on, once what is staged has left: while the client is slow, its own upstream pauses.
 async fn step<X: Exchange>(
     stream: &mut Stream,
     connection: &mut Connection,
     x: &mut X,
 ) -> Result<(), Stop> {
     let more = poll_fn(|cx| {
-        if x.staged() > 0
-            && let Err(gone) = std::task::ready!(x.poll_flush(cx))
-        {
-            return Poll::Ready(Err(Stop::from(gone)));
-        }
         if let Poll::Ready(read) = connection.poll_more(cx) {
             return Poll::Ready(Ok(read));
         }

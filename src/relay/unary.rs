@@ -8,6 +8,7 @@ use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
+use crate::relay::serve::flush_paused;
 use crate::relay::state::Placed;
 use crate::relay::stop::Stop;
 use crate::runtime::clock;
@@ -22,12 +23,16 @@ const TAIL_BYTES: usize = 64 * 1024;
 pub struct Unary {
     /// The answer's end: all of a small one.
     tail: Vec<u8>,
+    /// More came than is kept.
+    cut: bool,
+    /// It must be a JSON value.
+    json: bool,
     done: bool,
 }
 
 impl Unary {
-    pub(super) fn new() -> Self {
-        Self { tail: Vec::new(), done: false }
+    pub(super) fn new(json: bool) -> Self {
+        Self { tail: Vec::new(), cut: false, json, done: false }
     }
 
     /// Stages what has arrived; whether that was all.
@@ -36,26 +41,35 @@ impl Unary {
         connection: &mut Connection,
         x: &mut X,
     ) -> Result<bool, AttemptError> {
-        let tail = &mut self.tail;
+        let (tail, cut) = (&mut self.tail, &mut self.cut);
         let body = connection.take_body(&mut |bytes| {
-            keep_tail(tail, bytes);
+            *cut |= keep_tail(tail, bytes);
             x.stage(|out| out.extend_from_slice(bytes));
         })?;
         self.done = body == Body::Done;
         Ok(self.done)
     }
 
-    /// The connection ended where the answer may.
-    pub(super) fn end(&mut self) {
-        self.done = true;
+    /// The connection ended where the answer may. That it is whole, only the answer itself can say.
+    pub(super) fn end(&mut self) -> Result<(), AttemptError> {
+        let whole = match (self.json, self.cut) {
+            (true, false) => serde_json::from_slice::<serde::de::IgnoredAny>(&self.tail).is_ok(),
+            (true, true) => self.tail.trim_ascii_end().ends_with(b"}"),
+            (false, _) => true,
+        };
+        self.done = whole;
+        if whole { Ok(()) } else { Err(AttemptError::Truncated) }
     }
 }
 
-fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+/// Keeps the end of what came; whether that is not all of it.
+fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) -> bool {
     tail.extend_from_slice(bytes);
-    if tail.len() > 2 * TAIL_BYTES {
+    let cut = tail.len() > 2 * TAIL_BYTES;
+    if cut {
         tail.drain(..tail.len() - TAIL_BYTES);
     }
+    cut
 }
 
 /// Relays the rest of the answer and settles the request.
@@ -97,13 +111,9 @@ async fn step<X: Exchange>(
 ) -> Result<(), Stop> {
     let timeouts = &exit.epoch.plan().timeouts;
     let total = exit.began().after(timeouts.total);
+    flush_paused(x, connection, total).await?;
     connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
     let more = poll_fn(|cx| {
-        if x.staged() > 0
-            && let Err(gone) = std::task::ready!(x.poll_flush(cx))
-        {
-            return Poll::Ready(Err(Stop::from(gone)));
-        }
         if let Poll::Ready(read) = connection.poll_more(cx) {
             return Poll::Ready(read.map_err(|error| Stop::Cut(error.fault())));
         }
@@ -112,9 +122,6 @@ async fn step<X: Exchange>(
     .await?;
     match more {
         true => unary.take(connection, x).map(drop).map_err(|error| Stop::Cut(error.fault())),
-        false => {
-            unary.end();
-            Ok(())
-        }
+        false => unary.end().map_err(|error| Stop::Cut(error.fault())),
     }
 }

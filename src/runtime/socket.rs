@@ -1,10 +1,12 @@
 //! One TCP connection, kernel or twin.
 
-use std::future::Future;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,9 +36,23 @@ enum Io {
     Twin(twin::net::Socket),
 }
 
-/// A read under way. It owns the buffer until it is done; dropped early, the bytes it would have read
-/// are lost, so that is done only to connections that are given up.
-pub struct Reading(Pin<Box<dyn Future<Output = (io::Result<usize>, Buf)>>>);
+/// The reading side of a connection: one read at a time, in memory that is allocated once.
+///
+/// A read under way owns its buffer until it is done; dropped early, the bytes it would have read are
+/// lost, so that is done only to connections that are given up.
+pub struct Reader {
+    /// Takes a buffer from the port, reads into it, puts it back, and so on.
+    pump: Pin<Box<dyn Future<Output = ()>>>,
+    port: Rc<Port>,
+    armed: bool,
+}
+
+/// Between a [`Reader`] and its pump.
+#[derive(Default)]
+struct Port {
+    wanted: Cell<Option<Buf>>,
+    done: Cell<Option<(io::Result<usize>, Buf)>>,
+}
 
 /// A wait for room in the send buffer.
 pub struct Draining(Pin<Box<dyn Future<Output = io::Result<()>>>>);
@@ -82,20 +98,15 @@ impl Socket {
         Self(Io::Twin(socket))
     }
 
-    /// Starts a read that appends to `buf`, which must have room.
-    pub fn read(&self, mut buf: Buf) -> Reading {
-        if buf.room() == 0 {
-            buf.compact();
-        }
-        assert!(buf.room() > 0, "a read without room would look like an end of file");
-        match &self.0 {
-            Io::Kernel(shared) => {
-                let cell = shared.cell();
-                Reading(Box::pin(async move { OwnedReadHalf(cell).read(buf).await }))
-            }
+    /// The reading side; a connection has one.
+    pub fn reader(&self) -> Reader {
+        let port = Rc::new(Port::default());
+        let pump: Pin<Box<dyn Future<Output = ()>>> = match &self.0 {
+            Io::Kernel(shared) => Box::pin(pump(OwnedReadHalf(shared.cell()), port.clone())),
             #[cfg(any(test, feature = "twin"))]
-            Io::Twin(socket) => Reading(Box::pin(socket.clone().read(buf))),
-        }
+            Io::Twin(socket) => Box::pin(twin_pump(socket.clone(), port.clone())),
+        };
+        Reader { pump, port, armed: false }
     }
 
     /// Sends what fits now.
@@ -152,6 +163,17 @@ impl Socket {
         }
     }
 
+    /// Makes the close a reset: the peer must not take what it has got for all there is.
+    pub fn reset_at_close(&self) {
+        match &self.0 {
+            Io::Kernel(shared) => {
+                let _ = SockRef::from(&shared.fd()).set_linger(Some(Duration::ZERO));
+            }
+            #[cfg(any(test, feature = "twin"))]
+            Io::Twin(socket) => socket.shutdown(Shutdown::Both),
+        }
+    }
+
     /// Looks at a connection without taking anything from it.
     pub fn pulse(&self) -> Pulse {
         match &self.0 {
@@ -181,11 +203,51 @@ impl Socket {
     }
 }
 
-impl Future for Reading {
-    type Output = (io::Result<usize>, Buf);
+async fn pump(mut half: OwnedReadHalf<monoio::net::TcpStream>, port: Rc<Port>) {
+    loop {
+        let buf = poll_fn(|_| wanted(&port)).await;
+        port.done.set(Some(half.read(buf).await));
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+#[cfg(any(test, feature = "twin"))]
+async fn twin_pump(socket: twin::net::Socket, port: Rc<Port>) {
+    loop {
+        let buf = poll_fn(|_| wanted(&port)).await;
+        port.done.set(Some(socket.clone().read(buf).await));
+    }
+}
+
+fn wanted(port: &Port) -> Poll<Buf> {
+    port.wanted.take().map_or(Poll::Pending, Poll::Ready)
+}
+
+impl Reader {
+    /// Whether a read is under way.
+    pub fn armed(&self) -> bool {
+        self.armed
+    }
+
+    /// Starts a read that appends to `buf`, which must have room. It is under way from the next poll on.
+    ///
+    /// # Panics
+    /// While another is under way.
+    pub fn arm(&mut self, mut buf: Buf) {
+        if buf.room() == 0 {
+            buf.compact();
+        }
+        assert!(buf.room() > 0, "a read without room would look like an end of file");
+        assert!(!self.armed, "one read at a time");
+        self.port.wanted.set(Some(buf));
+        self.armed = true;
+    }
+
+    /// Ready when the read that is under way is over.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(io::Result<usize>, Buf)> {
+        let _ = self.pump.as_mut().poll(cx);
+        let done = self.port.done.take();
+        self.armed &= done.is_none();
+        done.map_or(Poll::Pending, Poll::Ready)
     }
 }
 

@@ -33,7 +33,9 @@ impl SharedStream {
         // SAFETY: `TcpStream::writable` takes `&self` and clones the descriptor's handle; the only other
         // access is the read half's, which monoio itself declares independent (`unsafe impl Split`).
         let stream = unsafe { &*self.0.get() };
-        stream.writable(true).await
+        // Strict: on epoll, monoio remembers "writable" until one of its own writes fails, and ours do not
+        // pass through it. A relaxed wait would be over at once, for ever.
+        stream.writable(false).await
     }
 }
 

@@ -179,9 +179,9 @@ impl Deadline {
         self.timer.fired.get()
     }
 
-    /// Changes how the socket is shut down from now on.
-    pub fn aim(&self, socket: Socket, how: Shutdown) {
-        *self.timer.target.borrow_mut() = Some((socket, how));
+    /// Changes what is shut down, and how, from now on; `None` only wakes whoever waits.
+    pub fn aim(&self, target: Option<(Socket, Shutdown)>) {
+        *self.timer.target.borrow_mut() = target;
     }
 
     /// Ready once a deadline has passed.

@@ -16,12 +16,15 @@ use crate::runtime::task;
 use crate::shard::handles::{Handle, Handles};
 use crate::shard::http1::{Http1, Next};
 use crate::shard::linger;
+use crate::shard::refusal;
 
 /// What a shard's connections share.
 pub struct Clients {
     pub core: Rc<Core>,
     pub handles: Rc<Handles>,
     pub draining: Rc<Cell<bool>>,
+    /// Connections that were one too many and have not ended yet.
+    pub refused: Rc<Handles>,
 }
 
 /// A connection's claims on the shard.
@@ -45,10 +48,10 @@ pub fn admit(clients: &Rc<Clients>, socket: Socket, peer: SocketAddr) {
         .and_then(|p| Some((p, clients.handles.enter(socket.clone(), peer.ip(), per_address)?)));
     let Some((permit, handle)) = handle else {
         counts.connections_refused.inc();
-        if epoch.plan().server.tls.is_none() {
-            let _ = socket.try_send(REFUSAL);
+        match epoch.plan().server.tls {
+            None => refusal::refuse(&clients.core, &clients.refused, socket, peer),
+            Some(_) => socket.shutdown(std::net::Shutdown::Both),
         }
-        socket.shutdown(std::net::Shutdown::Write);
         return;
     };
     counts.connections_accepted.inc();
@@ -56,12 +59,6 @@ pub fn admit(clients: &Rc<Clients>, socket: Socket, peer: SocketAddr) {
     let claims = Claims { clients: clients.clone(), handle, _permit: permit };
     task::spawn(guarded(claims, socket, peer));
 }
-
-/// What a client gets that is one too many. It is not read from, so its request is not known.
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-retry-after: 1\r\ncontent-length: 119\r\nconnection: close\r\n\r\n\
-{\"error\":{\"message\":\"The gateway has too many connections.\",\
-\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}\r\n";
 
 /// A panic ends this connection only.
 async fn guarded(claims: Claims, socket: Socket, peer: SocketAddr) {
@@ -93,7 +90,7 @@ async fn run(claims: Claims, socket: Socket, peer: SocketAddr) {
         }
     }
     let epoch = core.epoch();
-    linger::close(client, &epoch.plan().timeouts).await;
+    linger::close(client, epoch.plan().timeouts.linger).await;
 }
 
 async fn refuse(core: &Rc<Core>, inbound: &mut Inbound, client: &mut Http1, fault: Fault) {

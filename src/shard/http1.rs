@@ -40,8 +40,12 @@ pub struct Http1 {
     /// The request's body has not been read and does not stand in the buffer either.
     body_unread: bool,
     gone: bool,
+    /// The answer broke off in its middle.
+    cut_short: bool,
     /// While a client with too many early bytes cannot be read from: when to look at it again.
     pulse: Option<Deadline>,
+    /// When the present request's whole time is up.
+    total_at: Instant,
     pipeline_bytes_max: usize,
     write_stall: Duration,
     draining: Rc<Cell<bool>>,
@@ -69,7 +73,9 @@ impl Http1 {
             keep_alive: true,
             body_unread: false,
             gone: false,
+            cut_short: false,
             pulse: None,
+            total_at: Instant::default(),
             pipeline_bytes_max: 0,
             write_stall: Duration::ZERO,
             draining,
@@ -86,7 +92,7 @@ impl Http1 {
 
     /// Waits for the next request's head.
     pub async fn next(&mut self, inbound: &mut Inbound, epoch: impl Fn() -> Rc<Epoch>) -> Next {
-        self.deadline.aim(self.wire.socket().clone(), Shutdown::Read);
+        self.deadline.aim(None);
         let mut began: Option<Instant> = None;
         loop {
             if !self.wire.input_is_the_kernels() && !self.wire.input().is_empty() {
@@ -105,20 +111,31 @@ impl Http1 {
             } else {
                 self.deadline.set(Due::Idle, clock::now(), epoch().plan().timeouts.idle);
             }
-            let read = poll_fn(|cx| self.wire.poll_fill(cx)).await;
-            if !matches!(read, Ok(n) if n > 0) {
-                return self.no_head(began.is_some());
+            match self.read_in_time().await {
+                Read::Bytes => {}
+                Read::Late if began.is_some() => return self.no_head(Next::Fault(Fault::SlowHead)),
+                Read::Late | Read::End => return self.no_head(Next::End),
             }
         }
     }
 
-    fn no_head(&mut self, begun: bool) -> Next {
+    fn no_head(&mut self, why: Next) -> Next {
         self.keep_alive = false;
         self.reply.reset();
-        match self.deadline.fired() {
-            Some(Due::Head) if begun => Next::Fault(Fault::SlowHead),
-            _ => Next::End,
-        }
+        why
+    }
+
+    /// Reads once, but not beyond the deadline: then the read stays armed, and the client's side open for
+    /// what it may still send before it looks at its answer.
+    async fn read_in_time(&mut self) -> Read {
+        poll_fn(|cx| {
+            if let Poll::Ready(read) = self.wire.poll_fill(cx) {
+                let came = matches!(read, Ok(n) if n > 0);
+                return Poll::Ready(if came { Read::Bytes } else { Read::End });
+            }
+            self.deadline.poll_fired(cx).map(|_| Read::Late)
+        })
+        .await
     }
 
     fn make_room_for_head(&mut self, epoch: &Epoch) {
@@ -142,6 +159,7 @@ impl Http1 {
             let plan = epoch.plan();
             self.pipeline_bytes_max = plan.limits.pipeline_bytes_max;
             self.write_stall = plan.timeouts.write_stall;
+            self.total_at = began.after(plan.timeouts.total);
             self.begin(inbound, began);
         }
         Ok(parsed)
@@ -186,6 +204,11 @@ impl Http1 {
         self.keep_alive && !self.body_unread && !over
     }
 
+    /// Whether the last answer broke off and only a reset can say so: its end is the connection's.
+    pub fn must_reset(&self) -> bool {
+        self.cut_short && self.reply.ends_with_connection()
+    }
+
     /// Whether the client has left.
     pub fn is_gone(&self) -> bool {
         self.gone
@@ -198,31 +221,46 @@ impl Http1 {
 
     /// Reads once, within the body's deadline.
     async fn fill(&mut self, epoch: &Epoch) -> Result<(), BodyError> {
-        self.deadline.set(Due::Body, clock::now(), epoch.plan().timeouts.body);
-        let read = poll_fn(|cx| self.wire.poll_fill(cx)).await;
+        let at = clock::now().after(epoch.plan().timeouts.body).min(self.total_at);
+        self.deadline.set_at(Due::Body, at);
+        let read = self.read_in_time().await;
         self.deadline.clear();
-        if matches!(read, Ok(n) if n > 0) {
-            return Ok(());
+        match read {
+            Read::Bytes => Ok(()),
+            Read::Late => Err(BodyError::Fault(Fault::SlowBody)),
+            Read::End => {
+                self.gone = true;
+                Err(BodyError::Gone)
+            }
         }
-        if self.deadline.fired().is_some() {
-            return Err(BodyError::Fault(Fault::SlowBody));
-        }
-        self.gone = true;
-        Err(BodyError::Gone)
     }
 
-    /// Memory for so many body bytes; waits for it as long as a body may be silent.
-    async fn room(&mut self, bytes: u64, epoch: &Epoch) -> Result<Permit<BodyBytes>, BodyError> {
-        let until = clock::now().after(epoch.plan().timeouts.body);
+    /// Asks `take` for memory until it gives some: as long as a body may be silent and the client stays.
+    async fn patiently<T>(
+        &mut self,
+        epoch: &Epoch,
+        mut take: impl FnMut() -> Option<T>,
+    ) -> Result<T, BodyError> {
+        let until = clock::now().after(epoch.plan().timeouts.body).min(self.total_at);
         loop {
-            if let Some(permit) = self.kit.ledgers.take::<BodyBytes>(bytes) {
-                return Ok(permit);
+            if let Some(taken) = take() {
+                return Ok(taken);
             }
             if clock::now() >= until {
                 return Err(BodyError::Fault(Fault::Overloaded { retry_after_s: 1 }));
             }
+            if !self.wire.socket().established() {
+                self.gone = true;
+                return Err(BodyError::Gone);
+            }
             clock::sleep(ROOM_POLL).await;
         }
+    }
+
+    /// Memory for so many body bytes.
+    async fn room(&mut self, bytes: u64, epoch: &Epoch) -> Result<Permit<BodyBytes>, BodyError> {
+        let ledgers = self.kit.ledgers.clone();
+        self.patiently(epoch, || ledgers.take::<BodyBytes>(bytes)).await
     }
 
     async fn read_length(
@@ -268,7 +306,7 @@ impl Http1 {
                 }
                 Chunk::Full => {
                     let more = body.capacity();
-                    self.grow(&mut permit, more as u64, epoch).await?;
+                    self.patiently(epoch, || permit.extend(more as u64).then_some(())).await?;
                     let mut larger = self.kit.pool.take(more * 2);
                     larger.append(body.filled());
                     body = larger;
@@ -318,22 +356,6 @@ impl Http1 {
         }
     }
 
-    async fn grow(
-        &mut self,
-        permit: &mut Permit<BodyBytes>,
-        more: u64,
-        epoch: &Epoch,
-    ) -> Result<(), BodyError> {
-        let until = clock::now().after(epoch.plan().timeouts.body);
-        while !permit.extend(more) {
-            if clock::now() >= until {
-                return Err(BodyError::Fault(Fault::Overloaded { retry_after_s: 1 }));
-            }
-            clock::sleep(ROOM_POLL).await;
-        }
-        Ok(())
-    }
-
     async fn send_continue(&mut self) -> Result<(), BodyError> {
         let mut left: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
         while !left.is_empty() {
@@ -363,16 +385,31 @@ impl Http1 {
         }
     }
 
-    /// Whether no more may be read before the next request's turn. A plain read takes the buffer away with
-    /// what stands in it: a next request that is there already would wait for the one after it.
+    /// Whether nothing more may be read for now. Under TLS, early bytes gather up to their bound. On plain
+    /// connections an armed read holds the input, and could not be taken from it when the next request's
+    /// turn comes: so what one read brought is enough.
     fn early_bytes_full(&mut self) -> bool {
         if self.wire.input_is_the_kernels() {
             return false;
         }
-        let most = if self.wire.under_tls() { self.pipeline_bytes_max } else { 1 };
+        let most = if self.wire.reads_apart() { self.pipeline_bytes_max } else { 1 };
         let input = self.wire.input();
         input.capacity() > 0 && (input.is_full() || input.len() >= most)
     }
+
+    /// Bounds the rest of this connection's life.
+    pub(super) fn linger_until(&mut self, after: Duration) {
+        let target = Some((self.wire.socket().clone(), Shutdown::Both));
+        self.deadline = self.kit.wheel.deadline(target);
+        self.deadline.set(Due::Linger, clock::now(), after);
+    }
+}
+
+/// What became of a read with a deadline.
+enum Read {
+    Bytes,
+    End,
+    Late,
 }
 
 enum Chunk {
@@ -488,14 +525,20 @@ impl Exchange for Http1 {
     fn close_after(&mut self) {
         self.keep_alive = false;
     }
+
+    fn cut(&mut self) {
+        self.keep_alive = false;
+        self.cut_short = true;
+    }
 }
 
 impl Http1 {
     /// Waits until the client takes bytes again, but not for ever.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         if !self.deadline.is_set() {
-            self.deadline.aim(self.wire.socket().clone(), Shutdown::Both);
-            self.deadline.set(Due::WriteStall, clock::now(), self.write_stall);
+            self.deadline.aim(Some((self.wire.socket().clone(), Shutdown::Both)));
+            let at = clock::now().after(self.write_stall).min(self.total_at);
+            self.deadline.set_at(Due::WriteStall, at);
         }
         // A client that leaves while it is slow is gone all the same.
         if self.poll_gone(cx).is_ready() {

@@ -9,6 +9,7 @@ pub mod handles;
 pub mod http1;
 pub mod accept;
 pub mod linger;
+pub mod refusal;
 pub mod reply;
 pub mod run;
 pub mod tick;

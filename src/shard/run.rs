@@ -105,6 +105,7 @@ async fn main(spec: &Spec, life: &Life) {
         core,
         handles: Rc::new(Handles::default()),
         draining: Rc::new(Cell::new(life.phase.get() > Phase::Serving)),
+        refused: Rc::new(Handles::default()),
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let Ok(bell) = spec.bell.listen() else { return };
@@ -128,7 +129,6 @@ pub(super) async fn epochs(inbox: &Inbox, life: &Life, answering: impl Future<Ou
             break;
         }
     }
-    inbox.clients.core.backends.close_idle();
     inbox.settle().await;
     ticker.publish();
 }
@@ -243,12 +243,19 @@ impl Inbox {
         life.phase.get() == Phase::Stopping || self.clients.handles.count() == 0
     }
 
-    /// Lets connections that were ended notice it.
+    /// Ends every connection, and waits until all they held has been given back.
     async fn settle(&self) {
+        let core = &self.clients.core;
         let until = clock::now().after(STOP_PATIENCE);
-        while self.clients.handles.count() > 0 && clock::now() < until {
-            self.clients.core.kit.wheel.advance();
+        loop {
+            core.backends.close_idle();
+            // A read that was armed holds its buffer until the kernel has given it back.
+            if core.kit.ledgers.outstanding().is_empty() || clock::now() >= until {
+                return;
+            }
+            core.kit.wheel.advance();
             self.clients.handles.end_all();
+            self.clients.refused.end_all();
             clock::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -31,6 +31,7 @@ impl Shard {
         let kit = Kit::new(bound.plan.runtime.tick, seed);
         kit.ledgers.set_limit(Kind::BodyBytes, bound.plan.limits.body_bytes_per_shard_max as u64);
         let clients = Rc::new(Clients {
+            refused: Rc::new(Handles::default()),
             core: Core::new(kit, bound.clone()),
             handles: Rc::new(Handles::default()),
             draining: Rc::default(),

@@ -124,19 +124,24 @@ impl Connection {
 
     /// Sends a head and a body's pieces. An error in the middle is not yet a failure: an endpoint that
     /// answers before it has read everything (413, say) has its answer read first.
-    pub async fn send(&mut self, head: &[u8], body: &[&[u8]]) -> Result<(), AttemptError> {
+    pub async fn send(
+        &mut self,
+        head: &[u8],
+        body: &[&[u8]],
+        limits: &AnswerLimits,
+    ) -> Result<(), AttemptError> {
         self.begun = false;
         let total = head.len() + body.iter().map(|piece| piece.len()).sum::<usize>();
         let sent = if total <= COALESCE_BYTES_MAX {
             let mut whole = Vec::with_capacity(total);
             whole.extend_from_slice(head);
             body.iter().for_each(|piece| whole.extend_from_slice(piece));
-            self.send_pieces(&[&whole]).await
+            self.send_pieces(&[&whole], limits).await
         } else {
             let mut pieces = Vec::with_capacity(body.len() + 1);
             pieces.push(head);
             pieces.extend_from_slice(body);
-            self.send_pieces(&pieces).await
+            self.send_pieces(&pieces, limits).await
         };
         self.unsent |= sent.is_err();
         match sent {
@@ -145,7 +150,11 @@ impl Connection {
         }
     }
 
-    async fn send_pieces(&mut self, pieces: &[&[u8]]) -> std::io::Result<()> {
+    async fn send_pieces(
+        &mut self,
+        pieces: &[&[u8]],
+        limits: &AnswerLimits,
+    ) -> std::io::Result<()> {
         let (mut at, mut offset) = (0, 0);
         while at < pieces.len() {
             let mut slices = [IoSlice::new(&[]); PIECES_MAX];
@@ -160,7 +169,7 @@ impl Connection {
                 _ => self.wire.send_vectored(&slices[..count])?,
             };
             if sent == 0 && slices[..count].iter().any(|slice| !slice.is_empty()) {
-                if self.room_or_answer().await? {
+                if self.room_or_answer(limits).await? {
                     continue;
                 }
                 return Ok(());
@@ -178,24 +187,30 @@ impl Connection {
     }
 
     /// Waits until more can be sent; `false` when the endpoint answers before it has read everything.
-    async fn room_or_answer(&mut self) -> std::io::Result<bool> {
-        poll_fn(|cx| {
-            if let Poll::Ready(ready) = self.wire.poll_writable(cx) {
-                return Poll::Ready(ready.map(|()| true));
+    /// Interim answers are swallowed.
+    async fn room_or_answer(&mut self, limits: &AnswerLimits) -> std::io::Result<bool> {
+        loop {
+            let read = poll_fn(|cx| {
+                if let Poll::Ready(ready) = self.wire.poll_writable(cx) {
+                    return Poll::Ready(ready.map(|()| None));
+                }
+                self.wire.poll_fill(cx).map_ok(Some)
+            });
+            let Some(read) = read.await? else { return Ok(true) };
+            self.begun |= read > 0;
+            if read == 0 || !matches!(self.parse_head(limits), Ok(false)) {
+                self.unsent = true;
+                return Ok(false);
             }
-            let read = std::task::ready!(self.wire.poll_fill(cx))?;
-            self.begun = read > 0;
-            self.unsent = true;
-            Poll::Ready(Ok(false))
-        })
-        .await
+            self.make_room_for_head(limits);
+        }
     }
 
     /// Reads the answer's head into `self.head` (interim answers are swallowed). Its bytes stay at the front
     /// of the input until [`Connection::begin_body`].
     pub async fn read_head(&mut self, limits: &AnswerLimits) -> Result<(), AttemptError> {
         loop {
-            if self.begun && self.parse_head(limits)? {
+            if self.begun && !self.wire.input_is_the_kernels() && self.parse_head(limits)? {
                 return Ok(());
             }
             self.make_room_for_head(limits);
