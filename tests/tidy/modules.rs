@@ -18,7 +18,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("gate", &["config", "http", "api"]),
     ("route", &["config"]),
     ("telemetry", &["config", "lifecycle"]),
-    ("upstream", &["config", "lifecycle", "runtime", "http", "api", "telemetry"]),
+    ("upstream", &["config", "lifecycle", "runtime", "http", "json", "api", "telemetry"]),
     (
         "relay",
         &[
