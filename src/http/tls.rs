@@ -12,12 +12,17 @@ use crate::runtime::socket::Socket;
 /// Plain bytes encrypted ahead of what the socket takes, at most; with it a slow peer holds little.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// Decrypted bytes that wait to be read, at which no more records are taken in: rustls refuses them beyond.
+const WAITING_BYTES_MAX: usize = 16 * 1024;
+
 /// One TLS connection's state.
 pub struct Tls {
     connection: Connection,
     /// Records that the socket has not taken yet.
     sending: Vec<u8>,
     sent: usize,
+    /// Records that were read and not taken in, for what came before them has not been read yet.
+    unfed: Buf,
     /// Bytes the last raw read brought: how large the next read should be.
     last_raw_bytes: usize,
     ended: bool,
@@ -44,7 +49,8 @@ impl Tls {
 
     fn new(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(AHEAD_BYTES_MAX));
-        Self { connection, sending: Vec::new(), sent: 0, last_raw_bytes: 0, ended: false }
+        let unfed = Buf::empty();
+        Self { connection, sending: Vec::new(), sent: 0, unfed, last_raw_bytes: 0, ended: false }
     }
 
     pub(super) fn established(&self) -> bool {
@@ -61,24 +67,36 @@ impl Tls {
         if self.last_raw_bytes >= SMALL_BYTES { pool.take(LARGE_BYTES) } else { pool.small() }
     }
 
-    /// Takes in what a raw read brought; its buffer goes back to the pool.
+    /// Takes in what a raw read brought, as far as there is room; its buffer goes back to the pool then.
     pub(super) fn feed(&mut self, raw: Buf, result: io::Result<usize>) -> io::Result<()> {
         self.last_raw_bytes = result?;
         self.ended |= self.last_raw_bytes == 0;
-        let mut records = raw.filled();
-        while !records.is_empty() {
-            if self.connection.read_tls(&mut records)? == 0 {
-                break;
+        debug_assert!(self.unfed.is_empty(), "records are read only once those before them are taken in");
+        self.unfed = raw;
+        self.take_in()
+    }
+
+    fn take_in(&mut self) -> io::Result<()> {
+        while !self.unfed.is_empty() {
+            let taken = self.connection.read_tls(&mut self.unfed.filled())?;
+            self.unfed.consume(taken);
+            let state = self.connection.process_new_packets().map_err(invalid)?;
+            if taken == 0 || state.plaintext_bytes_to_read() >= WAITING_BYTES_MAX {
+                return Ok(());
             }
-            self.connection.process_new_packets().map_err(invalid)?;
         }
+        self.unfed = Buf::empty();
         Ok(())
     }
 
     /// Moves decrypted bytes to `input`: how many, 0 at the end of the peer's side, `None` when more
     /// records are needed first.
     pub(super) fn read_plain(&mut self, input: &mut Buf, pool: &Pool) -> io::Result<Option<usize>> {
-        let state = self.connection.process_new_packets().map_err(invalid)?;
+        let mut state = self.connection.process_new_packets().map_err(invalid)?;
+        if state.plaintext_bytes_to_read() == 0 && !self.unfed.is_empty() {
+            self.take_in()?;
+            state = self.connection.process_new_packets().map_err(invalid)?;
+        }
         let waiting = state.plaintext_bytes_to_read();
         if waiting > 0 {
             return self.move_plain(input, pool, waiting).map(Some);
