@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import time
 
-from lib.endpoint import ANSWER, Endpoint, always, answer
+from lib.endpoint import ANSWER, DONE, FINISH, STREAM_HEAD, Endpoint, always, answer, chunk, delta
 from lib.process import Gateway, Sim
 from lib.sock import Conn, Gone, post
 
@@ -19,9 +19,11 @@ MODELS = b"GET /v1/models HTTP/1.1\r\nhost: h\r\n\r\n"
 def secured(driver, endpoints, **options):
     """A gateway with a certificate of its own."""
     gateway = Gateway(driver, endpoints, **options)
+    request = gateway.place / "request"
+    request.write_text("[req]\ndistinguished_name=n\nx509_extensions=x\n[n]\n[x]\nsubjectAltName=DNS:localhost\n")
     made = subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-keyout", gateway.place / "key.pem", "-out", gateway.place / "cert.pem"],
+         "-config", request, "-subj", "/CN=localhost", "-keyout", gateway.place / "key.pem", "-out", gateway.place / "cert.pem"],
         capture_output=True, check=False,
     )
     assert made.returncode == 0, made.stderr
@@ -176,6 +178,71 @@ async def test_gone(driver):
         assert not closed.keys() - heard.keys(), closed.keys() - heard.keys()
         waits = [(heard[me] - closed[me]) / 1e6 for me in closed]
         assert max(waits) < 200, waits
+
+
+class Secured:
+    """A gateway under TLS, as an endpoint."""
+
+    def __init__(self, gateway):
+        self.url = f"https://127.0.0.1:{gateway.address[1]}"
+
+
+async def test_endpoint_under_tls(driver):
+    """Through two gateways, TLS between them: bodies, streams, reuse, and clients that leave."""
+    if not usable():
+        return
+    big = answer(b'{"x":"' + b"y" * (3 << 20) + b'"}')
+    ended = asyncio.Event()
+
+    async def handle(conn, _):
+        while request := await conn.request(60):
+            if request.header("x-case") == "big":
+                await conn.send(big)
+            elif request.header("x-case") == "silent":
+                await conn.fill(60)
+                ended.set()
+                return
+            elif b'"stream"' in request.body:
+                await conn.send(STREAM_HEAD)
+                for number in range(500):
+                    await conn.send(chunk(delta(f"t{number}" * 40)))
+                await conn.send(chunk(FINISH + DONE) + chunk(b""))
+            else:
+                await conn.send(answer({**ANSWER, "id": str(len(request.body))}))
+
+    async with Endpoint(handle) as endpoint, secured(driver, [endpoint]) as behind:
+        table = {"ca_file": str(behind.place / "cert.pem"), "server_name": "localhost"}
+        async with Gateway(driver, [Secured(behind)], endpoint=table) as gateway:
+            async with await gateway.conn() as conn:
+                for size in (10, 17_000, 70_000, 3 << 20):
+                    body = json.dumps({**ASK, "user": "x" * size}).encode()
+                    await conn.send(post(PATH, body))
+                    reply = await conn.reply()
+                    assert reply.status == 200 and reply.json()["id"] == str(len(body)), reply
+                for _ in range(3):
+                    await conn.send(post(PATH, ASK, "x-case: big"))
+                    assert big.endswith((await conn.reply()).body)
+                    await conn.send(post(PATH, {**ASK, "stream": True}))
+                    reply = await conn.reply()
+                    assert reply.complete and reply.body.endswith(DONE) and b"t499" in reply.body
+            assert endpoint.served == 1
+            conn = await gateway.conn()
+            await conn.send(post(PATH, ASK, "x-case: silent"))
+            await asyncio.sleep(0.3)
+            conn.reset()
+            async with asyncio.timeout(1):
+                await ended.wait()
+        # A name that the certificate is not for, and an issuer that is not known.
+        for wrong in ({**table, "server_name": "other"}, {"server_name": "localhost"}):
+            async with await started(Gateway(driver, [Secured(behind)], endpoint=wrong)) as gateway:
+                async with await gateway.conn() as conn:
+                    await conn.send(post(PATH, ASK))
+                    assert (await conn.reply()).status in (502, 503)
+
+
+async def started(gateway):
+    gateway.ready_statuses = (200, 503)
+    return gateway
 
 
 async def test_slow_handshake(driver):
