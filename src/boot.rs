@@ -93,7 +93,9 @@ impl Gateway {
         let links: Vec<ShardLink> = bells.iter().map(link_of).collect();
         let config = Config { origin, plan: plan.clone(), registry, links, pace: Pace::default() };
         let links = config.links.clone();
-        let control = Control::new(config).map_err(system("admin listener"))?;
+        let admin = plan.admin.as_ref().map_or(String::new(), |admin| admin.listen.to_string());
+        let refused = system(format!("cannot listen on {admin} (admin.listen)"));
+        let control = Control::new(config).map_err(refused)?;
         let pinned = plan.runtime.pin.then_some(&cpus[..]);
         let shards = spawn(listeners, &links, &bells, bounds, &choice, pinned)?;
         Ok(Self { address, control, shards, _claim: claim })

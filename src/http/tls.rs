@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, IoState, ServerConfig, ServerConnection,
+};
 
 use crate::runtime::buf::{Buf, LARGE_BYTES, Pool, SMALL_BYTES};
 use crate::runtime::socket::Socket;
@@ -12,17 +14,14 @@ use crate::runtime::socket::Socket;
 /// Plain bytes encrypted ahead of what the socket takes, at most; with it a slow peer holds little.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Decrypted bytes that wait to be read, at which no more records are taken in: rustls refuses them beyond.
-const WAITING_BYTES_MAX: usize = 16 * 1024;
-
 /// One TLS connection's state.
 pub struct Tls {
     connection: Connection,
     /// Records that the socket has not taken yet.
     sending: Vec<u8>,
     sent: usize,
-    /// Records that were read and not taken in, for what came before them has not been read yet.
-    unfed: Buf,
+    /// Raw bytes that rustls has not taken: it takes none while decrypted bytes wait to be read.
+    undigested: Buf,
     /// Bytes the last raw read brought: how large the next read should be.
     last_raw_bytes: usize,
     ended: bool,
@@ -49,8 +48,8 @@ impl Tls {
 
     fn new(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(AHEAD_BYTES_MAX));
-        let unfed = Buf::empty();
-        Self { connection, sending: Vec::new(), sent: 0, unfed, last_raw_bytes: 0, ended: false }
+        let undigested = Buf::empty();
+        Self { connection, sending: Vec::new(), sent: 0, undigested, last_raw_bytes: 0, ended: false }
     }
 
     pub(super) fn established(&self) -> bool {
@@ -67,36 +66,34 @@ impl Tls {
         if self.last_raw_bytes >= SMALL_BYTES { pool.take(LARGE_BYTES) } else { pool.small() }
     }
 
-    /// Takes in what a raw read brought, as far as there is room; its buffer goes back to the pool then.
+    /// Takes in what a raw read brought, when nothing of the last one is left.
     pub(super) fn feed(&mut self, raw: Buf, result: io::Result<usize>) -> io::Result<()> {
         self.last_raw_bytes = result?;
         self.ended |= self.last_raw_bytes == 0;
-        debug_assert!(self.unfed.is_empty(), "records are read only once those before them are taken in");
-        self.unfed = raw;
-        self.take_in()
+        self.undigested = raw;
+        self.digest().map(drop)
     }
 
-    fn take_in(&mut self) -> io::Result<()> {
-        while !self.unfed.is_empty() {
-            let taken = self.connection.read_tls(&mut self.unfed.filled())?;
-            self.unfed.consume(taken);
+    /// Decrypts until there is something to read, or all is taken in; its buffer then goes back to the pool.
+    fn digest(&mut self) -> io::Result<IoState> {
+        loop {
             let state = self.connection.process_new_packets().map_err(invalid)?;
-            if taken == 0 || state.plaintext_bytes_to_read() >= WAITING_BYTES_MAX {
-                return Ok(());
+            if self.undigested.is_empty() || state.plaintext_bytes_to_read() > 0 {
+                return Ok(state);
+            }
+            let taken = self.connection.read_tls(&mut self.undigested.filled())?;
+            self.undigested.consume(taken);
+            // Nothing is taken after close_notify.
+            if taken == 0 || self.undigested.is_empty() {
+                self.undigested = Buf::empty();
             }
         }
-        self.unfed = Buf::empty();
-        Ok(())
     }
 
     /// Moves decrypted bytes to `input`: how many, 0 at the end of the peer's side, `None` when more
     /// records are needed first.
     pub(super) fn read_plain(&mut self, input: &mut Buf, pool: &Pool) -> io::Result<Option<usize>> {
-        let mut state = self.connection.process_new_packets().map_err(invalid)?;
-        if state.plaintext_bytes_to_read() == 0 && !self.unfed.is_empty() {
-            self.take_in()?;
-            state = self.connection.process_new_packets().map_err(invalid)?;
-        }
+        let state = self.digest()?;
         let waiting = state.plaintext_bytes_to_read();
         if waiting > 0 {
             return self.move_plain(input, pool, waiting).map(Some);

@@ -111,8 +111,12 @@ async fn first_event<X: Exchange>(
             }
             .into());
         }
-        if step.events > 0 || stream.ended() {
+        if step.events > 0 {
             break;
+        }
+        // A whole body without an event is no stream: nothing has left, so it can still be an error.
+        if stream.ended() {
+            return Err(AttemptError::Truncated.into());
         }
         more(x, connection).await?.then_some(()).ok_or(AttemptError::Truncated)?;
     }

@@ -543,12 +543,14 @@ impl Http1 {
             let at = clock::now().after(self.write_stall).min(self.total_at);
             self.deadline.set_at(Due::WriteStall, at);
         }
-        // A client that leaves while it is slow is gone all the same.
-        if self.poll_gone(cx).is_ready() {
+        // A client that leaves while it is slow is gone all the same. Of one whose time to send ran out we
+        // ended the reading ourselves, and it is still to have its 408.
+        let late = matches!(self.deadline.fired(), Some(Due::Head | Due::Body));
+        if !late && self.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Gone));
         }
         let ready = std::task::ready!(self.wire.poll_writable(cx));
-        if ready.is_err() || self.deadline.fired().is_some() {
+        if ready.is_err() || self.deadline.fired() == Some(Due::WriteStall) {
             self.gone = true;
             return Poll::Ready(Err(Gone));
         }

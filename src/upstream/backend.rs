@@ -1,7 +1,7 @@
 //! One endpoint as one shard holds it: idle connections, counts, what was learned of its habits.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,10 +30,10 @@ struct Idle {
     since: Instant,
 }
 
-/// All endpoints of a shard, by identity.
+/// All endpoints of a shard, by identity; in an order of its own, so that a simulated run repeats.
 #[derive(Default)]
 pub struct Backends {
-    by_identity: RefCell<HashMap<u64, Rc<Backend>>>,
+    by_identity: RefCell<BTreeMap<u64, Rc<Backend>>>,
 }
 
 impl Backends {

@@ -1,6 +1,5 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -8,10 +7,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::faults::Faults;
+use super::net::Socket;
 use super::{Report, net, run, sleep, spawn};
 use crate::runtime::buf::{Buf, Pool};
 use crate::runtime::clock;
-use crate::runtime::socket::Socket;
 use crate::runtime::task;
 
 fn address() -> SocketAddr {
@@ -26,12 +25,12 @@ fn pool() -> Pool {
 async fn pair() -> (Socket, Socket) {
     let listener = net::listen(address());
     let near = loop {
-        if let Ok(near) = Socket::connect(address()).await {
+        if let Ok(near) = net::connect(address()).await {
             break near;
         }
     };
     let (far, _) = listener.accept().await.expect("it listens");
-    (near, Socket::from_twin(far))
+    (near, far)
 }
 
 async fn send_all(socket: &Socket, mut bytes: &[u8]) -> std::io::Result<()> {
@@ -39,7 +38,7 @@ async fn send_all(socket: &Socket, mut bytes: &[u8]) -> std::io::Result<()> {
         match socket.try_send(bytes) {
             Ok(sent) => bytes = &bytes[sent..],
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                socket.drained().await?;
+                socket.clone().drained().await?;
             }
             Err(error) => return Err(error),
         }
@@ -47,11 +46,8 @@ async fn send_all(socket: &Socket, mut bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A read that is armed at once.
-fn reading(socket: &Socket, buf: Buf) -> impl Future<Output = (std::io::Result<usize>, Buf)> {
-    let mut reader = socket.reader();
-    reader.arm(buf);
-    poll_fn(move |cx| reader.poll(cx))
+fn reading(socket: &Socket, buf: Buf) -> impl Future<Output = (std::io::Result<usize>, Buf)> + use<> {
+    socket.clone().read(buf)
 }
 
 async fn read_to_end(socket: &Socket) -> (Vec<u8>, std::io::Result<()>) {
@@ -208,7 +204,7 @@ fn half_closed_connections_go_on_the_other_way() {
 #[test]
 fn nobody_listens() {
     run(1, Faults::NONE, || async {
-        let refused = Socket::connect(address()).await.err().unwrap();
+        let refused = net::connect(address()).await.err().unwrap();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     });
 }
@@ -238,7 +234,7 @@ fn a_full_window_blocks_until_somebody_reads() {
         let bytes = text(5000);
         assert_eq!(near.try_send(&bytes).unwrap(), 1000);
         assert_eq!(near.try_send(&bytes).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-        let mut draining = near.drained();
+        let mut draining = Box::pin(near.clone().drained());
         let mut cx = Context::from_waker(Waker::noop());
         assert_eq!(pin!(&mut draining).poll(&mut cx).map(|_| ()), Poll::Pending);
         sleep(Duration::from_millis(1)).await;
