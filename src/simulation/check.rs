@@ -159,9 +159,7 @@ impl Case<'_> {
         let common = common(&reply.body, &attempt.visible);
         if reply.whole {
             let all = common == attempt.visible.len() || attempt.open_ended && !attempt.sound;
-            return common == reply.body.len()
-                && all
-                && (attempt.sent_whole || !attempt.sound);
+            return common == reply.body.len() && all && (attempt.sent_whole || !attempt.sound);
         }
         let rest = &reply.body[common..];
         if rest.is_empty() {
@@ -192,7 +190,10 @@ impl Case<'_> {
         if completed && asked.patient && !asked.harmed && !whole {
             return self.fail("completed, and the client does not have it");
         }
-        let sound = self.attempts.iter().all(|attempt| attempt.sound && !attempt.harmed && !attempt.after_stray);
+        let sound = self
+            .attempts
+            .iter()
+            .all(|attempt| attempt.sound && !attempt.harmed && !attempt.after_stray);
         if excused || self.excuses.network || !sound || asked.expect != Expect::Answer {
             return Ok(());
         }

@@ -79,9 +79,14 @@ fn tell(pid: u32, what: &str) -> Result<(), Failure> {
 /// Profiles of one run: `NAME.1-01` is the first dump of thread 1.
 fn dumps(profile: &Path) -> Vec<PathBuf> {
     let name = profile.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let files = profile.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
+    let files =
+        profile.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
     let mut found: Vec<_> = files
-        .filter(|file| file.file_name().to_string_lossy().strip_prefix(&name).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('-') || rest.is_empty()))
+        .filter(|file| {
+            file.file_name().to_string_lossy().strip_prefix(&name).is_some_and(|rest| {
+                rest.starts_with('.') || rest.starts_with('-') || rest.is_empty()
+            })
+        })
         .map(|file| file.path())
         .collect();
     found.sort();
@@ -100,7 +105,8 @@ fn count(profile: &Path, units: u64, reads: u64) -> Result<Count, Failure> {
     let mut busiest = (0, String::new());
     for file in dumps(profile) {
         let text = fs::read_to_string(&file)?;
-        let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
+        let total =
+            text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
         let thread = text.lines().find_map(|line| line.strip_prefix("thread: "));
         let (Some(total), Some(thread)) = (total, thread) else { continue };
         threads.insert(thread.trim().to_owned(), total);

@@ -99,7 +99,9 @@ fn bench(wanted: &Foundation) -> Result<Bench, Failure> {
     let beside = std::env::current_exe()?.with_file_name("sluice");
     let sluice = wanted.sluice.clone().unwrap_or(beside);
     if !sluice.exists() {
-        return Err(format!("no gateway at {}: build it, or say --sluice FILE", sluice.display()).into());
+        return Err(
+            format!("no gateway at {}: build it, or say --sluice FILE", sluice.display()).into()
+        );
     }
     let scratch = std::env::temp_dir().join(format!("sluice-perf-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
@@ -112,7 +114,9 @@ impl Foundation {
     }
 
     fn chosen<'a>(&'a self, all: &'a [Scenario]) -> impl Iterator<Item = &'a Scenario> {
-        let wanted = |name: &str| self.scenario.is_empty() || self.scenario.iter().any(|part| name.contains(part));
+        let wanted = |name: &str| {
+            self.scenario.is_empty() || self.scenario.iter().any(|part| name.contains(part))
+        };
         all.iter().filter(move |scenario| wanted(scenario.name))
     }
 
@@ -139,7 +143,9 @@ fn cpu(wanted: &Foundation, bench: &Bench, book: &mut Book) -> Result<(), Failur
         for scenario in wanted.chosen(&scenario::TIMED) {
             for driver in wanted.drivers() {
                 for target in order(round) {
-                    let cost = undisturbed(|| cpu::measure(bench, scenario, target, driver, wanted.times()))?;
+                    let cost = undisturbed(|| {
+                        cpu::measure(bench, scenario, target, driver, wanted.times())
+                    })?;
                     let unit = format!("CPU us/{}", scenario.unit());
                     let line = Line::new("cpu", scenario.name, driver, target, round);
                     book.keep(&line.with(cost.each_us, &unit, &cost)?)?;
@@ -151,7 +157,9 @@ fn cpu(wanted: &Foundation, bench: &Bench, book: &mut Book) -> Result<(), Failur
 }
 
 /// Measures again, a few times, while the machine's other work is in the way.
-fn undisturbed(mut measure: impl FnMut() -> Result<cpu::Cost, Failure>) -> Result<cpu::Cost, Failure> {
+fn undisturbed(
+    mut measure: impl FnMut() -> Result<cpu::Cost, Failure>,
+) -> Result<cpu::Cost, Failure> {
     let mut cost = measure()?;
     for _ in 1..TRIES {
         if !cost.disturbed {
@@ -186,7 +194,8 @@ fn instructions(wanted: &Foundation, bench: &Bench, book: &mut Book) -> Result<(
         for scenario in wanted.chosen(&scenario::COUNTED) {
             for driver in wanted.drivers() {
                 for target in order(round) {
-                    let count = instructions::measure(bench, scenario, target, driver, COUNTED_UNITS)?;
+                    let count =
+                        instructions::measure(bench, scenario, target, driver, COUNTED_UNITS)?;
                     let unit = format!("instructions/{}", scenario.unit());
                     let line = Line::new("instructions", scenario.name, driver, target, round);
                     book.keep(&line.with(count.each, &unit, &count)?)?;

@@ -46,7 +46,10 @@ async fn send_all(socket: &Socket, mut bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-fn reading(socket: &Socket, buf: Buf) -> impl Future<Output = (std::io::Result<usize>, Buf)> + use<> {
+fn reading(
+    socket: &Socket,
+    buf: Buf,
+) -> impl Future<Output = (std::io::Result<usize>, Buf)> + use<> {
     socket.clone().read(buf)
 }
 
