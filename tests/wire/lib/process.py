@@ -146,7 +146,7 @@ class Gateway(Process):
         self.arguments.append(str(self.place / "sluice.toml"))
         self.access = self.place / "access"
         parts = [
-            "[server]\n" + toml({"listen": "127.0.0.1:0"}),
+            "[server]\n" + toml({"listen": f"127.0.0.1:{free_port()}"}),
             "[admin]\n" + toml({"listen": f"127.0.0.1:{self.admin[1]}"}),
             "[runtime]\n" + toml({"shards": shards, "driver": driver, "pin": False}),
             "[log]\n" + toml({"access": f"file:{self.access}", "usage": f"file:{self.place / 'usage'}"}),
