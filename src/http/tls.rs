@@ -4,9 +4,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{
-    ClientConfig, ClientConnection, Connection, IoState, ServerConfig, ServerConnection,
-};
+use rustls::{ClientConfig, ClientConnection, Connection, IoState, ServerConfig, ServerConnection};
 
 use crate::runtime::buf::{Buf, LARGE_BYTES, Pool, SMALL_BYTES};
 use crate::runtime::socket::Socket;
@@ -49,7 +47,14 @@ impl Tls {
     fn new(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(AHEAD_BYTES_MAX));
         let undigested = Buf::empty();
-        Self { connection, sending: Vec::new(), sent: 0, undigested, last_raw_bytes: 0, ended: false }
+        Self {
+            connection,
+            sending: Vec::new(),
+            sent: 0,
+            undigested,
+            last_raw_bytes: 0,
+            ended: false,
+        }
     }
 
     pub(super) fn established(&self) -> bool {
