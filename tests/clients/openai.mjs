@@ -84,7 +84,7 @@ const checks = {
   async badRequest() {
     const wrong = client.chat.completions.create({ model, messages, max_tokens: "many" });
     await assert.rejects(wrong, (error) => error instanceof OpenAI.BadRequestError
-      && error.param === "max_tokens" && error.requestID);
+      && error.param === "max_tokens" && Boolean(error.requestID));
   },
   async notFound() {
     const wrong = client.chat.completions.create({ model: "none", messages });
