@@ -39,8 +39,11 @@ pub struct Wheel {
     tick: Duration,
     /// The last tick that was processed.
     hand: Cell<u64>,
-    slots: RefCell<Vec<Vec<(u64, Weak<Timer>)>>>,
+    slots: RefCell<Vec<Slot>>,
 }
+
+/// Timers under the tick they are listed for.
+type Slot = Vec<(u64, Weak<Timer>)>;
 
 struct Timer {
     /// 0 = unset. In ticks.
