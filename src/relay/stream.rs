@@ -155,11 +155,24 @@ pub async fn relay<X: Exchange>(
     epoch.series().shard.stage(Stage::Relay, exit.mark().since(began));
     let observer = &stream.observer;
     exit.observed(observer.usage(), observer.finish(), observer.output_events());
-    if let Err(stop) = result {
-        count_failure(&stop, exit);
-        return Err(stop);
+    match result {
+        Err(Stop::Gone) if left_content(&stream, x) => {
+            let usage = stream.observer.usage();
+            placed.settle(usage, exit.mark());
+            Ok(Outcome::Completed)
+        }
+        Err(stop) => {
+            count_failure(&stop, exit);
+            Err(stop)
+        }
+        Ok(()) => end(stream, placed, exit, x).await,
     }
-    end(stream, placed, exit, x).await
+}
+
+/// Whether a client that left had its whole answer: many close once they have read the terminal event, and
+/// do not wait for the end of the framing.
+fn left_content<X: Exchange>(stream: &Stream, x: &X) -> bool {
+    stream.observer.terminal() && stream.error.is_none() && x.staged() == 0
 }
 
 /// Counts the stream as open while it lives.
@@ -228,13 +241,17 @@ async fn end<X: Exchange>(
     x: &mut X,
 ) -> Result<Outcome, Stop> {
     let rest = stream.splitter.take_rest();
+    let had_all = rest.is_empty() && left_content(&stream, x);
     let reported = stream.error.take();
     // What came without its blank line is not an event, but these are the body's bytes.
     if !rest.is_empty() {
         x.stage(|out| out.extend_from_slice(&rest));
     }
     x.stage_end();
-    poll_fn(|cx| x.poll_flush(cx)).await?;
+    let flushed = poll_fn(|cx| x.poll_flush(cx)).await;
+    if !had_all {
+        flushed?;
+    }
     let usage = stream.observer.usage();
     let complete = stream.observer.terminal() || stream.observer.finish().is_some();
     if let (Some(_), Some(endpoint)) = (&reported, exit.row.endpoint) {

@@ -1,6 +1,5 @@
 //! The client's side in HTTP/1.1.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::Shutdown;
 use std::rc::Rc;
@@ -21,10 +20,15 @@ use crate::runtime::buf::{Buf, LARGE_BYTES};
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
 use crate::runtime::wheel::{Deadline, Due};
+use crate::shard::handles::Notice;
 use crate::shard::reply::{Reply, Terms};
 
 /// Room for a chunked body at first; it doubles as the body grows, bytes.
 const CHUNKED_BODY_BYTES_FIRST: usize = 16 * 1024;
+/// In a drain: how long a connection that had requests may take for one that is on its way.
+const LAST_CALL: Duration = Duration::from_millis(50);
+/// The same for a connection that has not had its first: it was opened for one.
+const LAST_CALL_FRESH: Duration = Duration::from_secs(1);
 /// How often a client whose early bytes fill their bound is asked whether it still lives.
 const PULSE: Duration = Duration::from_millis(200);
 /// How often a request that waits for body memory asks again.
@@ -49,7 +53,9 @@ pub struct Http1 {
     total_at: Instant,
     pipeline_bytes_max: usize,
     write_stall: Duration,
-    draining: Rc<Cell<bool>>,
+    /// A request has come on it.
+    used: bool,
+    notice: Rc<Notice>,
 }
 
 /// What came where a request should.
@@ -63,7 +69,7 @@ pub enum Next {
 
 impl Http1 {
     /// A fresh connection.
-    pub fn new(wire: Wire, kit: Kit, draining: Rc<Cell<bool>>) -> Self {
+    pub fn new(wire: Wire, kit: Kit, notice: Rc<Notice>) -> Self {
         let deadline = kit.wheel.deadline(Some((wire.socket().clone(), Shutdown::Both)));
         Self {
             wire,
@@ -79,7 +85,8 @@ impl Http1 {
             total_at: Instant::default(),
             pipeline_bytes_max: 0,
             write_stall: Duration::ZERO,
-            draining,
+            used: false,
+            notice,
         }
     }
 
@@ -110,10 +117,11 @@ impl Http1 {
                 self.deadline.set(Due::Head, now, epoch().plan().timeouts.head);
                 self.make_room_for_head(&epoch());
             } else {
-                self.deadline.set(Due::Idle, clock::now(), epoch().plan().timeouts.idle);
+                let idle = self.idle_patience(epoch().plan().timeouts.idle);
+                self.deadline.set(Due::Idle, clock::now(), idle);
             }
-            match self.read_in_time().await {
-                Read::Bytes => {}
+            match self.read_in_time(began.is_none()).await {
+                Read::Bytes | Read::Noticed => {}
                 Read::Late if began.is_some() => return self.no_head(Next::Fault(Fault::SlowHead)),
                 Read::Late | Read::End => return self.no_head(Next::End),
             }
@@ -128,11 +136,25 @@ impl Http1 {
 
     /// Reads once, but not beyond the deadline: then the read stays armed, and the client's side open for
     /// what it may still send before it looks at its answer.
-    async fn read_in_time(&mut self) -> Read {
+    /// How long to wait for a request that has not begun.
+    fn idle_patience(&self, configured: Duration) -> Duration {
+        match (self.notice.given(), self.used) {
+            (false, _) => configured,
+            (true, false) => configured.min(LAST_CALL_FRESH),
+            (true, true) => configured.min(LAST_CALL),
+        }
+    }
+
+    /// `listen`: comes back when notice is given, too.
+    async fn read_in_time(&mut self, listen: bool) -> Read {
+        let listen = listen && !self.notice.given();
         poll_fn(|cx| {
             if let Poll::Ready(read) = self.wire.poll_fill(cx) {
                 let came = matches!(read, Ok(n) if n > 0);
                 return Poll::Ready(if came { Read::Bytes } else { Read::End });
+            }
+            if listen && self.notice.heard(cx) {
+                return Poll::Ready(Read::Noticed);
             }
             self.deadline.poll_fired(cx).map(|_| Read::Late)
         })
@@ -172,6 +194,7 @@ impl Http1 {
         let (head, filled) = (inbound.head.bytes, buf.len());
         self.http10 = inbound.head.version == Version::Http10;
         self.keep_alive &= inbound.head.keep_alive;
+        self.used = true;
         let body = match inbound.head.framing {
             Framing::Length(n) => usize::try_from(n).unwrap_or(usize::MAX),
             Framing::Chunked => usize::MAX,
@@ -201,7 +224,7 @@ impl Http1 {
 
     /// Whether another request may follow on this connection.
     pub fn continues(&self) -> bool {
-        let over = self.draining.get() || self.gone || self.reply.ends_with_connection();
+        let over = self.notice.given() || self.gone || self.reply.ends_with_connection();
         self.keep_alive && !self.body_unread && !over
     }
 
@@ -216,7 +239,7 @@ impl Http1 {
     }
 
     fn terms(&self) -> Terms {
-        let closes = !self.keep_alive || self.body_unread || self.draining.get();
+        let closes = !self.keep_alive || self.body_unread || self.notice.given();
         Terms { http10: self.http10, closes }
     }
 
@@ -224,10 +247,10 @@ impl Http1 {
     async fn fill(&mut self, epoch: &Epoch) -> Result<(), BodyError> {
         let at = clock::now().after(epoch.plan().timeouts.body).min(self.total_at);
         self.deadline.set_at(Due::Body, at);
-        let read = self.read_in_time().await;
+        let read = self.read_in_time(false).await;
         self.deadline.clear();
         match read {
-            Read::Bytes => Ok(()),
+            Read::Bytes | Read::Noticed => Ok(()),
             Read::Late => Err(BodyError::Fault(Fault::SlowBody)),
             Read::End => {
                 self.gone = true;
@@ -413,6 +436,8 @@ enum Read {
     Bytes,
     End,
     Late,
+    /// The shard drains.
+    Noticed,
 }
 
 enum Chunk {

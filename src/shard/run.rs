@@ -239,12 +239,12 @@ impl Inbox {
         life.phase.set(phase);
         life.bound.borrow().series.shard.set_state(ShardState::Draining);
         if let Some(listener) = self.listener.borrow_mut().take() {
-            accept::batch(&self.clients, &listener, &self.lanes);
+            accept::backlog(&self.clients, &listener, &self.lanes);
             listener.close();
         }
         *life.listener.borrow_mut() = None;
         self.clients.draining.set(true);
-        self.clients.handles.end_idle();
+        self.clients.handles.give_notice();
     }
 
     fn finished(&self, life: &Life) -> bool {
