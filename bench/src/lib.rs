@@ -1,1 +1,1 @@
-//! placeholder
+//! Micro-benchmarks of pure code live in `benches/`; this library is empty.

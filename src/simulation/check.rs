@@ -71,12 +71,19 @@ impl Case<'_> {
             .map(|a| {
                 format!(
                     "{} sound={} sent_whole={} harmed={} {} bytes",
-                    a.status, a.sound, a.sent_whole, a.harmed, a.visible.len()
+                    a.status,
+                    a.sound,
+                    a.sent_whole,
+                    a.harmed,
+                    a.visible.len()
                 )
             })
             .collect();
-        let rows: Vec<_> =
-            self.rows.iter().map(|row| (row.outcome, row.status, row.error, row.attempts)).collect();
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|row| (row.outcome, row.status, row.error, row.attempts))
+            .collect();
         format!(
             "{:?} patient={} left={:?} harmed={} reply={reply:?} attempts={attempts:?} rows={rows:?}",
             self.asked.expect, self.asked.patient, self.asked.left, self.asked.harmed
@@ -152,9 +159,7 @@ impl Case<'_> {
         let common = common(&reply.body, &attempt.visible);
         if reply.whole {
             let all = common == attempt.visible.len() || attempt.open_ended && !attempt.sound;
-            return common == reply.body.len()
-                && all
-                && (attempt.sent_whole || !attempt.sound);
+            return common == reply.body.len() && all && (attempt.sent_whole || !attempt.sound);
         }
         let rest = &reply.body[common..];
         if rest.is_empty() {
@@ -185,7 +190,10 @@ impl Case<'_> {
         if completed && asked.patient && !asked.harmed && !whole {
             return self.fail("completed, and the client does not have it");
         }
-        let sound = self.attempts.iter().all(|attempt| attempt.sound && !attempt.harmed && !attempt.after_stray);
+        let sound = self
+            .attempts
+            .iter()
+            .all(|attempt| attempt.sound && !attempt.harmed && !attempt.after_stray);
         if excused || self.excuses.network || !sound || asked.expect != Expect::Answer {
             return Ok(());
         }
@@ -202,7 +210,8 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 }
 
 fn is_error(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|value| value.get("error").is_some())
+    serde_json::from_slice::<serde_json::Value>(body)
+        .is_ok_and(|value| value.get("error").is_some())
 }
 
 /// An error event, or the beginning of one.

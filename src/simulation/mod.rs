@@ -14,6 +14,7 @@ mod leaks;
 mod panics;
 mod peer;
 mod reply;
+mod restart;
 mod script;
 mod seeds;
 mod server;

@@ -324,7 +324,8 @@ fn cut(world: &World, order: &Order<'_>) -> Script {
         2 if framing == Framing::Chunked => Step::Send(b"zz\r\n\r\nnonsense".to_vec()),
         _ => Step::Pause(Duration::from_secs(60)),
     };
-    if let (Some(Step::Send(bytes)), false) = (script.steps.last_mut(), matches!(end, Step::Send(_)))
+    if let (Some(Step::Send(bytes)), false) =
+        (script.steps.last_mut(), matches!(end, Step::Send(_)))
     {
         bytes.truncate(world.below(bytes.len() as u64) as usize);
     }

@@ -1,0 +1,72 @@
+//! The command line of the harness that measures Sluice end to end.
+//!
+//! Everything runs on loopback. Every child is killed by the kernel when the harness goes, however it goes.
+
+mod floor;
+mod foundation;
+mod record;
+mod target;
+mod traffic;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use target::Driver;
+
+/// Whatever keeps a measurement from being made, with its cause in words.
+pub type Failure = Box<dyn std::error::Error>;
+
+/// Measures Sluice end to end.
+#[derive(Parser)]
+#[command(name = "sluice-perf", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Relay bytes and do nothing else: what the driver and the kernel cost.
+    Floor(floor::Floor),
+    /// Measure Sluice against the floor: CPU, memory, instructions.
+    Foundation(foundation::Foundation),
+    /// Summarise the rounds kept in a directory again.
+    Summary {
+        /// A directory that an earlier measurement wrote.
+        dir: PathBuf,
+    },
+    /// Answer every request with one fixed answer, for looking at a proxy by hand.
+    Mock(Mock),
+    /// Become another program, pinned, and die with the parent.
+    #[command(hide = true)]
+    Launch(target::launch::Launch),
+}
+
+#[derive(Args)]
+struct Mock {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Stream events, this many a second on each stream; without it, one whole answer.
+    #[arg(long, value_name = "N")]
+    events_per_second: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Floor(floor) => floor::run(&floor),
+        Command::Foundation(foundation) => foundation::run(&foundation),
+        Command::Summary { dir } => record::summary::print(&dir),
+        Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second),
+        Command::Launch(launch) => target::launch::run(&launch),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("sluice-perf: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The table: medians with their ranges, and Sluice over the floor by paired rounds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::ROUNDS;
+use super::line::Line;
+use crate::Failure;
+use crate::foundation::aim;
+
+/// Values of one target in one measurement, by round.
+type Rounds = BTreeMap<u32, f64>;
+
+/// Median, least, most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Range {
+    median: f64,
+    min: f64,
+    max: f64,
+    count: usize,
+}
+
+/// Prints the table of a directory of rounds and keeps it there as `summary.md`.
+///
+/// # Errors
+/// The rounds cannot be read.
+pub fn print(dir: &Path) -> Result<(), Failure> {
+    let text = fs::read_to_string(dir.join(ROUNDS))?;
+    let lines = text.lines().map(serde_json::from_str::<Line>).collect::<Result<Vec<_>, _>>()?;
+    let table = table(&lines);
+    fs::write(dir.join("summary.md"), &table)?;
+    println!("{table}");
+    Ok(())
+}
+
+fn table(lines: &[Line]) -> String {
+    let mut groups: BTreeMap<(String, String, String, String), BTreeMap<String, Rounds>> =
+        BTreeMap::new();
+    let disturbed = |line: &&Line| line.detail.get("disturbed").is_some_and(|is| is == true);
+    for line in lines.iter().filter(|line| !disturbed(line)) {
+        let key =
+            (line.measure.clone(), line.scenario.clone(), line.driver.clone(), line.unit.clone());
+        let rounds = groups.entry(key).or_default().entry(line.target.clone()).or_default();
+        // A round that was measured again replaces the earlier one.
+        rounds.insert(line.round, line.value);
+    }
+    let left_out = lines.iter().filter(disturbed).count();
+    let mut out = format!(
+        "Medians [least..most]. Ratios are of the same round; \"noise\" = some rounds say more, some less.\n\
+         {left_out} disturbed measurements are left out.\n\n",
+    );
+    out += "| measure | scenario | driver | unit | floor | sluice | sluice / floor, by round | aim |\n\
+         |---|---|---|---|---|---|---|---|\n";
+    for ((measure, scenario, driver, unit), targets) in &groups {
+        let cells = row(measure, scenario, targets);
+        out += &format!("| {measure} | {scenario} | {driver} | {unit} | {} |\n", cells.join(" | "));
+    }
+    out
+}
+
+fn row(measure: &str, scenario: &str, targets: &BTreeMap<String, Rounds>) -> [String; 4] {
+    let none = Rounds::new();
+    let floor = targets.get("floor").unwrap_or(&none);
+    let sluice = targets.get("sluice").unwrap_or(&none);
+    let paired = |combine: fn(f64, f64) -> f64| {
+        let pairs =
+            sluice.iter().filter_map(|(round, value)| Some(combine(*value, *floor.get(round)?)));
+        range(pairs.collect())
+    };
+    let (ratio, above) = (paired(|a, b| a / b), paired(|a, b| a - b));
+    let value = range(sluice.values().copied().collect());
+    let verdict = verdict(measure, scenario, value, ratio, above);
+    let ratio = ratio.map_or("-".into(), |r| format!("{}{}", show(Some(r)), noise(r)));
+    [show(range(floor.values().copied().collect())), show(value), ratio, verdict]
+}
+
+/// When some rounds say more and some say less, nothing is established.
+fn noise(ratio: Range) -> &'static str {
+    if ratio.min < 1.0 && ratio.max > 1.0 { ", noise" } else { "" }
+}
+
+fn verdict(
+    measure: &str,
+    scenario: &str,
+    value: Option<Range>,
+    ratio: Option<Range>,
+    above: Option<Range>,
+) -> String {
+    let aim = aim(measure, scenario);
+    let judged = [
+        ("", aim.value_max, value),
+        ("ratio ", aim.ratio_max, ratio),
+        ("floor + ", aim.above_floor_max, above),
+    ];
+    let words: Vec<String> = judged
+        .into_iter()
+        .filter_map(|(what, most, got)| Some((what, most?, got?)))
+        .map(|(what, most, got)| {
+            let met = if got.median <= most { "met" } else { "missed" };
+            format!("{what}<= {most}: {met}")
+        })
+        .collect();
+    if words.is_empty() { "-".into() } else { words.join("; ") }
+}
+
+fn range(mut values: Vec<f64>) -> Option<Range> {
+    values.sort_by(f64::total_cmp);
+    let (min, max) = (*values.first()?, *values.last()?);
+    let middle = values.len() / 2;
+    let median = match values.len() % 2 {
+        0 => (values[middle - 1] + values[middle]) / 2.0,
+        _ => values[middle],
+    };
+    Some(Range { median, min, max, count: values.len() })
+}
+
+fn show(range: Option<Range>) -> String {
+    let Some(Range { median, min, max, count }) = range else { return "-".into() };
+    let digits = if median >= 100.0 { 0 } else { 2 };
+    format!("{median:.digits$} [{min:.digits$}..{max:.digits$}] n={count}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_of_even_and_odd_counts() {
+        assert_eq!(range(vec![3.0, 1.0, 2.0]).map(|r| r.median), Some(2.0));
+        assert_eq!(range(vec![4.0, 1.0, 2.0, 3.0]).map(|r| r.median), Some(2.5));
+        assert_eq!(range(Vec::new()), None);
+    }
+
+    #[test]
+    fn a_ratio_on_both_sides_of_one_is_noise() {
+        let of = |min, max| Range { median: 1.0, min, max, count: 3 };
+        assert_eq!(noise(of(0.9, 1.1)), ", noise");
+        assert_eq!(noise(of(1.01, 1.1)), "");
+        assert_eq!(noise(of(0.8, 0.9)), "");
+    }
+}

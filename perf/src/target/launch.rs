@@ -1,0 +1,59 @@
+//! The step between the harness and a proxy: pins, arranges to die with the harness, becomes the program.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use clap::Args;
+use rustix::process::{Signal, getppid, set_parent_process_death_signal, setpriority_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::Failure;
+
+/// Become another program, pinned, and die with the parent.
+#[derive(Args)]
+pub struct Launch {
+    /// The CPU it may use.
+    #[arg(long)]
+    cpu: usize,
+    /// The process it must not outlive.
+    #[arg(long)]
+    parent: i32,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    program: Vec<String>,
+}
+
+/// Never returns when all goes well.
+///
+/// # Errors
+/// The kernel refuses one of the steps.
+pub fn run(launch: &Launch) -> Result<(), Failure> {
+    // Survives the exec that follows.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid().is_none_or(|parent| parent.as_raw_nonzero().get() != launch.parent) {
+        return Err("the harness is gone already".into());
+    }
+    pin(launch.cpu)?;
+    prefer();
+    let (program, arguments) = launch.program.split_first().ok_or("no program")?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(format!("cannot start {program}: {error}").into())
+}
+
+/// The niceness of everything that is measured or measures.
+pub const NICENESS: i32 = -19;
+
+/// Puts this process before the machine's other work, where that is allowed; whether it was.
+pub fn prefer() -> bool {
+    setpriority_process(None, NICENESS).is_ok()
+}
+
+/// Keeps this thread, and what it starts, on one CPU.
+///
+/// # Errors
+/// There is no such CPU, or it is not ours to use.
+pub fn pin(cpu: usize) -> Result<(), Failure> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(|error| format!("cannot use CPU {cpu}: {error}").into())
+}
