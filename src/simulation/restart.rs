@@ -2,7 +2,7 @@
 //! listening socket.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,11 +21,11 @@ use crate::telemetry::shard::ShardState;
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn spec(wanted: Driver) -> Option<(Spec, SocketAddr, Arc<Bound>)> {
+fn spec(wanted: Driver, endpoint: SocketAddr) -> Option<(Spec, SocketAddr, Arc<Bound>)> {
     let choice = driver::choose(wanted, 1, 256).ok()?;
     let listener = listener::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
     let address = listener::address(&listener).unwrap();
-    let plan = Arc::new(gateway::plan(1, "", 1));
+    let plan = Arc::new(gateway::plan_of(&[endpoint], "", 1));
     let mut registry = Registry::new(1, 64);
     let bound = link::bind(&mut registry, &plan, &Arc::new(Views::unprobed(&plan))).remove(0);
     let bell = Bell::new().unwrap();
@@ -62,20 +62,29 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn dies_and_serves_on(wanted: Driver) {
-    let Some((spec, address, bound)) = spec(wanted) else {
+    let engine = TcpListener::bind("127.0.0.1:0").unwrap();
+    let Some((spec, address, bound)) = spec(wanted, engine.local_addr().unwrap()) else {
         eprintln!("{wanted:?} is not to be had here");
         return;
     };
     let (commands, bell) = (spec.commands.clone(), spec.bell.clone());
     let series = bound.series.shard.clone();
     let thread = run::spawn(spec).unwrap();
-    let mut before = ask(address);
+    let mut idle = ask(address);
+    let mut waiting = ask(address);
+    let work = "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nauthorization: Bearer sk-good\r\n\
+                content-length: 13\r\n\r\n{\"model\":\"m\"}";
+    waiting.write_all(work.as_bytes()).unwrap();
+    let (mut engine, _) = engine.accept().unwrap();
+    engine.set_read_timeout(Some(PATIENCE)).unwrap();
+    engine.read_exact(&mut [0; 30]).unwrap();
     inject::panic_in_tick_of(thread.thread().id());
     until("it did not die", || series.panics.get() == 1);
     let died = Instant::now();
-    let mut rest = Vec::new();
-    let _ = before.read_to_end(&mut rest);
-    assert!(died.elapsed() < PATIENCE / 2, "its clients were left waiting");
+    for connection in [&mut idle, &mut waiting, &mut engine] {
+        let _ = connection.read_to_end(&mut Vec::new());
+        assert!(died.elapsed() < PATIENCE / 2, "somebody was left waiting");
+    }
     until("it did not come back", || series.state() == ShardState::Serving);
     drop(ask(address));
     assert!(commands.push(Command::Stop).is_ok());
