@@ -69,8 +69,9 @@ impl Stream {
         let mut result = Ok(Body::More);
         x.stage(|out| {
             result = connection.take_body(&mut |bytes| {
-                let Self { splitter, observer, withhold_usage, withheld_cr, error, content, .. } =
-                    self;
+                let Self {
+                    splitter, observer, withhold_usage, withheld_cr, error, content, ..
+                } = self;
                 splitter.feed(bytes, &mut |piece| {
                     step.events += u32::from(commits(&piece));
                     let (seen, bytes) = look(observer, piece);
@@ -78,8 +79,8 @@ impl Stream {
                     if seen.error.is_some() {
                         *error = seen.error;
                     }
-                    let withheld = seen.usage_only && *withhold_usage
-                        || *withheld_cr && bytes == b"\n";
+                    let withheld =
+                        seen.usage_only && *withhold_usage || *withheld_cr && bytes == b"\n";
                     *withheld_cr = withheld && bytes.last() == Some(&b'\r');
                     if !withheld {
                         out.extend_from_slice(bytes);

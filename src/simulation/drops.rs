@@ -118,8 +118,7 @@ fn outcome(gateway: &Gateway, polls: usize, finished: bool) -> Option<String> {
 }
 
 fn spend(gateway: &Gateway, book: &Book, request_bytes: u64) -> Option<String> {
-    let (rows, (input, _)) =
-        (gateway.usage.borrow().len(), gateway.shard.clients().core.booked());
+    let (rows, (input, _)) = (gateway.usage.borrow().len(), gateway.shard.clients().core.booked());
     // The head is no part of the body; an engine's own count stands for the floor.
     let floor = (request_bytes.saturating_sub(300) / BODY_BYTES_PER_TOKEN).min(7);
     let seen = !book.attempts.borrow().is_empty();
