@@ -12,9 +12,12 @@ use crate::runtime::socket::Socket;
 pub struct Handles {
     next: Cell<u64>,
     /// In the order of their coming, so that a simulated run repeats.
-    open: RefCell<BTreeMap<u64, (Socket, Rc<Cell<bool>>)>>,
+    open: RefCell<BTreeMap<u64, Open>>,
     per_address: RefCell<HashMap<IpAddr, usize, ahash::RandomState>>,
 }
+
+/// A connection, and whether it has no request under way.
+type Open = (Socket, Rc<Cell<bool>>);
 
 /// One connection's entry; it leaves with its drop.
 pub struct Handle {
