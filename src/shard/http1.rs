@@ -176,13 +176,14 @@ impl Http1 {
         began: Instant,
     ) -> Result<Parsed, Reject> {
         let limits = epoch.head_limits();
+        let plan = epoch.plan();
+        // Before the verdict: a refusal, too, has its time to be sent.
+        self.pipeline_bytes_max = plan.limits.pipeline_bytes_max;
+        self.write_stall = plan.timeouts.write_stall;
+        self.total_at = began.after(plan.timeouts.total);
         let parsed = parse_request(self.wire.input().filled(), &limits, &mut inbound.head)?;
         if parsed == Parsed::Complete {
             self.deadline.clear();
-            let plan = epoch.plan();
-            self.pipeline_bytes_max = plan.limits.pipeline_bytes_max;
-            self.write_stall = plan.timeouts.write_stall;
-            self.total_at = began.after(plan.timeouts.total);
             self.begin(inbound, began);
         }
         Ok(parsed)
@@ -568,10 +569,8 @@ impl Http1 {
             let at = clock::now().after(self.write_stall).min(self.total_at);
             self.deadline.set_at(Due::WriteStall, at);
         }
-        // A client that leaves while it is slow is gone all the same. Of one whose time to send ran out we
-        // ended the reading ourselves, and it is still to have its 408.
-        let late = matches!(self.deadline.fired(), Some(Due::Head | Due::Body));
-        if !late && self.poll_gone(cx).is_ready() {
+        // A client that leaves while it is slow is gone all the same.
+        if self.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Gone));
         }
         let ready = std::task::ready!(self.wire.poll_writable(cx));

@@ -42,6 +42,11 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("boot", &["config", "runtime", "telemetry", "shard", "control"]),
     ("quickstart", &["config", "boot"]),
     ("main", &["config", "boot", "quickstart"]),
+    // Tests alone.
+    (
+        "simulation",
+        &["config", "lifecycle", "runtime", "http", "telemetry", "relay", "shard", "control"],
+    ),
 ];
 
 /// Uses against that order: (module, what it uses, why).
