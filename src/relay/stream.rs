@@ -172,7 +172,7 @@ pub async fn relay<X: Exchange>(
             Ok(Outcome::Completed)
         }
         Err(stop) => {
-            count_failure(&stop, exit);
+            exit.broke_off(&stop);
             Err(stop)
         }
         Ok(()) => end(stream, placed, exit, x).await,
@@ -232,17 +232,6 @@ fn broken(stream: &Stream, error: &AttemptError) -> Stop {
     }
 }
 
-fn count_failure(stop: &Stop, exit: &Exit) {
-    let (Some(endpoint), Stop::Break(fault) | Stop::Cut(fault)) = (exit.row.endpoint, stop) else {
-        return;
-    };
-    let class = match fault {
-        Fault::UpstreamTimeout => Failure::Stall,
-        _ => Failure::Broken,
-    };
-    exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(class);
-}
-
 /// The body is whole.
 async fn end<X: Exchange>(
     mut stream: Box<Stream>,
@@ -264,8 +253,8 @@ async fn end<X: Exchange>(
     }
     let usage = stream.observer.usage();
     let complete = stream.observer.terminal() || stream.observer.finish().is_some();
-    if let (Some(_), Some(endpoint)) = (&reported, exit.row.endpoint) {
-        exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(Failure::ErrorEvent);
+    if reported.is_some() {
+        exit.endpoint_failed(Failure::ErrorEvent);
     }
     placed.settle(usage, exit.mark());
     Ok(if reported.is_none() && complete { Outcome::Completed } else { Outcome::UpstreamBroken })

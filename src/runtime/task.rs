@@ -75,17 +75,6 @@ pub fn drop_all() {
     }
 }
 
-/// Lets every other ready task run first.
-///
-/// A self-wake would not do: monoio 0.2.4 puts a task that wakes itself at the front of the queue.
-pub async fn yield_now() {
-    #[cfg(any(test, feature = "twin"))]
-    if super::twin::active() {
-        return super::twin::yield_now().await;
-    }
-    monoio::spawn(async {}).await;
-}
-
 /// Runs a future to its end or to its panic. The future's values are dropped by the unwinding, so
 /// every permit in it comes back.
 pub struct Caught<F>(Option<Pin<Box<F>>>);

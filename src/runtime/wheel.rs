@@ -31,7 +31,6 @@ pub enum Due {
     Stall,
     Total,
     Linger,
-    BodyRoom,
 }
 
 /// A shard's wheel.

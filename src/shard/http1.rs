@@ -381,18 +381,13 @@ impl Http1 {
         }
     }
 
-    async fn send_continue(&mut self) -> Result<(), BodyError> {
-        let mut left: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-        while !left.is_empty() {
-            match self.wire.send(left) {
-                Ok(0) => {
-                    poll_fn(|cx| self.wire.poll_writable(cx)).await.map_err(|_| BodyError::Gone)?
-                }
-                Ok(n) => left = &left[n..],
-                Err(_) => return Err(BodyError::Gone),
-            }
+    /// A client that waits for this has an empty window: it fits, or the client is not worth waiting for.
+    fn send_continue(&mut self) -> Result<(), BodyError> {
+        const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        match self.wire.send(CONTINUE) {
+            Ok(n) if n == CONTINUE.len() => Ok(()),
+            _ => Err(BodyError::Gone),
         }
-        Ok(())
     }
 
     /// A client that cannot be read from any more is looked at now and then.
@@ -463,7 +458,7 @@ impl Exchange for Http1 {
             return Ok(());
         }
         if inbound.head.expect_continue && inbound.buf().len() == inbound.head.bytes {
-            self.send_continue().await?;
+            self.send_continue()?;
         }
         match inbound.head.framing {
             Framing::Length(length) => self.read_length(inbound, length, epoch).await?,

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::control::link::{Bound, Command};
 use crate::lifecycle::kind::Kind;
 use crate::relay::core::Core;
+use crate::route::views::Bound;
 use crate::runtime::bell::{Bell, Listening};
 use crate::runtime::clock;
 use crate::runtime::driver::{self, Choice};
@@ -23,6 +23,7 @@ use crate::runtime::task::{self, Panicked};
 use crate::shard::accept::{self, Lane};
 use crate::shard::connection::Clients;
 use crate::shard::handles::Handles;
+use crate::shard::link::Command;
 use crate::shard::tick::Ticker;
 use crate::telemetry::shard::{DriverInUse, ShardState};
 
@@ -30,6 +31,8 @@ use crate::telemetry::shard::{DriverInUse, ShardState};
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// How long a life that ended waits for its operations to end, too.
 const CLOSING_PAUSE: Duration = Duration::from_millis(20);
+/// Lives of one shard: what has failed so often will fail again.
+const LIVES_MAX: u32 = 1_000;
 /// How long connections that were ended may take to notice.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -65,7 +68,7 @@ fn supervise(spec: &Spec) {
         listener: RefCell::new(spec.listener.try_clone().ok()),
         phase: Cell::new(Phase::Serving),
     };
-    loop {
+    for _ in 0..LIVES_MAX {
         let live = || driver::block_on(&spec.choice, || live(spec, &life)).flatten();
         let ran = catch_unwind(AssertUnwindSafe(live)).unwrap_or(Ok(Err(Panicked)));
         let series = life.bound.borrow().series.shard.clone();
@@ -87,6 +90,11 @@ fn supervise(spec: &Spec) {
         series.connections_open.set(0);
         std::thread::sleep(RESTART_PAUSE);
     }
+    life.bound.borrow().series.shard.set_state(ShardState::Dead);
+    crate::telemetry::say::error(
+        "a shard died too often and stays down",
+        &[("shard", &spec.index)],
+    );
 }
 
 /// What outlives a shard's death.
@@ -255,7 +263,7 @@ impl Inbox {
         life.phase.set(phase);
         life.bound.borrow().series.shard.set_state(ShardState::Draining);
         if let Some(listener) = self.listener.borrow_mut().take() {
-            accept::backlog(&self.clients, &listener, &self.lanes);
+            accept::backlog(&self.clients, &listener);
             listener.close();
         }
         *life.listener.borrow_mut() = None;

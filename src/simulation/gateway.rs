@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, Plan};
-use crate::control::link::{self, Bound, Command, Views};
 use crate::lifecycle::kind::Kind;
 use crate::lifecycle::outcome::Outcome;
+use crate::route::views::{Bound, Views};
 use crate::runtime::clock;
+use crate::shard::link::{self, Command};
 use crate::shard::twin::Shard;
 use crate::telemetry::Registry;
 use crate::telemetry::row::Row;

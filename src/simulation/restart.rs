@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::gateway;
 use crate::config::plan::Driver;
-use crate::control::link::{self, Bound, Command, Views};
 use crate::lifecycle::inject;
+use crate::route::views::{Bound, Views};
 use crate::runtime::bell::Bell;
 use crate::runtime::driver;
 use crate::runtime::listener;
 use crate::shard::accept::Lane;
+use crate::shard::link::{self, Command};
 use crate::shard::run::{self, Spec};
 use crate::telemetry::Registry;
 use crate::telemetry::shard::ShardState;
