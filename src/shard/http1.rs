@@ -381,13 +381,28 @@ impl Http1 {
         }
     }
 
-    /// A client that waits for this has an empty window: it fits, or the client is not worth waiting for.
-    fn send_continue(&mut self) -> Result<(), BodyError> {
-        const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-        match self.wire.send(CONTINUE) {
-            Ok(n) if n == CONTINUE.len() => Ok(()),
-            _ => Err(BodyError::Gone),
+    async fn send_continue(&mut self, epoch: &Epoch) -> Result<(), BodyError> {
+        let mut left: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        self.deadline.set(Due::Body, clock::now(), epoch.plan().timeouts.body);
+        while !left.is_empty() {
+            match self.wire.send(left) {
+                Ok(0) => self.room_in_time().await?,
+                Ok(n) => left = &left[n..],
+                Err(_) => return Err(BodyError::Gone),
+            }
         }
+        self.deadline.clear();
+        Ok(())
+    }
+
+    async fn room_in_time(&mut self) -> Result<(), BodyError> {
+        poll_fn(|cx| {
+            if let Poll::Ready(ready) = self.wire.poll_writable(cx) {
+                return Poll::Ready(ready.map_err(|_| BodyError::Gone));
+            }
+            self.deadline.poll_fired(cx).map(|_| Err(BodyError::Gone))
+        })
+        .await
     }
 
     /// A client that cannot be read from any more is looked at now and then.
@@ -458,7 +473,7 @@ impl Exchange for Http1 {
             return Ok(());
         }
         if inbound.head.expect_continue && inbound.buf().len() == inbound.head.bytes {
-            self.send_continue()?;
+            self.send_continue(epoch).await?;
         }
         match inbound.head.framing {
             Framing::Length(length) => self.read_length(inbound, length, epoch).await?,
