@@ -18,11 +18,13 @@ const REQUEST: &[u8] = b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.tes
     accept: application/json\r\nuser-agent: OpenAI/Python 1.99.9\r\nx-stainless-lang: python\r\n\
     x-stainless-runtime: CPython\r\nauthorization: Bearer sk-0123456789abcdef0123456789abcdef\r\n\
     content-type: application/json\r\naccept-encoding: gzip, deflate\r\ncontent-length: 1024\r\n\r\n";
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ndate: Fri, 20 Nov 2026 00:00:00 GMT\r\nserver: uvicorn\r\n\
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 200 OK\r\ndate: Fri, 20 Nov 2026 00:00:00 GMT\r\nserver: uvicorn\r\n\
     content-length: 812\r\ncontent-type: application/json\r\n\r\n";
 const LIMITS: HeadLimits =
     HeadLimits { head_bytes_max: 32 << 10, header_count_max: 128, target_bytes_max: 8 << 10 };
-const CHUNK_LIMITS: ChunkLimits = ChunkLimits { extension_bytes_max: 4096, trailer_bytes_max: 8192 };
+const CHUNK_LIMITS: ChunkLimits =
+    ChunkLimits { extension_bytes_max: 4096, trailer_bytes_max: 8192 };
 /// Chunks of the chunked body.
 const CHUNKS: usize = 64;
 
@@ -86,7 +88,8 @@ fn theirs(mut body: BytesMut) -> usize {
 
 fn sizes_alone(body: &[u8]) -> usize {
     let (mut at, mut bytes) = (0, 0);
-    while let Ok(httparse::Status::Complete((head, size))) = httparse::parse_chunk_size(&body[at..]) {
+    while let Ok(httparse::Status::Complete((head, size))) = httparse::parse_chunk_size(&body[at..])
+    {
         if size == 0 {
             break;
         }

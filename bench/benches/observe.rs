@@ -55,7 +55,9 @@ fn relayed(c: &mut Criterion) {
     c.bench_function("a stream of 67 events, each read alone", |b| {
         b.iter(|| watch(black_box(&alone)));
     });
-    c.bench_function("a stream of 67 events, 8 in a read", |b| b.iter(|| watch(black_box(&shared))));
+    c.bench_function("a stream of 67 events, 8 in a read", |b| {
+        b.iter(|| watch(black_box(&shared)))
+    });
 }
 
 fn one(c: &mut Criterion) {

@@ -75,7 +75,8 @@ pub fn measure(
 ) -> Result<Cost, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let upstream = listener.local_addr()?;
-    let running = target::start(bench, &Start { target, driver, upstream, tls: false, profile: None })?;
+    let running =
+        target::start(bench, &Start { target, driver, upstream, tls: false, profile: None })?;
     let mut field = Field::new(listener, scenario.answer())?;
     field.connect(running.address, scenario.requests())?;
     field.run_until(scenario.clients as u64)?;

@@ -4,6 +4,7 @@ mod aims;
 mod cpu;
 mod instructions;
 mod memory;
+mod profile;
 mod scenario;
 
 use std::path::PathBuf;
@@ -18,6 +19,16 @@ use crate::target::{Bench, Driver, Target, launch};
 use crate::{Failure, record};
 
 pub use aims::aim;
+
+/// What the scenarios show, by name.
+pub fn shows() -> Vec<(&'static str, &'static str)> {
+    let idle = [
+        ("idle", "memory of a stream that is open and silent, both its connections included"),
+        ("idle-tls", "the same with TLS on the client's side"),
+    ];
+    let all = scenario::TIMED.iter().chain(&scenario::COUNTED);
+    all.map(|scenario| (scenario.name, scenario.shows)).chain(idle).collect()
+}
 
 /// Measure Sluice against the floor: CPU, memory, instructions.
 #[derive(Args)]
@@ -46,6 +57,9 @@ pub struct Foundation {
     /// The gateway's program; without it, the one beside this program.
     #[arg(long, value_name = "FILE")]
     sluice: Option<PathBuf>,
+    /// Keep callgrind's profiles in this directory.
+    #[arg(long, value_name = "DIR")]
+    profiles: Option<PathBuf>,
     /// The CPU of the proxies.
     #[arg(long, default_value_t = 0)]
     proxy_cpu: usize,
@@ -92,6 +106,8 @@ pub fn run(wanted: &Foundation) -> Result<(), Failure> {
             Measure::Cpu => cpu(wanted, &bench, &mut book)?,
         }
     }
+    // Kept after a failure: the proxies' logs are there.
+    std::fs::remove_dir_all(&bench.scratch)?;
     record::summary::print(&out)
 }
 
@@ -99,11 +115,14 @@ fn bench(wanted: &Foundation) -> Result<Bench, Failure> {
     let beside = std::env::current_exe()?.with_file_name("sluice");
     let sluice = wanted.sluice.clone().unwrap_or(beside);
     if !sluice.exists() {
-        return Err(format!("no gateway at {}: build it, or say --sluice FILE", sluice.display()).into());
+        return Err(
+            format!("no gateway at {}: build it, or say --sluice FILE", sluice.display()).into()
+        );
     }
     let scratch = std::env::temp_dir().join(format!("sluice-perf-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
-    Ok(Bench { sluice, scratch, proxy_cpu: wanted.proxy_cpu, load_cpu: wanted.load_cpu })
+    let (proxy_cpu, load_cpu) = (wanted.proxy_cpu, wanted.load_cpu);
+    Ok(Bench { sluice, scratch, profiles: wanted.profiles.clone(), proxy_cpu, load_cpu })
 }
 
 impl Foundation {
@@ -112,7 +131,9 @@ impl Foundation {
     }
 
     fn chosen<'a>(&'a self, all: &'a [Scenario]) -> impl Iterator<Item = &'a Scenario> {
-        let wanted = |name: &str| self.scenario.is_empty() || self.scenario.iter().any(|part| name.contains(part));
+        let wanted = |name: &str| {
+            self.scenario.is_empty() || self.scenario.iter().any(|part| name.contains(part))
+        };
         all.iter().filter(move |scenario| wanted(scenario.name))
     }
 
@@ -139,7 +160,9 @@ fn cpu(wanted: &Foundation, bench: &Bench, book: &mut Book) -> Result<(), Failur
         for scenario in wanted.chosen(&scenario::TIMED) {
             for driver in wanted.drivers() {
                 for target in order(round) {
-                    let cost = undisturbed(|| cpu::measure(bench, scenario, target, driver, wanted.times()))?;
+                    let cost = undisturbed(|| {
+                        cpu::measure(bench, scenario, target, driver, wanted.times())
+                    })?;
                     let unit = format!("CPU us/{}", scenario.unit());
                     let line = Line::new("cpu", scenario.name, driver, target, round);
                     book.keep(&line.with(cost.each_us, &unit, &cost)?)?;
@@ -151,7 +174,9 @@ fn cpu(wanted: &Foundation, bench: &Bench, book: &mut Book) -> Result<(), Failur
 }
 
 /// Measures again, a few times, while the machine's other work is in the way.
-fn undisturbed(mut measure: impl FnMut() -> Result<cpu::Cost, Failure>) -> Result<cpu::Cost, Failure> {
+fn undisturbed(
+    mut measure: impl FnMut() -> Result<cpu::Cost, Failure>,
+) -> Result<cpu::Cost, Failure> {
     let mut cost = measure()?;
     for _ in 1..TRIES {
         if !cost.disturbed {
@@ -186,7 +211,8 @@ fn instructions(wanted: &Foundation, bench: &Bench, book: &mut Book) -> Result<(
         for scenario in wanted.chosen(&scenario::COUNTED) {
             for driver in wanted.drivers() {
                 for target in order(round) {
-                    let count = instructions::measure(bench, scenario, target, driver, COUNTED_UNITS)?;
+                    let count =
+                        instructions::measure(bench, scenario, target, driver, COUNTED_UNITS)?;
                     let unit = format!("instructions/{}", scenario.unit());
                     let line = Line::new("instructions", scenario.name, driver, target, round);
                     book.keep(&line.with(count.each, &unit, &count)?)?;

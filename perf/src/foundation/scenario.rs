@@ -31,7 +31,13 @@ pub enum Kind {
     Lockstep { events: u32 },
 }
 
-const fn unary(name: &'static str, clients: usize, body_bytes: usize, text: Text, shows: &'static str) -> Scenario {
+const fn unary(
+    name: &'static str,
+    clients: usize,
+    body_bytes: usize,
+    text: Text,
+    shows: &'static str,
+) -> Scenario {
     Scenario { name, shows, clients, body_bytes, text, kind: Kind::Unary }
 }
 
@@ -62,7 +68,13 @@ pub const TIMED: [Scenario; 11] = [
         "eight events in each read: what an event costs when a read is shared",
     ),
     unary("unary-8k-plain", 16, 8 << 10, Text::Plain, "a body of 8 KB"),
-    unary("unary-8k-escaped", 16, 8 << 10, Text::Escaped, "8 KB of source code, an escape every few bytes"),
+    unary(
+        "unary-8k-escaped",
+        16,
+        8 << 10,
+        Text::Escaped,
+        "8 KB of source code, an escape every few bytes",
+    ),
     unary("unary-64k-plain", 16, 64 << 10, Text::Plain, "a body of 64 KB"),
     unary("unary-64k-escaped", 16, 64 << 10, Text::Escaped, "64 KB of source code"),
     unary("unary-1m-plain", 4, 1 << 20, Text::Plain, "a body of 1 MB"),
@@ -72,8 +84,18 @@ pub const TIMED: [Scenario; 11] = [
 /// Counted in instructions.
 pub const COUNTED: [Scenario; 3] = [
     unary("unary-1k-c16", 16, 1024, Text::Plain, "instructions of a small request"),
-    stream("event-alone", 8, Kind::Lockstep { events: 1 }, "instructions of an event that is read alone"),
-    stream("event-in-8", 8, Kind::Lockstep { events: 8 }, "instructions of an event in a read of eight"),
+    stream(
+        "event-alone",
+        8,
+        Kind::Lockstep { events: 1 },
+        "instructions of an event that is read alone",
+    ),
+    stream(
+        "event-in-8",
+        8,
+        Kind::Lockstep { events: 8 },
+        "instructions of an event in a read of eight",
+    ),
 ];
 
 impl Scenario {

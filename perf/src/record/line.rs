@@ -44,7 +44,12 @@ impl Line {
     ///
     /// # Errors
     /// Never, for the details that exist.
-    pub fn with(mut self, value: f64, unit: &str, detail: &impl Serialize) -> Result<Self, Failure> {
+    pub fn with(
+        mut self,
+        value: f64,
+        unit: &str,
+        detail: &impl Serialize,
+    ) -> Result<Self, Failure> {
         self.value = value;
         self.unit = unit.into();
         self.detail = serde_json::to_value(detail)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::ROUNDS;
 use super::line::Line;
 use crate::Failure;
-use crate::foundation::aim;
+use crate::foundation::{aim, shows};
 
 /// Values of one target in one measurement, by round.
 type Rounds = BTreeMap<u32, f64>;
@@ -35,10 +35,12 @@ pub fn print(dir: &Path) -> Result<(), Failure> {
 }
 
 fn table(lines: &[Line]) -> String {
-    let mut groups: BTreeMap<(String, String, String, String), BTreeMap<String, Rounds>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, String, String, String), BTreeMap<String, Rounds>> =
+        BTreeMap::new();
     let disturbed = |line: &&Line| line.detail.get("disturbed").is_some_and(|is| is == true);
     for line in lines.iter().filter(|line| !disturbed(line)) {
-        let key = (line.measure.clone(), line.scenario.clone(), line.driver.clone(), line.unit.clone());
+        let key =
+            (line.measure.clone(), line.scenario.clone(), line.driver.clone(), line.unit.clone());
         let rounds = groups.entry(key).or_default().entry(line.target.clone()).or_default();
         // A round that was measured again replaces the earlier one.
         rounds.insert(line.round, line.value);
@@ -54,6 +56,15 @@ fn table(lines: &[Line]) -> String {
         let cells = row(measure, scenario, targets);
         out += &format!("| {measure} | {scenario} | {driver} | {unit} | {} |\n", cells.join(" | "));
     }
+    let measured = |name: &str| lines.iter().any(|line| line.scenario == name);
+    out += "\n";
+    let mut said = Vec::new();
+    for (name, what) in shows().into_iter().filter(|(name, _)| measured(name)) {
+        if !said.contains(&name) {
+            out += &format!("- {name}: {what}\n");
+            said.push(name);
+        }
+    }
     out
 }
 
@@ -62,7 +73,8 @@ fn row(measure: &str, scenario: &str, targets: &BTreeMap<String, Rounds>) -> [St
     let floor = targets.get("floor").unwrap_or(&none);
     let sluice = targets.get("sluice").unwrap_or(&none);
     let paired = |combine: fn(f64, f64) -> f64| {
-        let pairs = sluice.iter().filter_map(|(round, value)| Some(combine(*value, *floor.get(round)?)));
+        let pairs =
+            sluice.iter().filter_map(|(round, value)| Some(combine(*value, *floor.get(round)?)));
         range(pairs.collect())
     };
     let (ratio, above) = (paired(|a, b| a / b), paired(|a, b| a - b));
@@ -77,7 +89,13 @@ fn noise(ratio: Range) -> &'static str {
     if ratio.min < 1.0 && ratio.max > 1.0 { ", noise" } else { "" }
 }
 
-fn verdict(measure: &str, scenario: &str, value: Option<Range>, ratio: Option<Range>, above: Option<Range>) -> String {
+fn verdict(
+    measure: &str,
+    scenario: &str,
+    value: Option<Range>,
+    ratio: Option<Range>,
+    above: Option<Range>,
+) -> String {
     let aim = aim(measure, scenario);
     let judged = [
         ("", aim.value_max, value),

@@ -24,7 +24,9 @@ pub fn cpu_times(pid: u32) -> CpuTimes {
     for task in tasks {
         let read = |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
         let nanos = read("schedstat").split(' ').next().and_then(|text| text.parse().ok());
-        if let (Some(id), Some(nanos)) = (task.file_name().to_str().and_then(|id| id.parse().ok()), nanos) {
+        if let (Some(id), Some(nanos)) =
+            (task.file_name().to_str().and_then(|id| id.parse().ok()), nanos)
+        {
             times.insert(id, (read("comm").trim().to_owned(), nanos));
         }
     }
@@ -37,7 +39,8 @@ impl CpuTimes {
         let mut spent = BTreeMap::new();
         for (id, (name, nanos)) in &self.0 {
             let earlier = before.0.get(id).map_or(0, |(_, nanos)| *nanos);
-            *spent.entry(name.clone()).or_default() += nanos.saturating_sub(earlier) as f64 / 1_000.0;
+            *spent.entry(name.clone()).or_default() +=
+                nanos.saturating_sub(earlier) as f64 / 1_000.0;
         }
         spent
     }
@@ -67,7 +70,8 @@ pub fn cpu_jiffies(cpu: usize) -> (u64, u64, u64) {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let name = format!("cpu{cpu} ");
     let line = text.lines().find(|line| line.starts_with(&name)).unwrap_or_default();
-    let fields: Vec<u64> = line.split_whitespace().skip(1).filter_map(|t| t.parse().ok()).take(8).collect();
+    let fields: Vec<u64> =
+        line.split_whitespace().skip(1).filter_map(|t| t.parse().ok()).take(8).collect();
     let all: u64 = fields.iter().sum();
     let idle: u64 = fields.iter().skip(3).take(2).sum();
     (all - idle, all, fields.get(7).copied().unwrap_or(0))

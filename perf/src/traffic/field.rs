@@ -151,7 +151,10 @@ impl Field {
         let now = Instant::now();
         let next = self.due.peek().map(|due| due.0.0.saturating_duration_since(now));
         let wait = next.into_iter().chain(patience).min().map(timespec);
-        let mut ready = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 256];
+        let mut ready = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }; 256];
         let count = match epoll::wait(&self.epoll, &mut ready, wait.as_ref()) {
             Ok(count) => count,
             Err(rustix::io::Errno::INTR) => 0,
@@ -203,7 +206,12 @@ impl Field {
         let Some(slot) = &self.slots[at] else { return Ok(()) };
         let mut flags = epoll::EventFlags::IN;
         flags.set(epoll::EventFlags::OUT, slot.peer.is_stuck());
-        Ok(epoll::modify(&self.epoll, &slot.peer.stream, epoll::EventData::new_u64(at as u64), flags)?)
+        Ok(epoll::modify(
+            &self.epoll,
+            &slot.peer.stream,
+            epoll::EventData::new_u64(at as u64),
+            flags,
+        )?)
     }
 
     fn read(&mut self, at: usize) -> io::Result<()> {
@@ -221,7 +229,8 @@ impl Field {
             },
             Role::Client { client, index, request } => {
                 let streams = matches!(self.answer, Answer::Stream { .. });
-                let (took, index, request) = (client.take(bytes, streams, &self.blank), *index, request.clone());
+                let (took, index, request) =
+                    (client.take(bytes, streams, &self.blank), *index, request.clone());
                 self.counts.reads += 1;
                 self.took(at, took, index, &request)
             }
@@ -245,7 +254,9 @@ impl Field {
 
     /// In lockstep: the client has the burst whole, so the next one leaves.
     fn step(&mut self, index: usize, count: u64) -> io::Result<()> {
-        let Answer::Stream { burst, pace: Pace::Lockstep, events, .. } = &self.answer else { return Ok(()) };
+        let Answer::Stream { burst, pace: Pace::Lockstep, events, .. } = &self.answer else {
+            return Ok(());
+        };
         let (burst, events) = (burst.clone(), u64::from(*events));
         let came = &mut self.came[index];
         *came += count;

@@ -39,7 +39,9 @@ impl Silent {
             let answer = Answer::stream(1, Pace::Once);
             let Ok(mut field) = Field::new(listener, answer) else { return };
             field.expect_clients(CLIENTS_MAX);
-            while !stopped.load(Ordering::Relaxed) && field.run_for(Duration::from_millis(100)).is_ok() {}
+            while !stopped.load(Ordering::Relaxed)
+                && field.run_for(Duration::from_millis(100)).is_ok()
+            {}
         });
         Self { stop, thread: Some(thread) }
     }
@@ -62,7 +64,12 @@ impl Held {
     ///
     /// # Errors
     /// One of them does not begin to stream.
-    pub fn open(&mut self, count: usize, proxy: SocketAddr, trust: Option<&Path>) -> Result<(), Failure> {
+    pub fn open(
+        &mut self,
+        count: usize,
+        proxy: SocketAddr,
+        trust: Option<&Path>,
+    ) -> Result<(), Failure> {
         let tls = trust.map(client_config).transpose()?;
         for _ in 0..count {
             let stream = TcpStream::connect(proxy)?;
