@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::plan::{Plan, Shards};
 use crate::config::Errors;
+use crate::config::plan::{Plan, Shards};
 use crate::control::link::{self, Bound, ShardLink, Views};
 use crate::control::{Config, Control, Origin, Pace};
 use crate::runtime::bell::Bell;
@@ -91,10 +91,11 @@ impl Gateway {
         let bounds = link::bind(&mut registry, &plan, &Arc::new(Views::unprobed(&plan)));
         let bells = bells(count).map_err(system("doorbell"))?;
         let links: Vec<ShardLink> = bells.iter().map(link_of).collect();
-        let config =
-            Config { origin, plan: plan.clone(), registry, links, pace: Pace::default() };
+        let config = Config { origin, plan: plan.clone(), registry, links, pace: Pace::default() };
         let links = config.links.clone();
-        let control = Control::new(config).map_err(system("admin listener"))?;
+        let admin = plan.admin.as_ref().map_or(String::new(), |admin| admin.listen.to_string());
+        let refused = system(format!("cannot listen on {admin} (admin.listen)"));
+        let control = Control::new(config).map_err(refused)?;
         let pinned = plan.runtime.pin.then_some(&cpus[..]);
         let shards = spawn(listeners, &links, &bells, bounds, &choice, pinned)?;
         Ok(Self { address, control, shards, _claim: claim })
@@ -163,15 +164,16 @@ fn spawn(
     cpus: Option<&[core_affinity::CoreId]>,
 ) -> Result<Vec<std::thread::JoinHandle<()>>, BootError> {
     let lanes: Vec<Lane> = bells.iter().cloned().map(Lane::new).collect();
-    let specs = listeners.into_iter().zip(bounds).enumerate().map(|(index, (listener, bound))| Spec {
-        index,
-        cpu: cpus.map(|cpus| cpus[index % cpus.len()]),
-        listener,
-        commands: links[index].queue.clone(),
-        bell: bells[index].clone(),
-        lanes: lanes.clone(),
-        bound,
-        choice: choice.clone(),
-    });
+    let specs =
+        listeners.into_iter().zip(bounds).enumerate().map(|(index, (listener, bound))| Spec {
+            index,
+            cpu: cpus.map(|cpus| cpus[index % cpus.len()]),
+            listener,
+            commands: links[index].queue.clone(),
+            bell: bells[index].clone(),
+            lanes: lanes.clone(),
+            bound,
+            choice: choice.clone(),
+        });
     specs.map(|spec| run::spawn(spec).map_err(system("shard thread"))).collect()
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use sluice_sim::server::{ServerConfig, spawn_thread, Running};
+use sluice_sim::server::{Running, ServerConfig, spawn_thread};
 
 use crate::boot::{BootError, Gateway};
 use crate::config::{self, plan::Plan};

@@ -50,7 +50,8 @@ pub struct Seen {
     pub usage_only: bool,
     /// It ends the stream by the API's rules.
     pub terminal: bool,
-    pub error: Option<EventError>,
+    /// Boxed, because nearly every event has none.
+    pub error: Option<Box<EventError>>,
     /// Its data should be a JSON object and is not.
     pub malformed: bool,
 }
@@ -166,7 +167,10 @@ impl Observer {
         let name = event_name(event).and_then(|name| std::str::from_utf8(name).ok());
         let data = data_of(event);
         let Some(data) = data.bytes() else {
-            return Seen { error: report::without_data(event, name), ..Seen::default() };
+            return Seen {
+                error: report::without_data(event, name).map(Box::new),
+                ..Seen::default()
+            };
         };
         self.events += 1;
         let data = data.trim_ascii();
@@ -181,7 +185,7 @@ impl Observer {
                 self.note(reading)
             }
             None if name == Some("error") => {
-                Seen { error: Some(EventError::quote(data)), ..Seen::default() }
+                Seen { error: Some(Box::new(EventError::quote(data))), ..Seen::default() }
             }
             None => Seen { malformed: true, ..Seen::default() },
         }
@@ -213,6 +217,6 @@ impl Observer {
         self.finish = finish.or(self.finish);
         self.terminal |= terminal;
         self.output_events += u64::from(content);
-        Seen { content, usage_only, terminal, error, malformed: false }
+        Seen { content, usage_only, terminal, error: error.map(Box::new), malformed: false }
     }
 }

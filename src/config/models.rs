@@ -1,10 +1,10 @@
 //! `[[models]]`: the names that clients ask for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::endpoints::Known;
 use super::names;
-use super::plan::{EndpointId, Model, ModelId, Policy};
+use super::plan::{EndpointId, Model, ModelId, ModelIndex, Policy};
 use super::reader::{At, Section};
 
 /// Each model costs a set of time series in every shard.
@@ -14,9 +14,9 @@ const POLICIES: [(&str, Policy); 2] =
     [("round-robin", Policy::RoundRobin), ("least-loaded", Policy::LeastLoaded)];
 
 /// Reads every `[[models]]` table.
-pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, HashMap<Box<str>, ModelId>) {
+pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, ModelIndex) {
     let mut models = Vec::new();
-    let mut index: HashMap<Box<str>, ModelId> = HashMap::new();
+    let mut index = ModelIndex::default();
     for (name, model) in root.tables("models", |s| read_model(s, endpoints)) {
         let Some(name) = name else { continue };
         let id = ModelId(u16::try_from(models.len()).unwrap_or(u16::MAX));

@@ -26,6 +26,9 @@ pub struct ModelId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub u16);
 
+/// Public model name → position in [`Plan::models`].
+pub type ModelIndex = HashMap<Box<str>, ModelId, ahash::RandomState>;
+
 /// One validated configuration file.
 #[derive(Debug)]
 pub struct Plan {
@@ -40,7 +43,7 @@ pub struct Plan {
     pub endpoints: Vec<Endpoint>,
     pub models: Vec<Model>,
     /// Public model name → position in `models`.
-    pub model_index: HashMap<Box<str>, ModelId>,
+    pub model_index: ModelIndex,
     /// Empty: access is open (and was said to be, or the listener is on loopback).
     pub keys: Vec<ClientKey>,
     /// For [`Plan::authenticate`].

@@ -133,6 +133,11 @@ impl ChunkedDecoder {
     /// decoder must not be used again.
     pub fn step(&mut self, input: &[u8]) -> Result<ChunkStep, ChunkError> {
         let mut at = 0;
+        if self.state == (State::Size { digits: 0 })
+            && let Some((size, line)) = plain_size(input)
+        {
+            (self.left, self.state, at) = (size, State::Data, line);
+        }
         while self.state != State::Data {
             if self.state == State::Done {
                 return Ok(ChunkStep::Done { consumed: at });
@@ -256,6 +261,37 @@ impl ChunkedDecoder {
         Ok(next)
     }
 }
+
+/// A whole size line without extensions, as nearly all are: the size, which is not zero, and the line's
+/// length. Whatever else `input` begins with is looked at byte by byte.
+fn plain_size(input: &[u8]) -> Option<(u32, usize)> {
+    const DIGITS_MAX: usize = 8;
+    let mut size = 0u32;
+    for (at, byte) in input.iter().enumerate().take(DIGITS_MAX + 1) {
+        match HEX[usize::from(*byte)] {
+            NOT_HEX if size > 0 && input[at..].starts_with(b"\r\n") => return Some((size, at + 2)),
+            NOT_HEX => return None,
+            _ if at == DIGITS_MAX => return None,
+            digit => size = size << 4 | u32::from(digit),
+        }
+    }
+    None
+}
+
+const NOT_HEX: u8 = 0xff;
+
+/// The value of each hexadecimal digit.
+static HEX: [u8; 256] = {
+    let mut values = [NOT_HEX; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if let Some(value) = (byte as u8 as char).to_digit(16) {
+            values[byte] = value as u8;
+        }
+        byte += 1;
+    }
+    values
+};
 
 fn line_feed(byte: u8, next: State) -> Result<State, ChunkError> {
     if byte == b'\n' { Ok(next) } else { Err(ChunkError::LineEnd) }

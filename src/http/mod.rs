@@ -23,8 +23,8 @@ pub mod reject;
 pub mod request;
 pub mod response;
 pub mod span;
-pub mod tls;
 pub mod table;
+pub mod tls;
 pub mod wire;
 pub mod write;
 

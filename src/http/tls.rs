@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+use rustls::{ClientConfig, ClientConnection, Connection, IoState, ServerConfig, ServerConnection};
 
 use crate::runtime::buf::{Buf, LARGE_BYTES, Pool, SMALL_BYTES};
 use crate::runtime::socket::Socket;
@@ -18,6 +18,8 @@ pub struct Tls {
     /// Records that the socket has not taken yet.
     sending: Vec<u8>,
     sent: usize,
+    /// Raw bytes that rustls has not taken: it takes none while decrypted bytes wait to be read.
+    undigested: Buf,
     /// Bytes the last raw read brought: how large the next read should be.
     last_raw_bytes: usize,
     ended: bool,
@@ -44,7 +46,15 @@ impl Tls {
 
     fn new(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(AHEAD_BYTES_MAX));
-        Self { connection, sending: Vec::new(), sent: 0, last_raw_bytes: 0, ended: false }
+        let undigested = Buf::empty();
+        Self {
+            connection,
+            sending: Vec::new(),
+            sent: 0,
+            undigested,
+            last_raw_bytes: 0,
+            ended: false,
+        }
     }
 
     pub(super) fn established(&self) -> bool {
@@ -61,24 +71,34 @@ impl Tls {
         if self.last_raw_bytes >= SMALL_BYTES { pool.take(LARGE_BYTES) } else { pool.small() }
     }
 
-    /// Takes in what a raw read brought; its buffer goes back to the pool.
+    /// Takes in what a raw read brought, when nothing of the last one is left.
     pub(super) fn feed(&mut self, raw: Buf, result: io::Result<usize>) -> io::Result<()> {
         self.last_raw_bytes = result?;
         self.ended |= self.last_raw_bytes == 0;
-        let mut records = raw.filled();
-        while !records.is_empty() {
-            if self.connection.read_tls(&mut records)? == 0 {
-                break;
+        self.undigested = raw;
+        self.digest().map(drop)
+    }
+
+    /// Decrypts until there is something to read, or all is taken in; its buffer then goes back to the pool.
+    fn digest(&mut self) -> io::Result<IoState> {
+        loop {
+            let state = self.connection.process_new_packets().map_err(invalid)?;
+            if self.undigested.is_empty() || state.plaintext_bytes_to_read() > 0 {
+                return Ok(state);
             }
-            self.connection.process_new_packets().map_err(invalid)?;
+            let taken = self.connection.read_tls(&mut self.undigested.filled())?;
+            self.undigested.consume(taken);
+            // Nothing is taken after close_notify.
+            if taken == 0 || self.undigested.is_empty() {
+                self.undigested = Buf::empty();
+            }
         }
-        Ok(())
     }
 
     /// Moves decrypted bytes to `input`: how many, 0 at the end of the peer's side, `None` when more
     /// records are needed first.
     pub(super) fn read_plain(&mut self, input: &mut Buf, pool: &Pool) -> io::Result<Option<usize>> {
-        let state = self.connection.process_new_packets().map_err(invalid)?;
+        let state = self.digest()?;
         let waiting = state.plaintext_bytes_to_read();
         if waiting > 0 {
             return self.move_plain(input, pool, waiting).map(Some);

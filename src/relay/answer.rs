@@ -6,7 +6,7 @@ use crate::api::fault::{Fault, Retry};
 use crate::api::operation::Operation;
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
-use crate::relay::exchange::{Exchange, Extent};
+use crate::relay::exchange::{Exchange, Extent, FieldPair};
 use crate::relay::exit::Exit;
 use crate::relay::serve::flush;
 use crate::relay::stop::Stop;
@@ -52,32 +52,33 @@ fn stage_fault<X: Exchange>(
 ) {
     let seconds;
     let id = exit.request_id;
-    let mut fields = vec![("content-type", "application/json")];
-    fields.extend_from_slice(id_fields(family, &id_pair(id.as_str())));
+    let ids = id_pair(id.as_bytes());
+    let mut fields: Vec<FieldPair<'_>> = vec![JSON];
+    fields.extend_from_slice(id_fields(family, &ids));
     if let Fault::MethodNotAllowed { allow } = fault {
-        fields.push(("allow", allow));
+        fields.push(("allow", allow.as_bytes()));
     }
     if fault.status() == 401 {
-        fields.push(("www-authenticate", "Bearer"));
+        fields.push(("www-authenticate", b"Bearer"));
     }
     if let Retry::AfterS(after) = fault.retry() {
         seconds = after.to_string();
-        fields.push(("retry-after", &seconds));
+        fields.push(("retry-after", seconds.as_bytes()));
     }
     exit.row.status = fault.status();
     x.stage_head(fault.status(), &fields, Extent::Length(body_bytes as u64));
 }
 
+/// What Sluice itself answers is JSON.
+pub const JSON: FieldPair<'static> = ("content-type", b"application/json");
+
 /// The headers that may carry a request id.
-pub fn id_pair(id: &str) -> [(&'static str, &str); 2] {
+pub fn id_pair(id: &[u8]) -> [FieldPair<'_>; 2] {
     [("x-request-id", id), ("request-id", id)]
 }
 
 /// Those of them that this API's clients look for.
-pub fn id_fields<'p, 'i>(
-    family: Family,
-    pair: &'p [(&'static str, &'i str); 2],
-) -> &'p [(&'static str, &'i str)] {
+pub fn id_fields<'p, 'i>(family: Family, pair: &'p [FieldPair<'i>; 2]) -> &'p [FieldPair<'i>] {
     match family {
         Family::OpenAi => &pair[..1],
         Family::Anthropic => &pair[..],

@@ -8,7 +8,7 @@ use crate::config::plan::{EndpointId, ModelId, Plan};
 use crate::control::link::{Bound, Views};
 use crate::http::{ChunkLimits, HeadLimits};
 use crate::lifecycle::hold::Receipt;
-use crate::route::rank::View;
+use crate::route::rank::{Ranked, View, rank};
 use crate::runtime::kit::Kit;
 use crate::telemetry::Series;
 use crate::upstream::backend::{Backend, Backends};
@@ -21,6 +21,8 @@ pub struct Epoch {
     backends: Vec<Rc<Backend>>,
     /// By model: whose turn it is.
     turns: Vec<Cell<u64>>,
+    /// Memory for ranking, used again for each request.
+    candidates: RefCell<Vec<View>>,
     pub answer_limits: AnswerLimits,
 }
 
@@ -51,7 +53,9 @@ impl Epoch {
         let turns = plan.models.iter().map(|_| Cell::new(kit.random() >> 1)).collect();
         let answer_limits = AnswerLimits::of(&plan.limits);
         let views = RefCell::new(bound.views.clone());
-        Rc::new(Self { views, backends: backends.bind(plan), turns, answer_limits, bound })
+        let candidates = RefCell::default();
+        let backends = backends.bind(plan);
+        Rc::new(Self { views, backends, turns, candidates, answer_limits, bound })
     }
 
     /// The configuration.
@@ -81,18 +85,21 @@ impl Epoch {
         }
     }
 
-    /// What a policy may know of a model's endpoints, and whose turn it is.
-    pub fn candidates(&self, model: ModelId) -> (Vec<View>, u64) {
+    /// Ranks a model's endpoints for its next request.
+    pub fn rank(&self, id: ModelId) -> Ranked {
         let views = self.views.borrow();
+        let model = &self.plan().models[usize::from(id.0)];
         let view = |id: &EndpointId| View {
             endpoint: *id,
             healthy: views.endpoints.get(usize::from(id.0)).is_none_or(|view| view.healthy),
             in_flight: self.series().in_flight(*id),
         };
-        let found = self.plan().models[usize::from(model.0)].endpoints.iter().map(view).collect();
-        let turn = &self.turns[usize::from(model.0)];
+        let mut candidates = self.candidates.borrow_mut();
+        candidates.clear();
+        candidates.extend(model.endpoints.iter().map(view));
+        let turn = &self.turns[usize::from(id.0)];
         turn.set(turn.get().wrapping_add(1));
-        (found, turn.get() >> 1)
+        rank(model, &candidates, turn.get() >> 1)
     }
 
     /// Limits on a client's head.

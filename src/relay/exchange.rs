@@ -7,6 +7,9 @@ use crate::http::ResponseHead;
 use crate::relay::core::Epoch;
 use crate::relay::inbound::Inbound;
 
+/// A header field of our own: a name, and a value without control characters.
+pub type FieldPair<'a> = (&'static str, &'a [u8]);
+
 /// The client left, or its connection broke: nobody is there to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
@@ -43,14 +46,14 @@ pub trait Exchange {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Stages a head of our own.
-    fn stage_head(&mut self, status: u16, fields: &[(&str, &str)], extent: Extent);
+    fn stage_head(&mut self, status: u16, fields: &[FieldPair<'_>], extent: Extent);
 
     /// Stages an endpoint's head with `fields` in addition; `bytes` are what its spans point into.
     fn stage_upstream_head(
         &mut self,
         head: &ResponseHead,
         bytes: &[u8],
-        fields: &[(&str, &str)],
+        fields: &[FieldPair<'_>],
         extent: Extent,
     );
 

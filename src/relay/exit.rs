@@ -1,6 +1,7 @@
 //! The one record of a request's end: counters and log rows, written exactly once.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::api::ask::Ask;
 use crate::api::family::Family;
@@ -17,6 +18,7 @@ use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
 use crate::telemetry::queue::Place;
 use crate::telemetry::row::{Inline, Row, Tokens};
+use crate::telemetry::shard::Stage;
 
 /// Collects what is known of a request. Its drop writes the outcome, whatever happened: set by
 /// [`Exit::end`], or else that it was abandoned, or that a bug killed it.
@@ -34,6 +36,10 @@ pub struct Exit {
     pub head_only: bool,
     outcome: Option<Outcome>,
     began: Instant,
+    /// When the present stage began: one clock reading serves all that happens between two waits.
+    mark: Instant,
+    /// When the request's whole time is up.
+    pub total: Instant,
     /// Time spent waiting for the client or for an endpoint, nanoseconds.
     waited_nanos: u64,
     first_token: Option<Instant>,
@@ -49,9 +55,6 @@ impl Exit {
         let (traceparent, trace_given) = ids::traceparent(head, bytes, kit);
         let series = epoch.series();
         let mut row = Row::new(series.names.clone(), series.index);
-        row.began_unix_micros = unix_micros();
-        row.request_id = Inline::new(request_id.as_str());
-        row.trace_id = ids::trace_id(&traceparent);
         row.client = Some(inbound.peer.ip());
         row.method = head.method.name();
         let anthropic = head.has(Known::AnthropicVersion);
@@ -65,6 +68,8 @@ impl Exit {
             head_only: head.method == Method::Head,
             outcome: None,
             began: inbound.began,
+            mark: inbound.began,
+            total: inbound.began.after(epoch.plan().timeouts.total),
             waited_nanos: 0,
             first_token: None,
             last_token: None,
@@ -115,9 +120,31 @@ impl Exit {
         self.row.attempts = self.row.attempts.saturating_add(1);
     }
 
-    /// Time that was not Sluice's.
-    pub fn waited(&mut self, since: Instant, now: Instant) {
-        self.waited_nanos += now.since(since).as_nanos() as u64;
+    /// When the present stage began.
+    pub fn mark(&self) -> Instant {
+        self.mark
+    }
+
+    /// Ends a stage in which Sluice worked.
+    pub fn worked(&mut self, stage: Stage) -> Duration {
+        let now = clock::now();
+        let took = now.since(std::mem::replace(&mut self.mark, now));
+        self.epoch.series().shard.stage(stage, took);
+        took
+    }
+
+    /// Ends a stage in which the client or an endpoint was waited for.
+    pub fn waited(&mut self, stage: Stage) -> Duration {
+        let took = self.worked(stage);
+        self.waited_nanos += took.as_nanos() as u64;
+        took
+    }
+
+    /// Notes the end of a wait inside a stage.
+    pub fn woke(&mut self) -> Instant {
+        let now = clock::now();
+        self.waited_nanos += now.since(std::mem::replace(&mut self.mark, now)).as_nanos() as u64;
+        now
     }
 
     /// Content passed at `now`.
@@ -159,6 +186,16 @@ impl Exit {
         self.outcome = Some(outcome);
     }
 
+    /// What only the logs need.
+    fn fill_row(&mut self, took: Duration) {
+        self.row.duration_micros = took.as_micros() as u64;
+        let own = (took.as_nanos() as u64).saturating_sub(self.waited_nanos);
+        self.row.overhead_micros = own / 1_000;
+        self.row.began_unix_micros = unix_micros().saturating_sub(self.row.duration_micros);
+        self.row.request_id = Inline::new(self.request_id.as_str());
+        self.row.trace_id = ids::trace_id(&self.traceparent);
+    }
+
     fn unset_outcome() -> Outcome {
         if std::thread::panicking() { Outcome::Panicked } else { Outcome::Abandoned }
     }
@@ -167,7 +204,7 @@ impl Exit {
         let series = self.epoch.series();
         let took = now.since(self.began);
         let own = (took.as_nanos() as u64).saturating_sub(self.waited_nanos);
-        series.shard.overhead.record(std::time::Duration::from_nanos(own));
+        series.shard.overhead.record(Duration::from_nanos(own));
         let Some(model) = self.row.model else {
             series.shard.ended_unrouted(self.row.outcome);
             return;
@@ -191,16 +228,16 @@ impl Drop for Exit {
         let now = clock::now();
         let took = now.since(self.began);
         self.row.outcome = self.outcome.unwrap_or_else(Self::unset_outcome);
-        self.row.duration_micros = took.as_micros() as u64;
-        let own = (took.as_nanos() as u64).saturating_sub(self.waited_nanos);
-        self.row.overhead_micros = own / 1_000;
         self.count(now);
-        let series = self.epoch.series();
+        let accessed = self.epoch.plan().log.access.is_some();
+        if accessed || self.usage_place.is_some() {
+            self.fill_row(took);
+        }
         if let Some(place) = self.usage_place.take() {
             place.fill(self.row.clone());
         }
-        if self.epoch.plan().log.access.is_some() {
-            series.rows.access.offer(self.row.clone());
+        if accessed {
+            self.epoch.series().rows.access.offer(self.row.clone());
         }
     }
 }

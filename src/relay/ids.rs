@@ -23,6 +23,11 @@ impl Id {
         Self { length: length as u8, bytes }
     }
 
+    /// The text's bytes: ASCII without control characters.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
@@ -32,7 +37,8 @@ impl Id {
 /// The client's `x-request-id` (or `request-id`), if it is 1 to 128 letters, digits, `-`, `_`, `.` or `:`;
 /// a new one otherwise.
 pub fn request_id(head: &RequestHead, bytes: &[u8], kit: &Kit) -> Id {
-    let given = head.value(bytes, Known::XRequestId).or_else(|| head.value(bytes, Known::RequestId));
+    let given =
+        head.value(bytes, Known::XRequestId).or_else(|| head.value(bytes, Known::RequestId));
     match given.filter(|id| sound_id(id)) {
         Some(id) => Id::new(id),
         None => fresh(b"req_", 24, kit),
@@ -84,16 +90,26 @@ pub fn trace_id(traceparent: &Id) -> [u8; 16] {
     id
 }
 
+/// The sixteen hexadecimal digits of a word, all at once: each nibble to its own byte, then nine and less to
+/// `0..9` and the others to `a..f`.
+fn hex16(word: u64) -> [u8; 16] {
+    let mut nibbles = u128::from(word);
+    nibbles = (nibbles | nibbles << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+    nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+    nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+    nibbles = (nibbles | nibbles << 4) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
+    let ones = u128::from_ne_bytes([1; 16]);
+    let letters = ((nibbles + 6 * ones) >> 4) & ones;
+    (nibbles + u128::from(b'0') * ones + u128::from(b'a' - b'0' - 10) * letters).to_be_bytes()
+}
+
 /// `prefix` and so many hexadecimal digits.
 fn fresh(prefix: &[u8], digits: usize, kit: &Kit) -> Id {
     let mut id = Id::new(prefix);
-    let mut word = 0;
-    for i in 0..digits {
-        if i % 16 == 0 {
-            word = kit.random();
-        }
-        id.bytes[prefix.len() + i] = b"0123456789abcdef"[(word & 15) as usize];
-        word >>= 4;
+    let (_, rest) = id.bytes.split_at_mut(prefix.len());
+    for sixteen in rest[..digits].chunks_mut(16) {
+        let hex = hex16(kit.random());
+        sixteen.copy_from_slice(&hex[..sixteen.len()]);
     }
     id.length = (prefix.len() + digits) as u8;
     id
@@ -112,6 +128,13 @@ mod tests {
         assert!(!given && sound_trace(first.as_str().as_bytes()));
         assert_ne!(first.as_str(), second.as_str());
         assert_ne!(trace_id(&first), [0; 16]);
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_the_usual_ones() {
+        for word in [0, u64::MAX, 0x0123_4567_89ab_cdef, 0xdead_beef_0000_9af9] {
+            assert_eq!(hex16(word).as_slice(), format!("{word:016x}").as_bytes());
+        }
     }
 
     #[test]

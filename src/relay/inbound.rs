@@ -82,6 +82,11 @@ impl Inbound {
         }
     }
 
+    /// Whether the body had to be waited for.
+    pub fn came_in_pieces(&self) -> bool {
+        matches!(self.body, Body::Own(_))
+    }
+
     /// The value of the first field of this name.
     pub fn value(&self, known: Known) -> Option<&[u8]> {
         self.head.value(self.buf.filled(), known)

@@ -7,8 +7,8 @@ use crate::api::fault::Fault;
 use crate::api::operation::{Operation, Resolved};
 use crate::config::plan::{Model, Plan};
 use crate::lifecycle::outcome::Outcome;
-use crate::relay::answer::{id_fields, id_pair};
-use crate::relay::exchange::{Exchange, Extent};
+use crate::relay::answer::{JSON, id_fields, id_pair};
+use crate::relay::exchange::{Exchange, Extent, FieldPair};
 use crate::relay::exit::Exit;
 use crate::relay::serve::flush;
 use crate::relay::stop::Stop;
@@ -30,8 +30,9 @@ pub async fn answer<X: Exchange>(
     };
     let body = value.to_string();
     let id = exit.request_id;
-    let mut fields = vec![("content-type", "application/json")];
-    fields.extend_from_slice(id_fields(family, &id_pair(id.as_str())));
+    let ids = id_pair(id.as_bytes());
+    let mut fields: Vec<FieldPair<'_>> = vec![JSON];
+    fields.extend_from_slice(id_fields(family, &ids));
     exit.row.status = 200;
     x.stage_head(200, &fields, Extent::Length(body.len() as u64));
     if !exit.head_only {

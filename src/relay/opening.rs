@@ -13,7 +13,6 @@ use crate::relay::place::{Failed, Opening};
 use crate::relay::serve::is_json;
 use crate::relay::stream::Stream;
 use crate::relay::unary::Unary;
-use crate::runtime::clock;
 use crate::runtime::wheel::Due;
 use crate::upstream::connection::Connection;
 use crate::upstream::error::{AttemptError, is_about_our_credential, worth_another_endpoint};
@@ -69,12 +68,17 @@ enum Content {
 fn content_kind(connection: &mut Connection) -> Content {
     let (head, bytes) = connection.head_bytes();
     match head.value(bytes, Known::ContentType) {
-        Some(value) if value.to_ascii_lowercase().starts_with(b"text/event-stream") => Content::Events,
+        Some(value) if is_event_stream(value) => Content::Events,
         Some(value) if is_json(value) => Content::Json,
         // Servers that leave the type out are believed; a page in HTML is not.
         None => Content::Json,
         Some(_) => Content::Other,
     }
+}
+
+fn is_event_stream(value: &[u8]) -> bool {
+    let name = b"text/event-stream";
+    value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
 }
 
 fn stage_head<X: Exchange>(exit: &mut Exit, x: &mut X, connection: &mut Connection, streams: bool) {
@@ -87,7 +91,7 @@ fn stage_head<X: Exchange>(exit: &mut Exit, x: &mut X, connection: &mut Connecti
         Framing::Length(length) if !streams => Extent::Length(length),
         _ => Extent::Open,
     };
-    x.stage_upstream_head(head, bytes, id_fields(family, &id_pair(id.as_str())), extent);
+    x.stage_upstream_head(head, bytes, id_fields(family, &id_pair(id.as_bytes())), extent);
 }
 
 /// Reads up to the first complete event (or 64 KiB of one), within the first byte's deadline.
@@ -97,7 +101,6 @@ async fn first_event<X: Exchange>(
     connection: &mut Connection,
     ask: &Ask,
 ) -> Result<Opening, Failed> {
-    let began = clock::now();
     let mut stream = Box::new(Stream::new(ask, exit.epoch.plan().limits.event_whole_bytes_max));
     loop {
         let step = stream.take(connection, x)?;
@@ -108,13 +111,17 @@ async fn first_event<X: Exchange>(
             }
             .into());
         }
-        if step.events > 0 || stream.ended() {
+        if step.events > 0 {
             break;
+        }
+        // A whole body without an event is no stream: nothing has left, so it can still be an error.
+        if stream.ended() {
+            return Err(AttemptError::Truncated.into());
         }
         more(x, connection).await?.then_some(()).ok_or(AttemptError::Truncated)?;
     }
-    exit.waited(began, clock::now());
-    stream.note(exit);
+    let now = exit.woke();
+    stream.note(exit, now);
     Ok(Opening::Stream(stream))
 }
 
@@ -125,19 +132,18 @@ async fn whole<X: Exchange>(
     connection: &mut Connection,
     json: bool,
 ) -> Result<Opening, Failed> {
-    let began = clock::now();
     let hold = exit.epoch.plan().limits.answer_hold_bytes_max;
-    let timeouts = &exit.epoch.plan().timeouts;
-    let total = exit.began().after(timeouts.total);
+    let stall = exit.epoch.plan().timeouts.stall;
     let mut unary = Box::new(Unary::new(json));
     while !unary.take(connection, x)? && x.staged() < hold {
-        connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
-        if !more(x, connection).await? {
+        connection.until(Due::Stall, exit.mark().after(stall), exit.total);
+        let more = more(x, connection).await?;
+        exit.woke();
+        if !more {
             unary.end()?;
             break;
         }
     }
-    exit.waited(began, clock::now());
     Ok(Opening::Unary(unary))
 }
 

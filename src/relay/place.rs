@@ -22,7 +22,6 @@ use crate::relay::stop::Stop;
 use crate::relay::stream::Stream;
 use crate::relay::unary::Unary;
 use crate::route::rank::Ranked;
-use crate::runtime::clock;
 use crate::runtime::wheel::Due;
 use crate::telemetry::shard::Stage;
 use crate::upstream::connection::Connection;
@@ -124,7 +123,11 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// One endpoint: a pooled connection first, and a fresh one if that had died under the request.
-    async fn run<X: Exchange>(&mut self, x: &mut X, last: bool) -> Result<(Lease, Opening), Failed> {
+    async fn run<X: Exchange>(
+        &mut self,
+        x: &mut X,
+        last: bool,
+    ) -> Result<(Lease, Opening), Failed> {
         let epoch = self.exit.epoch.clone();
         let endpoint = &epoch.plan().endpoints[usize::from(self.endpoint.0)];
         let counts = &epoch.series().endpoints[usize::from(self.endpoint.0)];
@@ -152,7 +155,6 @@ impl Attempt<'_> {
         reuse: bool,
         last: bool,
     ) -> Result<Opening, Failed> {
-        let began = clock::now();
         inject::point(Point::Leased);
         let connection = self.connection(endpoint, x, reuse).await?;
         lease.hold(connection);
@@ -161,10 +163,12 @@ impl Attempt<'_> {
         inject::point(Point::Connected);
         self.send(endpoint, x, connection).await?;
         inject::point(Point::Sent);
-        let sent = clock::now();
+        self.exit.worked(Stage::Place);
         let limits = self.exit.epoch.answer_limits;
         watched(x, connection.read_head(&limits)).await??;
-        self.count_head(began, sent);
+        let waited = self.exit.waited(Stage::FirstByte);
+        let series = self.exit.epoch.series();
+        series.endpoints[usize::from(self.endpoint.0)].head_wait.record(waited);
         opening::open(self.exit, x, connection, &self.admitted.ask, last).await
     }
 
@@ -174,13 +178,14 @@ impl Attempt<'_> {
         endpoint: &Endpoint,
         x: &mut X,
         reuse: bool,
-    ) -> Result<Connection, Failed> {
+    ) -> Result<Box<Connection>, Failed> {
         let epoch = self.exit.epoch.clone();
         let backend = epoch.backend(self.endpoint);
         let timeouts = &epoch.plan().timeouts;
         let counts = &epoch.series().endpoints[usize::from(self.endpoint.0)];
-        let now = clock::now();
-        if let Some(pooled) = reuse.then(|| backend.checkout(now, timeouts.upstream_idle)).flatten() {
+        let now = self.exit.mark();
+        if let Some(pooled) = reuse.then(|| backend.checkout(now, timeouts.upstream_idle)).flatten()
+        {
             counts.reused.inc();
             return Ok(pooled);
         }
@@ -194,9 +199,7 @@ impl Attempt<'_> {
         let tls = endpoint.tls.as_ref();
         let opening = Connection::open(&self.core.kit, backend, address, tls, timeouts);
         let opened = watched(x, opening).await??;
-        let done = clock::now();
-        self.exit.waited(now, done);
-        epoch.series().shard.stage(Stage::Connect, done.since(now));
+        self.exit.waited(Stage::Connect);
         counts.connects.inc();
         Ok(opened)
     }
@@ -209,8 +212,8 @@ impl Attempt<'_> {
             true => timeouts.first_byte_streamed,
             false => timeouts.first_byte_unary,
         };
-        let total = self.exit.began().after(timeouts.total);
-        connection.until(Due::FirstByte, clock::now().after(patience), total);
+        let at = self.exit.mark().after(patience);
+        connection.until(Due::FirstByte, at, self.exit.total);
     }
 
     async fn send<X: Exchange>(
@@ -227,24 +230,16 @@ impl Attempt<'_> {
             path: ask.op.path(),
             family: ask.op.family(),
             content_length: self.edits.len_after(body.len()),
-            request_id: self.exit.request_id.as_str(),
-            traceparent: self.exit.traceparent.as_str(),
+            request_id: self.exit.request_id.as_bytes(),
+            traceparent: self.exit.traceparent.as_bytes(),
             tracestate: state,
         };
-        let mut head = Vec::with_capacity(1024);
+        let mut head = self.core.kit.scratch();
         request::write_head(&mut head, endpoint, &outbound);
-        let pieces: Vec<&[u8]> = self.edits.pieces(body).collect();
         let limits = self.exit.epoch.answer_limits;
-        Ok(watched(x, connection.send(&head, &pieces, &limits)).await??)
-    }
-
-    fn count_head(&mut self, began: clock::Instant, sent: clock::Instant) {
-        let now = clock::now();
-        self.exit.waited(sent, now);
-        let series = self.exit.epoch.series();
-        series.endpoints[usize::from(self.endpoint.0)].head_wait.record(now.since(sent));
-        series.shard.stage(Stage::Place, sent.since(began));
-        series.shard.stage(Stage::FirstByte, now.since(sent));
+        let sent = watched(x, connection.send(&mut head, self.edits, body, &limits)).await;
+        self.core.kit.put_scratch(head);
+        Ok(sent??)
     }
 }
 

@@ -21,7 +21,6 @@ use crate::relay::place::{self, Opening};
 use crate::relay::state::Accepted;
 use crate::relay::stop::Stop;
 use crate::relay::{stream, unary};
-use crate::route::rank::rank;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::wheel::Due;
 use crate::telemetry::shard::Stage;
@@ -79,13 +78,12 @@ async fn stages<X: Exchange>(
     let model = rights::model(exit.epoch.plan(), &ask.model)?;
     exit.model(model);
     let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
-    let (views, turn) = exit.epoch.candidates(model);
-    let ranked = rank(&exit.epoch.plan().models[usize::from(model.0)], &views, turn);
+    let ranked = exit.epoch.rank(model);
     let (placed, opening) = place::place(core, exit, inbound, x, admitted, &ranked).await?;
     inbound.release();
     match opening {
-        Opening::Stream(stream) => stream::relay(*stream, placed, exit, x).await,
-        Opening::Unary(unary) => unary::relay(*unary, placed, exit, x).await,
+        Opening::Stream(stream) => stream::relay(stream, placed, exit, x).await,
+        Opening::Unary(unary) => unary::relay(unary, placed, exit, x).await,
     }
 }
 
@@ -124,23 +122,21 @@ async fn read_body<X: Exchange>(
     inbound: &mut Inbound,
     x: &mut X,
 ) -> Result<(), Stop> {
-    let began = clock::now();
     let epoch = exit.epoch.clone();
     let read = x.read_body(inbound, &epoch).await;
-    let now = clock::now();
-    exit.waited(began, now);
-    epoch.series().shard.stage(Stage::Read, now.since(exit.began()));
+    if inbound.came_in_pieces() {
+        exit.waited(Stage::Read);
+    }
     Ok(read?)
 }
 
-fn read(op: Operation, exit: &mut Exit, inbound: &Inbound) -> Result<Ask, Fault> {
+fn read(op: Operation, exit: &mut Exit, inbound: &Inbound) -> Result<Box<Ask>, Fault> {
     inject::point(Point::Body);
-    let began = clock::now();
     let bounds = Bounds { depth_max: exit.epoch.plan().limits.json_depth_max };
-    let ask = read_ask(op, inbound.body(), &bounds)?;
+    let ask = Box::new(read_ask(op, inbound.body(), &bounds)?);
     exit.asked(&ask, inbound.body().len());
     inject::point(Point::Asked);
-    exit.epoch.series().shard.stage(Stage::Scan, clock::now().since(began));
+    exit.worked(Stage::Scan);
     Ok(ask)
 }
 
@@ -151,6 +147,9 @@ pub async fn flush_paused<X: Exchange>(
     connection: &Connection,
     total: Instant,
 ) -> Result<(), Stop> {
+    if x.staged() == 0 {
+        return Ok(());
+    }
     let flushed = poll_fn(|cx| {
         let flushed = x.poll_flush(cx);
         if flushed.is_pending() {

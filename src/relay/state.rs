@@ -14,6 +14,7 @@ use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::permit::{KeySlot, Permit, PlanPin, Turn, UsageRow};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exit::Exit;
+use crate::runtime::clock::Instant;
 use crate::upstream::lease::Lease;
 
 /// Tokens reserved for an answer whose length nobody bounded.
@@ -34,7 +35,7 @@ pub struct Admitted {
     _row: Option<Permit<UsageRow>>,
     _key: Option<Permit<KeySlot>>,
     base: Accepted,
-    pub ask: Ask,
+    pub ask: Box<Ask>,
     pub model: ModelId,
 }
 
@@ -77,7 +78,7 @@ impl Accepted {
         exit: &mut Exit,
         key: Option<KeyId>,
         model: ModelId,
-        ask: Ask,
+        ask: Box<Ask>,
         body_bytes: usize,
     ) -> Result<Admitted, Fault> {
         let full = Fault::Overloaded { retry_after_s: 1 };
@@ -116,10 +117,10 @@ impl Admitted {
 
 impl Placed {
     /// The answer ended cleanly: the connection may be used again, and the engine's usage is booked.
-    pub fn settle(self, usage: Usage) -> Settled {
+    pub fn settle(self, usage: Usage, now: Instant) -> Settled {
         inject::point(Point::Settling);
         let Placed { lease, admitted } = self;
-        lease.finish();
+        lease.finish(now);
         let Admitted { hold, base, .. } = admitted;
         let receipt = hold.settle(usage.input, usage.output);
         Settled { receipt, _base: base }

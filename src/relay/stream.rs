@@ -13,7 +13,7 @@ use crate::relay::exit::Exit;
 use crate::relay::serve::flush_paused;
 use crate::relay::state::Placed;
 use crate::relay::stop::Stop;
-use crate::runtime::clock;
+use crate::runtime::clock::Instant;
 use crate::runtime::wheel::Due;
 use crate::sse::{Piece, Splitter, data_of};
 use crate::telemetry::endpoint::Failure;
@@ -27,7 +27,7 @@ pub struct Stream {
     observer: Observer,
     /// Sluice asked for the usage, so the event that carries only that is not for the client.
     withhold_usage: bool,
-    error: Option<EventError>,
+    error: Option<Box<EventError>>,
     /// The body is whole, by its framing.
     done: bool,
     /// Content has passed since [`Stream::note`].
@@ -90,14 +90,14 @@ impl Stream {
     }
 
     /// The error the endpoint reported since the last call.
-    pub(super) fn take_error(&mut self) -> Option<EventError> {
+    pub(super) fn take_error(&mut self) -> Option<Box<EventError>> {
         self.error.take()
     }
 
     /// Tells the record of content that passed.
-    pub(super) fn note(&mut self, exit: &mut Exit) {
+    pub(super) fn note(&mut self, exit: &mut Exit, now: Instant) {
         if std::mem::take(&mut self.content) {
-            exit.content(clock::now());
+            exit.content(now);
         }
     }
 
@@ -128,15 +128,14 @@ fn look<'p>(observer: &mut Observer, piece: Piece<'p>) -> (Seen, &'p [u8]) {
 /// # Errors
 /// The client left, or the endpoint broke off.
 pub async fn relay<X: Exchange>(
-    mut stream: Stream,
+    mut stream: Box<Stream>,
     mut placed: Placed,
     exit: &mut Exit,
     x: &mut X,
 ) -> Result<Outcome, Stop> {
     let epoch = exit.epoch.clone();
-    let began = clock::now();
-    let timeouts = &epoch.plan().timeouts;
-    let total = exit.began().after(timeouts.total);
+    let began = exit.mark();
+    let (stall, total) = (epoch.plan().timeouts.stall, exit.total);
     epoch.series().shard.streams_open.add(1);
     let _open = Open(&epoch.series().shard.streams_open);
     let mut result = Ok(());
@@ -147,14 +146,13 @@ pub async fn relay<X: Exchange>(
         if result.is_err() {
             break;
         }
-        connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
+        connection.until(Due::Stall, exit.mark().after(stall), total);
         result = step(&mut stream, connection, x).await;
-        stream.note(exit);
+        let now = exit.woke();
+        stream.note(exit, now);
         stream.meter(&mut placed);
     }
-    let now = clock::now();
-    exit.waited(began, now);
-    epoch.series().shard.stage(Stage::Relay, now.since(began));
+    epoch.series().shard.stage(Stage::Relay, exit.mark().since(began));
     let observer = &stream.observer;
     exit.observed(observer.usage(), observer.finish(), observer.output_events());
     if let Err(stop) = result {
@@ -224,7 +222,7 @@ fn count_failure(stop: &Stop, exit: &Exit) {
 
 /// The body is whole.
 async fn end<X: Exchange>(
-    mut stream: Stream,
+    mut stream: Box<Stream>,
     placed: Placed,
     exit: &mut Exit,
     x: &mut X,
@@ -242,6 +240,6 @@ async fn end<X: Exchange>(
     if let (Some(_), Some(endpoint)) = (&reported, exit.row.endpoint) {
         exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(Failure::ErrorEvent);
     }
-    placed.settle(usage);
+    placed.settle(usage, exit.mark());
     Ok(if reported.is_none() && complete { Outcome::Completed } else { Outcome::UpstreamBroken })
 }

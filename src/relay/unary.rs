@@ -11,13 +11,15 @@ use crate::relay::exit::Exit;
 use crate::relay::serve::flush_paused;
 use crate::relay::state::Placed;
 use crate::relay::stop::Stop;
-use crate::runtime::clock;
 use crate::runtime::wheel::Due;
 use crate::upstream::connection::{Body, Connection};
 use crate::upstream::error::AttemptError;
 
 /// The last bytes of an answer that are kept to find its usage in, at least.
 const TAIL_BYTES: usize = 64 * 1024;
+
+/// Room for it at first.
+const TAIL_BYTES_FIRST: usize = 1024;
 
 /// A whole answer under way.
 pub struct Unary {
@@ -42,6 +44,7 @@ impl Unary {
         x: &mut X,
     ) -> Result<bool, AttemptError> {
         let (tail, cut) = (&mut self.tail, &mut self.cut);
+        tail.reserve(TAIL_BYTES_FIRST);
         let body = connection.take_body(&mut |bytes| {
             *cut |= keep_tail(tail, bytes);
             x.stage(|out| out.extend_from_slice(bytes));
@@ -77,28 +80,26 @@ fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) -> bool {
 /// # Errors
 /// The client left, or the endpoint broke off.
 pub async fn relay<X: Exchange>(
-    mut unary: Unary,
+    mut unary: Box<Unary>,
     mut placed: Placed,
     exit: &mut Exit,
     x: &mut X,
 ) -> Result<Outcome, Stop> {
     inject::point(Point::Relaying);
-    let began = clock::now();
     while !unary.done {
         let connection = placed.lease.connection();
         step(&mut unary, connection, exit, x).await?;
     }
     x.stage_end();
     poll_fn(|cx| x.poll_flush(cx)).await?;
-    exit.waited(began, clock::now());
-    Ok(settle(unary, placed, exit))
+    Ok(settle(&unary, placed, exit))
 }
 
-fn settle(unary: Unary, placed: Placed, exit: &mut Exit) -> Outcome {
+fn settle(unary: &Unary, placed: Placed, exit: &mut Exit) -> Outcome {
     let (usage, finish) = observe_unary(placed.admitted.ask.op, &unary.tail);
     exit.observed(usage, finish, 0);
     let status = exit.row.status;
-    placed.settle(usage);
+    placed.settle(usage, exit.mark());
     if status < 400 { Outcome::Completed } else { Outcome::UpstreamError }
 }
 
@@ -109,10 +110,9 @@ async fn step<X: Exchange>(
     exit: &mut Exit,
     x: &mut X,
 ) -> Result<(), Stop> {
-    let timeouts = &exit.epoch.plan().timeouts;
-    let total = exit.began().after(timeouts.total);
-    flush_paused(x, connection, total).await?;
-    connection.until(Due::Stall, clock::now().after(timeouts.stall), total);
+    let stall = exit.epoch.plan().timeouts.stall;
+    flush_paused(x, connection, exit.total).await?;
+    connection.until(Due::Stall, exit.woke().after(stall), exit.total);
     let more = poll_fn(|cx| {
         if let Poll::Ready(read) = connection.poll_more(cx) {
             return Poll::Ready(read.map_err(|error| Stop::Cut(error.fault())));
@@ -120,6 +120,7 @@ async fn step<X: Exchange>(
         x.poll_gone(cx).map(|()| Err(Stop::Gone))
     })
     .await?;
+    exit.woke();
     match more {
         true => unary.take(connection, x).map(drop).map_err(|error| Stop::Cut(error.fault())),
         false => unary.end().map_err(|error| Stop::Cut(error.fault())),

@@ -111,7 +111,8 @@ mod tests {
     fn round_robin_takes_turns() {
         let model = model(Policy::RoundRobin, 3);
         let views = [view(0, true, 9), view(1, true, 0), view(2, true, 5)];
-        let firsts: Vec<_> = (0..6).map(|turn| rank(&model, &views, turn).attempts()[0].0).collect();
+        let firsts: Vec<_> =
+            (0..6).map(|turn| rank(&model, &views, turn).attempts()[0].0).collect();
         assert_eq!(firsts, [0, 1, 2, 0, 1, 2]);
     }
 
@@ -121,7 +122,10 @@ mod tests {
         let views = [view(0, true, 1), view(1, true, 1), view(2, true, 5)];
         assert_eq!(rank(&model, &views, 0).attempts()[0].0, 0);
         assert_eq!(rank(&model, &views, 1).attempts()[0].0, 1);
-        assert_eq!(rank(&model, &views, 2).attempts(), [EndpointId(0), EndpointId(1), EndpointId(2)]);
+        assert_eq!(
+            rank(&model, &views, 2).attempts(),
+            [EndpointId(0), EndpointId(1), EndpointId(2)]
+        );
     }
 
     proptest! {

@@ -14,7 +14,11 @@ pub struct Kit {
     pub pool: Pool,
     pub wheel: Rc<Wheel>,
     random: Rc<Cell<u64>>,
+    scratch: Rc<Cell<Vec<u8>>>,
 }
+
+/// Largest scratch memory that is kept, bytes.
+const SCRATCH_BYTES_MAX: usize = 32 * 1024;
 
 impl Kit {
     /// For one shard; `seed` must differ between shards.
@@ -22,7 +26,22 @@ impl Kit {
         let ledgers = Ledgers::new();
         let pool = Pool::new(ledgers.clone());
         let random = Rc::new(Cell::new(seed));
-        Self { ledgers, pool, wheel: Wheel::new(tick), random }
+        let scratch = Rc::default();
+        Self { ledgers, pool, wheel: Wheel::new(tick), random, scratch }
+    }
+
+    /// An empty vector with memory from before, if nobody has it.
+    pub fn scratch(&self) -> Vec<u8> {
+        let mut scratch = self.scratch.take();
+        scratch.clear();
+        scratch
+    }
+
+    /// Gives it back, to be used again.
+    pub fn put_scratch(&self, scratch: Vec<u8>) {
+        if scratch.capacity() <= SCRATCH_BYTES_MAX {
+            self.scratch.set(scratch);
+        }
     }
 
     /// The next number of the shard's generator (splitmix64): for identifiers and for breaking ties,

@@ -7,6 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
+/// Bytes that the kernel keeps for a client that is slow to take them. Without a bound it grows to megabytes
+/// for each, and says that there is room again only when a third of them has left: a client that reads
+/// steadily, but slowly, would look stuck.
+const NOT_SENT_BYTES: u32 = 256 * 1024;
 /// Connections the kernel may hold for us before they are accepted.
 const BACKLOG: i32 = 4096;
 
@@ -30,6 +34,7 @@ fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     super::socket::tune(socket.as_fd())?;
+    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

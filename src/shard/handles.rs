@@ -1,7 +1,7 @@
 //! The shard's open client connections, for those who must reach them: drain and stop.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
 
@@ -11,7 +11,8 @@ use crate::runtime::socket::Socket;
 #[derive(Default)]
 pub struct Handles {
     next: Cell<u64>,
-    open: RefCell<HashMap<u64, (Socket, Rc<Cell<bool>>), ahash::RandomState>>,
+    /// In the order of their coming, so that a simulated run repeats.
+    open: RefCell<BTreeMap<u64, (Socket, Rc<Cell<bool>>)>>,
     per_address: RefCell<HashMap<IpAddr, usize, ahash::RandomState>>,
 }
 

@@ -10,11 +10,12 @@ use std::time::Duration;
 use crate::api::fault::Fault;
 use crate::http::wire::Wire;
 use crate::http::{
-    BodyDecoder, BodyStep, ChunkError, Framing, Parsed, Reject, ResponseHead, Version, parse_request,
+    BodyDecoder, BodyStep, ChunkError, Framing, Parsed, Reject, ResponseHead, Version,
+    parse_request,
 };
 use crate::lifecycle::permit::{BodyBytes, Permit};
 use crate::relay::core::Epoch;
-use crate::relay::exchange::{BodyError, Exchange, Extent, Gone};
+use crate::relay::exchange::{BodyError, Exchange, Extent, FieldPair, Gone};
 use crate::relay::inbound::Inbound;
 use crate::runtime::buf::{Buf, LARGE_BYTES};
 use crate::runtime::clock::{self, Instant};
@@ -360,7 +361,9 @@ impl Http1 {
         let mut left: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
         while !left.is_empty() {
             match self.wire.send(left) {
-                Ok(0) => poll_fn(|cx| self.wire.poll_writable(cx)).await.map_err(|_| BodyError::Gone)?,
+                Ok(0) => {
+                    poll_fn(|cx| self.wire.poll_writable(cx)).await.map_err(|_| BodyError::Gone)?
+                }
                 Ok(n) => left = &left[n..],
                 Err(_) => return Err(BodyError::Gone),
             }
@@ -462,7 +465,7 @@ impl Exchange for Http1 {
         }
     }
 
-    fn stage_head(&mut self, status: u16, fields: &[(&str, &str)], extent: Extent) {
+    fn stage_head(&mut self, status: u16, fields: &[FieldPair<'_>], extent: Extent) {
         let terms = self.terms();
         self.reply.head(status, fields, extent, terms);
     }
@@ -471,7 +474,7 @@ impl Exchange for Http1 {
         &mut self,
         head: &ResponseHead,
         bytes: &[u8],
-        fields: &[(&str, &str)],
+        fields: &[FieldPair<'_>],
         extent: Extent,
     ) {
         let terms = self.terms();
@@ -540,12 +543,14 @@ impl Http1 {
             let at = clock::now().after(self.write_stall).min(self.total_at);
             self.deadline.set_at(Due::WriteStall, at);
         }
-        // A client that leaves while it is slow is gone all the same.
-        if self.poll_gone(cx).is_ready() {
+        // A client that leaves while it is slow is gone all the same. Of one whose time to send ran out we
+        // ended the reading ourselves, and it is still to have its 408.
+        let late = matches!(self.deadline.fired(), Some(Due::Head | Due::Body));
+        if !late && self.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Gone));
         }
         let ready = std::task::ready!(self.wire.poll_writable(cx));
-        if ready.is_err() || self.deadline.fired().is_some() {
+        if ready.is_err() || self.deadline.fired() == Some(Due::WriteStall) {
             self.gone = true;
             return Poll::Ready(Err(Gone));
         }

@@ -4,10 +4,10 @@
 //! threads are seen as queues with a doorbell and as atomics that one side alone writes; a panic in a
 //! connection ends that connection, and a panic of the shard restarts it on the same listening socket.
 
+pub mod accept;
 pub mod connection;
 pub mod handles;
 pub mod http1;
-pub mod accept;
 pub mod linger;
 pub mod refusal;
 pub mod reply;

@@ -1,7 +1,7 @@
 //! An answer being written in HTTP/1.1: staged bytes and their framing.
 
 use crate::http::{Fate, ResponseHead, response_fate, write};
-use crate::relay::exchange::Extent;
+use crate::relay::exchange::{Extent, FieldPair};
 
 /// Staging memory kept between answers, bytes; a larger buffer is given back.
 const KEPT_BYTES_MAX: usize = 4 * 1024;
@@ -52,7 +52,7 @@ impl Reply {
     }
 
     /// Stages a head of our own.
-    pub fn head(&mut self, status: u16, fields: &[(&str, &str)], extent: Extent, terms: Terms) {
+    pub fn head(&mut self, status: u16, fields: &[FieldPair<'_>], extent: Extent, terms: Terms) {
         write::status_line(&mut self.out, status);
         self.end_head(status, fields, extent, terms);
     }
@@ -62,7 +62,7 @@ impl Reply {
         &mut self,
         head: &ResponseHead,
         bytes: &[u8],
-        fields: &[(&str, &str)],
+        fields: &[FieldPair<'_>],
         extent: Extent,
         terms: Terms,
     ) {
@@ -73,13 +73,13 @@ impl Reply {
         self.end_head(head.status, fields, extent, terms);
     }
 
-    fn end_head(&mut self, status: u16, fields: &[(&str, &str)], extent: Extent, terms: Terms) {
+    fn end_head(&mut self, status: u16, fields: &[FieldPair<'_>], extent: Extent, terms: Terms) {
         let out = &mut self.out;
         for (name, value) in fields {
-            debug_assert!(!value.bytes().any(|byte| byte < b' '), "{name} has a control character");
+            debug_assert!(!value.iter().any(|byte| *byte < b' '), "{name} has a control character");
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
         }
         self.framing = framing(status, extent, terms);

@@ -64,17 +64,21 @@ fn supervise(spec: &Spec) {
         phase: Cell::new(Phase::Serving),
     };
     loop {
-        let ran = catch_unwind(AssertUnwindSafe(|| {
-            driver::block_on(&spec.choice, || main(spec, &life))
-        }));
+        let ran =
+            catch_unwind(AssertUnwindSafe(|| driver::block_on(&spec.choice, || main(spec, &life))));
         let series = life.bound.borrow().series.shard.clone();
         match ran {
             Ok(Ok(())) => return series.set_state(ShardState::Drained),
-            Ok(Err(error)) => crate::telemetry::say::error("a shard cannot start", &[("error", &error)]),
+            Ok(Err(error)) => {
+                crate::telemetry::say::error("a shard cannot start", &[("error", &error)])
+            }
             Err(_) => {
                 series.panics.inc();
                 series.restarts.inc();
-                crate::telemetry::say::error("a shard died and is restarted", &[("shard", &spec.index)]);
+                crate::telemetry::say::error(
+                    "a shard died and is restarted",
+                    &[("shard", &spec.index)],
+                );
             }
         }
         series.set_state(ShardState::Starting);
@@ -109,7 +113,8 @@ async fn main(spec: &Spec, life: &Life) {
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let Ok(bell) = spec.bell.listen() else { return };
-    let inbox = Rc::new(Inbox { clients, lanes, listener: RefCell::default(), plan: RefCell::default() });
+    let inbox =
+        Rc::new(Inbox { clients, lanes, listener: RefCell::default(), plan: RefCell::default() });
     announce(spec, &bound);
     inbox.listen(life);
     epochs(&inbox, life, answer_bell(&bell, &inbox, spec, life)).await;
@@ -164,7 +169,10 @@ async fn answer_bell(bell: &Listening, inbox: &Inbox, spec: &Spec, life: &Life) 
 }
 
 /// Polls both; over when the first is.
-async fn race(first: impl Future<Output = ()>, mut second: std::pin::Pin<&mut impl Future<Output = ()>>) {
+async fn race(
+    first: impl Future<Output = ()>,
+    mut second: std::pin::Pin<&mut impl Future<Output = ()>>,
+) {
     let mut first = std::pin::pin!(first);
     std::future::poll_fn(|cx| {
         let _ = second.as_mut().poll(cx);

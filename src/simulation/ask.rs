@@ -121,7 +121,9 @@ pub fn unlawful(world: &World, id: &str) -> Ask {
         1 => (format!("{chat}host: g\r\nhost: g\r\n\r\n"), 400),
         2 => (format!("{chat}host: g\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{{}}"), 400),
         3 => (
-            format!("{chat}host: g\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"),
+            format!(
+                "{chat}host: g\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"
+            ),
             400,
         ),
         4 => (format!("{chat}host: g\r\ntransfer-encoding: gzip\r\n\r\n"), 501),

@@ -44,6 +44,8 @@ pub struct Attempt {
     pub visible: Vec<u8>,
     /// Where an event ends, in `visible`.
     pub ends: Vec<usize>,
+    /// Nobody can tell this answer from its beginning.
+    pub open_ended: bool,
     /// The script is that of a server in order.
     pub sound: bool,
     /// The last byte of the answer was handed to the network.
@@ -51,6 +53,8 @@ pub struct Attempt {
     pub over: Option<Instant>,
     /// Its connection had an accident.
     pub harmed: bool,
+    /// An answer that nobody asked for came before this one on its connection.
+    pub after_stray: bool,
 }
 
 impl Book {
@@ -82,9 +86,11 @@ impl Book {
             visible: Vec::new(),
             ends: Vec::new(),
             sound: false,
+            open_ended: false,
             sent_whole: false,
             over: None,
             harmed: false,
+            after_stray: false,
         });
         (attempts.len() - 1, before)
     }

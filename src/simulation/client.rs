@@ -9,8 +9,8 @@ use super::book::{Asked, Book};
 use super::gateway::listen_address;
 use super::peer::Peer;
 use super::reply;
-use crate::runtime::{clock, task};
 use crate::runtime::twin::{World, sleep, world};
+use crate::runtime::{clock, task};
 
 /// Longer than any request may take: from here on the gateway hangs.
 const HANG: Duration = Duration::from_secs(90);
@@ -139,7 +139,8 @@ impl Session {
             }
             // Sometimes long enough for pooled connections to end.
             let most = [10, 300, 2_500][world.below(3) as usize];
-            let _ = self.peer.pause(world.between(Duration::ZERO, Duration::from_millis(most))).await;
+            let _ =
+                self.peer.pause(world.between(Duration::ZERO, Duration::from_millis(most))).await;
         }
     }
 

@@ -175,7 +175,8 @@ impl Gateway {
     fn counted(&self) -> u64 {
         let registry = self.registry.borrow();
         let unrouted = |outcome| registry.shards[0].unrouted(outcome);
-        let routed = |outcome| registry.models().map(|(_, all)| all[0].requests(outcome)).sum::<u64>();
+        let routed =
+            |outcome| registry.models().map(|(_, all)| all[0].requests(outcome)).sum::<u64>();
         Outcome::ALL.into_iter().map(|outcome| unrouted(outcome) + routed(outcome)).sum()
     }
 

@@ -64,7 +64,8 @@ fn body(reply: &mut Reply, rest: &[u8], ended: bool, bodiless: bool) -> usize {
     let length = reply.field("content-length").map(|n| n.parse::<usize>().expect("a length"));
     let chunked = reply.field("transfer-encoding").is_some();
     assert!(!(chunked && length.is_some()), "two framings: {:?}", reply.fields);
-    if bodiless || matches!(reply.status, 204 | 304) {
+    // Of a head that never came whole the gateway does not know that it was a HEAD's.
+    if bodiless && reply.status != 408 || matches!(reply.status, 204 | 304) {
         reply.whole = true;
         return 0;
     }

@@ -26,7 +26,14 @@ pub struct Script {
     pub sound: bool,
     /// The connection may carry another request afterwards.
     pub reusable: bool,
+    /// A whole answer whose end is the connection's: nobody can tell it from its beginning.
+    pub open_ended: bool,
+    /// It says more than it may, in the end.
+    pub stray: bool,
 }
+
+/// The body of an answer that nobody asked for.
+pub const STRAY: &[u8] = b"stray";
 
 /// What is asked of a server.
 #[derive(Clone, Copy, Debug)]
@@ -195,7 +202,9 @@ impl Body {
         if close {
             steps.push(Step::Close);
         }
-        Script { status, steps, visible, ends, sound: true, reusable: !close }
+        let open_ended = framing == Framing::Close && self.kind != "text/event-stream";
+        let (sound, stray, reusable) = (true, false, !close);
+        Script { status, steps, visible, ends, sound, reusable, open_ended, stray }
     }
 }
 
@@ -247,7 +256,8 @@ fn accident(world: &World, order: &Order<'_>) -> Script {
 
 fn only(steps: Vec<Step>) -> Script {
     let (visible, ends) = (Vec::new(), vec![0]);
-    Script { status: 0, steps, visible, ends, sound: false, reusable: false }
+    let (sound, reusable, open_ended, stray) = (false, false, false, false);
+    Script { status: 0, steps, visible, ends, sound, reusable, open_ended, stray }
 }
 
 fn status(world: &World, order: &Order<'_>) -> Script {
@@ -293,26 +303,32 @@ fn extra(world: &World, order: &Order<'_>) -> Script {
     if world.below(2) == 0 {
         script.steps.push(Step::Pause(world.between(Duration::ZERO, Duration::from_millis(50))));
     }
-    script.steps.push(Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nstolen".to_vec()));
-    Script { sound: false, ..script }
+    let stray = [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", STRAY].concat();
+    script.steps.push(Step::Send(stray));
+    Script { sound: false, stray: true, ..script }
 }
 
 /// Stops, breaks or turns to nonsense at some byte.
 fn cut(world: &World, order: &Order<'_>) -> Script {
     let mut body = Body::draw(world, order);
     body.paced(world);
-    let mut script = body.framed(world, framing(world), 200);
+    let framing = framing(world);
+    let mut script = body.framed(world, framing, 200);
     let at = world.below(script.steps.len() as u64) as usize;
     script.steps.truncate(at + 1);
-    if let Some(Step::Send(bytes)) = script.steps.last_mut() {
-        bytes.truncate(world.below(bytes.len() as u64) as usize);
-    }
-    script.steps.push(match world.below(4) {
+    let end = match world.below(4) {
         0 => Step::Reset,
         1 => Step::Close,
-        2 => Step::Pause(Duration::from_secs(60)),
-        _ => Step::Send(b"zz\r\n\r\nnonsense".to_vec()),
-    });
+        // Anywhere else it would be a part of the body.
+        2 if framing == Framing::Chunked => Step::Send(b"zz\r\n\r\nnonsense".to_vec()),
+        _ => Step::Pause(Duration::from_secs(60)),
+    };
+    if let (Some(Step::Send(bytes)), false) =
+        (script.steps.last_mut(), matches!(end, Step::Send(_)))
+    {
+        bytes.truncate(world.below(bytes.len() as u64) as usize);
+    }
+    script.steps.push(end);
     script.steps.push(Step::Close);
     Script { sound: false, reusable: false, ..script }
 }

@@ -44,7 +44,11 @@ fn sweep(first: u64, simulate: impl Fn(u64) -> Report) {
 /// One world: what may go wrong in it is drawn, too.
 fn simulate(seed: u64) -> Report {
     let (faults, report) = run(seed, Faults::ROUGH, move || whole(seed));
-    assert!(faults.is_empty(), "seed {seed}: replay with SLUICE_SEED={seed}\n{}", faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "seed {seed}: replay with SLUICE_SEED={seed}\n{}",
+        faults.join("\n")
+    );
     report
 }
 

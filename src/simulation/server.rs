@@ -8,8 +8,13 @@ use super::book::{Book, Running};
 use super::peer::{Left, Peer};
 use super::reply::find;
 use super::script::{self, Order, Script, Step};
+use crate::runtime::clock::{self, Instant};
 use crate::runtime::task;
 use crate::runtime::twin::{World, net, world};
+
+/// By then the gateway must know of bytes that it did not ask for. Before that it cannot: they may be on
+/// their way while a request goes the other way.
+const STRAY_TOLD: Duration = Duration::from_millis(20);
 
 /// How a server is run.
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +37,16 @@ pub fn start(book: &Rc<Book>, address: SocketAddr, habits: Habits) {
 }
 
 async fn connection(book: Rc<Book>, mut peer: Peer, habits: Habits) {
+    let mut stray: Option<Instant> = None;
     loop {
         let world = world();
         let idle = world.between(Duration::from_millis(20), habits.keep_alive_max);
         let Some(request) = read_request(&mut peer, idle).await else { return };
         let (number, attempt) = book.begin(&request.id);
+        book.with_attempt(number, |attempt| attempt.after_stray = stray.is_some());
+        if stray.is_some_and(|at| clock::now().since(at) > STRAY_TOLD) && !peer.socket.harmed() {
+            book.fault(format!("{}: on a connection that had something else to say", request.id));
+        }
         let running = Running { book: book.clone(), number };
         let own_usage = book.with_asked(&request.id, |asked| asked.own_usage);
         let order = request.order(attempt, own_usage);
@@ -46,6 +56,7 @@ async fn connection(book: Rc<Book>, mut peer: Peer, habits: Habits) {
             attempt.visible.clone_from(&script.visible);
             attempt.ends.clone_from(&script.ends);
             attempt.sound = script.sound;
+            attempt.open_ended = script.open_ended;
         });
         let followed = follow(&mut peer, &world, &script).await;
         book.with_attempt(number, |attempt| {
@@ -53,6 +64,7 @@ async fn connection(book: Rc<Book>, mut peer: Peer, habits: Habits) {
             attempt.harmed = peer.socket.harmed();
         });
         drop(running);
+        stray = stray.or(script.stray.then(clock::now));
         if followed.is_err() || !script.reusable {
             return;
         }

@@ -1,7 +1,7 @@
 //! One endpoint as one shard holds it: idle connections, counts, what was learned of its habits.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,14 +26,14 @@ pub struct Backend {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
-/// All endpoints of a shard, by identity.
+/// All endpoints of a shard, by identity; in an order of its own, so that a simulated run repeats.
 #[derive(Default)]
 pub struct Backends {
-    by_identity: RefCell<HashMap<u64, Rc<Backend>>>,
+    by_identity: RefCell<BTreeMap<u64, Rc<Backend>>>,
 }
 
 impl Backends {
@@ -98,7 +98,7 @@ impl Backend {
     }
 
     /// The most recently used idle connection that is still good.
-    pub fn checkout(&self, now: Instant, idle_max: Duration) -> Option<Connection> {
+    pub fn checkout(&self, now: Instant, idle_max: Duration) -> Option<Box<Connection>> {
         let limit = self.idle_limit(idle_max);
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
@@ -109,7 +109,7 @@ impl Backend {
     }
 
     /// Takes back a connection whose answer ended cleanly.
-    pub fn put_back(&self, connection: Connection, keep_alive_s: Option<u32>, now: Instant) {
+    pub fn put_back(&self, connection: Box<Connection>, keep_alive_s: Option<u32>, now: Instant) {
         if let Some(seconds) = keep_alive_s {
             self.keep_alive.set(Some(Duration::from_secs(u64::from(seconds))));
         }

@@ -14,6 +14,7 @@ use crate::http::wire::Wire;
 use crate::http::{
     BodyDecoder, BodyStep, ChunkLimits, Framing, HeadLimits, Parsed, ResponseHead, parse_response,
 };
+use crate::json::Edits;
 use crate::lifecycle::permit::{Permit, UpstreamConnection};
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
@@ -84,7 +85,7 @@ impl Connection {
         address: SocketAddr,
         tls: Option<&EndpointTls>,
         timeouts: &Timeouts,
-    ) -> Result<Connection, AttemptError> {
+    ) -> Result<Box<Connection>, AttemptError> {
         let permit = kit.ledgers.take::<UpstreamConnection>(1).ok_or(AttemptError::AtCapacity)?;
         let socket = connect(kit, address, timeouts).await?;
         let deadline = kit.wheel.deadline(Some((socket.clone(), Shutdown::Both)));
@@ -97,7 +98,7 @@ impl Connection {
             }
         };
         backend.opened();
-        let mut connection = Connection {
+        let mut connection = Box::new(Connection {
             wire,
             deadline,
             served: 0,
@@ -107,7 +108,7 @@ impl Connection {
             unsent: false,
             backend: backend.clone(),
             _permit: permit,
-        };
+        });
         connection.handshake(timeouts).await?;
         Ok(connection)
     }
@@ -122,25 +123,22 @@ impl Connection {
         })
     }
 
-    /// Sends a head and a body's pieces. An error in the middle is not yet a failure: an endpoint that
-    /// answers before it has read everything (413, say) has its answer read first.
+    /// Sends a head and a body with its edits; a small body is appended to `head`. An error in the middle is
+    /// not yet a failure: an endpoint that answers before it has read everything (413, say) has its answer
+    /// read first.
     pub async fn send(
         &mut self,
-        head: &[u8],
-        body: &[&[u8]],
+        head: &mut Vec<u8>,
+        edits: &Edits,
+        body: &[u8],
         limits: &AnswerLimits,
     ) -> Result<(), AttemptError> {
         self.begun = false;
-        let total = head.len() + body.iter().map(|piece| piece.len()).sum::<usize>();
-        let sent = if total <= COALESCE_BYTES_MAX {
-            let mut whole = Vec::with_capacity(total);
-            whole.extend_from_slice(head);
-            body.iter().for_each(|piece| whole.extend_from_slice(piece));
-            self.send_pieces(&[&whole], limits).await
+        let sent = if head.len() + edits.len_after(body.len()) <= COALESCE_BYTES_MAX {
+            edits.pieces(body).for_each(|piece| head.extend_from_slice(piece));
+            self.send_pieces(&[head], limits).await
         } else {
-            let mut pieces = Vec::with_capacity(body.len() + 1);
-            pieces.push(head);
-            pieces.extend_from_slice(body);
+            let pieces: Vec<&[u8]> = std::iter::once(&head[..]).chain(edits.pieces(body)).collect();
             self.send_pieces(&pieces, limits).await
         };
         self.unsent |= sent.is_err();
@@ -261,22 +259,20 @@ impl Connection {
             return Ok(Body::More);
         }
         let input = self.wire.input();
-        loop {
+        while !self.decoder.is_done() {
+            if input.is_empty() {
+                return Ok(Body::More);
+            }
             match self.decoder.step(input.filled()).map_err(AttemptError::BadBody)? {
                 BodyStep::Data { consumed, data } => {
                     sink(&input.filled()[data]);
                     input.consume(consumed);
                 }
-                BodyStep::More => {
-                    input.clear();
-                    return Ok(Body::More);
-                }
-                BodyStep::Done { consumed } => {
-                    input.consume(consumed);
-                    return Ok(Body::Done);
-                }
+                BodyStep::More => input.clear(),
+                BodyStep::Done { consumed } => input.consume(consumed),
             }
         }
+        Ok(Body::Done)
     }
 
     /// Reads on: `Ready(Ok(true))` when bytes came, `Ready(Ok(false))` when the connection ended where the

@@ -36,7 +36,10 @@ pub enum AttemptError {
     Truncated,
     /// An answer that the endpoint itself declared an error: its status, and its words where they came
     /// inside a stream.
-    Reported { status: u16, message: Box<str> },
+    Reported {
+        status: u16,
+        message: Box<str>,
+    },
 }
 
 impl AttemptError {

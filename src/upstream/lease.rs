@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use super::backend::Backend;
 use super::connection::Connection;
-use crate::lifecycle::permit::{ModelSlot, Permit, UpstreamStream};
-use crate::runtime::clock;
-use crate::telemetry::Series;
 use crate::config::plan::EndpointId;
+use crate::lifecycle::permit::{ModelSlot, Permit, UpstreamStream};
+use crate::runtime::clock::Instant;
+use crate::telemetry::Series;
 use std::sync::Arc;
 
 /// A request's claim on an endpoint. Dropping it shuts the connection down at once, which is how an engine
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// [`Lease::finish`] is the only way back to the pool.
 #[must_use = "dropping a lease aborts the upstream"]
 pub struct Lease {
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     pub endpoint: EndpointId,
     series: Arc<Series>,
     _stream: Permit<UpstreamStream>,
@@ -39,7 +39,7 @@ impl Lease {
     }
 
     /// Puts the connection in place, closing one that was there.
-    pub fn hold(&mut self, connection: Connection) {
+    pub fn hold(&mut self, connection: Box<Connection>) {
         self.connection = Some(connection);
     }
 
@@ -57,12 +57,12 @@ impl Lease {
     }
 
     /// Ends the claim cleanly: the connection goes back to its pool, if it may carry another request.
-    pub fn finish(mut self) {
+    pub fn finish(mut self, now: Instant) {
         let Some(mut connection) = self.connection.take() else { return };
         if connection.reusable() && connection.rest() {
             let backend: Rc<Backend> = connection.backend().clone();
             let keep_alive_s = connection.head.keep_alive_timeout_s;
-            backend.put_back(connection, keep_alive_s, clock::now());
+            backend.put_back(connection, keep_alive_s, now);
         }
     }
 }

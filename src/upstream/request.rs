@@ -13,8 +13,8 @@ pub struct Outbound<'a> {
     pub path: &'a str,
     pub family: Family,
     pub content_length: usize,
-    pub request_id: &'a str,
-    pub traceparent: &'a str,
+    pub request_id: &'a [u8],
+    pub traceparent: &'a [u8],
     /// Passed on only together with the client's own `traceparent`.
     pub tracestate: Option<&'a [u8]>,
 }
@@ -41,8 +41,8 @@ pub fn write_head(out: &mut Vec<u8>, endpoint: &Endpoint, outbound: &Outbound<'_
 }
 
 fn write_own(out: &mut Vec<u8>, endpoint: &Endpoint, outbound: &Outbound<'_>) {
-    line(out, b"x-request-id: ", outbound.request_id.as_bytes());
-    line(out, b"traceparent: ", outbound.traceparent.as_bytes());
+    line(out, b"x-request-id: ", outbound.request_id);
+    line(out, b"traceparent: ", outbound.traceparent);
     if let Some(state) = outbound.tracestate {
         line(out, b"tracestate: ", state);
     }

@@ -51,7 +51,8 @@ def test_leaving_a_stream(stack, client):
     stream.close()
     heard(stack, before, left_at)
     assert stack.sim.aborts()[-1]["phase"] == "decode"
-    assert stack.gateway.rows()[-1]["outcome"] == "client_gone"
+    row = stack.gateway.row(stream.response.headers["x-request-id"])
+    assert row["outcome"] == "client_gone" and row["output_events"] >= 5
 
 
 def test_leaving_a_stream_of_messages(stack):
@@ -118,6 +119,19 @@ def test_a_stream_that_stalls_ends_in_an_error(stack, client):
     assert all(choice.finish_reason is None for chunk in seen for choice in chunk.choices)
     row = stack.gateway.row(stream.response.headers["x-request-id"])
     assert row["outcome"] == "timed_out"
+
+
+def test_an_engine_that_dies_in_mid_stream_is_an_error_in_it(stack, client):
+    stream = client.chat.completions.create(
+        model=MODEL, messages=HELLO, stream=True, extra_headers={"x-sim-fault": "error:4"}
+    )
+    seen = []
+    with pytest.raises(openai.APIError):
+        for chunk in stream:
+            seen.append(chunk)
+    assert seen and not [c for chunk in seen for c in chunk.choices if c.finish_reason]
+    row = stack.gateway.row(stream.response.headers["x-request-id"])
+    assert row["outcome"] == "upstream_broken"
 
 
 def test_many_leave_at_once(stack):

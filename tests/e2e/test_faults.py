@@ -1,7 +1,6 @@
 """A server's faults as the clients' own exceptions, and as outcomes in Sluice's books."""
 
 import anthropic
-import httpx
 import openai
 import pytest
 
@@ -73,13 +72,13 @@ def test_an_answer_cut_short_before_its_first_event_is_a_502(stack, client, faul
 
 
 def test_a_whole_answer_cut_short_is_a_502(stack, client):
-    for fault in ("truncate", "malformed" if False else "rst:400"):
+    for fault in ("truncate", "rst:400"):
         with pytest.raises(openai.InternalServerError) as caught:
             ask(client, fault)
         assert caught.value.status_code == 502, fault
 
 
-@pytest.mark.parametrize("fault", ["rst:2000", "fin:2000", "error:4"])
+@pytest.mark.parametrize("fault", ["rst:2000", "fin:2000"])
 def test_a_stream_that_breaks_raises_after_what_was_whole(stack, client, fault):
     stream = ask(client, fault, stream=True, max_tokens=200)
     seen = []
@@ -213,4 +212,3 @@ def test_nobody_listens(driver):
     client = openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="any", max_retries=0)
     with pytest.raises(openai.APIConnectionError):
         client.models.list()
-    assert isinstance(httpx.ConnectError("x"), httpx.TransportError)

@@ -77,7 +77,8 @@ pub fn unix_now() -> std::time::Duration {
 }
 
 thread_local! {
-    static DATE: RefCell<DateLine> = const { RefCell::new(DateLine { second: 0, text: String::new() }) };
+    static DATE: RefCell<DateLine> =
+        const { RefCell::new(DateLine { second: 0, text: String::new() }) };
 }
 
 /// The date as HTTP writes it (RFC 9110, section 5.6.7), made once a second.

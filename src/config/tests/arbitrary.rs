@@ -58,14 +58,21 @@ proptest! {
     }
 
     #[test]
-    fn a_good_file_damaged(at in 0..REFERENCE.len(), len in 0..40usize, word in prop::sample::select(&WORDS[..])) {
+    fn a_good_file_damaged(
+        at in 0..REFERENCE.len(),
+        len in 0..40usize,
+        word in prop::sample::select(&WORDS[..]),
+    ) {
         let start = REFERENCE.floor_char_boundary(at);
         let end = REFERENCE.floor_char_boundary(at.saturating_add(len)).max(start);
         check(&format!("{}{word}{}", &REFERENCE[..start], &REFERENCE[end..]));
     }
 
     #[test]
-    fn a_good_file_with_one_value_replaced(line in 0..15usize, word in prop::sample::select(&WORDS[..])) {
+    fn a_good_file_with_one_value_replaced(
+        line in 0..15usize,
+        word in prop::sample::select(&WORDS[..]),
+    ) {
         let mut lines: Vec<String> = LEAST.lines().map(str::to_owned).collect();
         if let Some((key, _)) = lines[line].clone().split_once(" = ") {
             lines[line] = format!("{key} = {word}");

@@ -7,10 +7,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::faults::Faults;
+use super::net::Socket;
 use super::{Report, net, run, sleep, spawn};
-use crate::runtime::buf::Pool;
+use crate::runtime::buf::{Buf, Pool};
 use crate::runtime::clock;
-use crate::runtime::socket::Socket;
 use crate::runtime::task;
 
 fn address() -> SocketAddr {
@@ -25,12 +25,12 @@ fn pool() -> Pool {
 async fn pair() -> (Socket, Socket) {
     let listener = net::listen(address());
     let near = loop {
-        if let Ok(near) = Socket::connect(address()).await {
+        if let Ok(near) = net::connect(address()).await {
             break near;
         }
     };
     let (far, _) = listener.accept().await.expect("it listens");
-    (near, Socket::from_twin(far))
+    (near, far)
 }
 
 async fn send_all(socket: &Socket, mut bytes: &[u8]) -> std::io::Result<()> {
@@ -38,7 +38,7 @@ async fn send_all(socket: &Socket, mut bytes: &[u8]) -> std::io::Result<()> {
         match socket.try_send(bytes) {
             Ok(sent) => bytes = &bytes[sent..],
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                socket.drained().await?;
+                socket.clone().drained().await?;
             }
             Err(error) => return Err(error),
         }
@@ -46,11 +46,18 @@ async fn send_all(socket: &Socket, mut bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
+fn reading(
+    socket: &Socket,
+    buf: Buf,
+) -> impl Future<Output = (std::io::Result<usize>, Buf)> + use<> {
+    socket.clone().read(buf)
+}
+
 async fn read_to_end(socket: &Socket) -> (Vec<u8>, std::io::Result<()>) {
     let pool = pool();
     let mut all = Vec::new();
     loop {
-        let (result, buf) = socket.read(pool.small()).await;
+        let (result, buf) = reading(socket, pool.small()).await;
         all.extend_from_slice(buf.filled());
         match result {
             Ok(0) => return (all, Ok(())),
@@ -143,12 +150,12 @@ fn the_order_of_ready_tasks_is_drawn() {
 fn a_dropped_read_loses_what_arrives() {
     let (rest, _) = run(1, Faults::NONE, || async {
         let (near, far) = pair().await;
-        let mut reading = far.read(pool().small());
+        let mut armed = Box::pin(reading(&far, pool().small()));
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(pin!(&mut reading).poll(&mut cx).is_pending());
+        assert!(armed.as_mut().poll(&mut cx).is_pending());
         send_all(&near, b"lost").await.unwrap();
         sleep(Duration::from_millis(1)).await;
-        drop(reading);
+        drop(armed);
         sleep(Duration::from_millis(1)).await;
         send_all(&near, b"kept").await.unwrap();
         near.shutdown(std::net::Shutdown::Write);
@@ -161,13 +168,13 @@ fn a_dropped_read_loses_what_arrives() {
 fn shutdown_completes_an_armed_read() {
     run(1, Faults::ROUGH, || async {
         let (near, _far) = pair().await;
-        let reading = near.read(pool().small());
+        let armed = reading(&near, pool().small());
         let other = near.clone();
         task::spawn(async move {
             sleep(Duration::from_secs(1)).await;
             other.shutdown(std::net::Shutdown::Read);
         });
-        assert!(matches!(reading.await, (Ok(0), _)));
+        assert!(matches!(armed.await, (Ok(0), _)));
     });
 }
 
@@ -200,18 +207,15 @@ fn half_closed_connections_go_on_the_other_way() {
 #[test]
 fn nobody_listens() {
     run(1, Faults::NONE, || async {
-        let refused = Socket::connect(address()).await.err().unwrap();
+        let refused = net::connect(address()).await.err().unwrap();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     });
 }
 
 #[test]
 fn the_clock_jumps_forward_only() {
-    let faults = Faults {
-        clock_jump: 300_000,
-        clock_jump_max: Duration::from_secs(5),
-        ..Faults::NONE
-    };
+    let faults =
+        Faults { clock_jump: 300_000, clock_jump_max: Duration::from_secs(5), ..Faults::NONE };
     let (jumped, report) = run(7, faults, || async {
         let mut last = clock::now();
         for _ in 0..200 {
@@ -233,11 +237,11 @@ fn a_full_window_blocks_until_somebody_reads() {
         let bytes = text(5000);
         assert_eq!(near.try_send(&bytes).unwrap(), 1000);
         assert_eq!(near.try_send(&bytes).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-        let mut draining = near.drained();
+        let mut draining = Box::pin(near.clone().drained());
         let mut cx = Context::from_waker(Waker::noop());
         assert_eq!(pin!(&mut draining).poll(&mut cx).map(|_| ()), Poll::Pending);
         sleep(Duration::from_millis(1)).await;
-        let (read, _) = far.read(pool().small()).await;
+        let (read, _) = reading(&far, pool().small()).await;
         assert_eq!(read.unwrap(), 1000);
         draining.await.unwrap();
     });

@@ -149,7 +149,7 @@ fn events_in_pieces_tell_the_same() {
 fn an_engine_that_died_behind_a_200_is_an_error() {
     let watched = watch(Operation::Chat, &stream_of("vllm-0.32-enginecore-killed-midstream.sse"));
     let errors: Vec<&EventError> =
-        watched.seen.iter().filter_map(|seen| seen.error.as_ref()).collect();
+        watched.seen.iter().filter_map(|seen| seen.error.as_deref()).collect();
     let [error] = errors[..] else { panic!("{errors:?}") };
     assert_eq!(error.status, Some(500));
     assert!(error.message.starts_with("EngineCore encountered an issue."));
