@@ -116,7 +116,7 @@ impl Tls {
     fn move_plain(&mut self, input: &mut Buf, pool: &Pool, waiting: usize) -> io::Result<usize> {
         input.compact();
         if input.capacity() == 0 || input.room() == 0 {
-            let mut larger = pool.take((input.len() + waiting).min(LARGE_BYTES).max(SMALL_BYTES));
+            let mut larger = pool.take((input.len() + waiting).clamp(SMALL_BYTES, LARGE_BYTES));
             if larger.room() <= input.len() {
                 larger = pool.take(input.len() + waiting);
             }

@@ -27,6 +27,8 @@ pub struct Stream {
     observer: Observer,
     /// Sluice asked for the usage, so the event that carries only that is not for the client.
     withhold_usage: bool,
+    /// The last piece was withheld and ended with a CR: an LF that follows belongs to it.
+    withheld_cr: bool,
     error: Option<Box<EventError>>,
     /// The body is whole, by its framing.
     done: bool,
@@ -49,6 +51,7 @@ impl Stream {
             splitter: Splitter::new(event_whole_bytes_max),
             observer: Observer::new(ask.op),
             withhold_usage: ask.usage.withholds(),
+            withheld_cr: false,
             error: None,
             done: false,
             content: false,
@@ -66,7 +69,9 @@ impl Stream {
         let mut result = Ok(Body::More);
         x.stage(|out| {
             result = connection.take_body(&mut |bytes| {
-                let Self { splitter, observer, withhold_usage, error, content, .. } = self;
+                let Self {
+                    splitter, observer, withhold_usage, withheld_cr, error, content, ..
+                } = self;
                 splitter.feed(bytes, &mut |piece| {
                     step.events += u32::from(commits(&piece));
                     let (seen, bytes) = look(observer, piece);
@@ -74,7 +79,10 @@ impl Stream {
                     if seen.error.is_some() {
                         *error = seen.error;
                     }
-                    if !(seen.usage_only && *withhold_usage) {
+                    let withheld =
+                        seen.usage_only && *withhold_usage || *withheld_cr && bytes == b"\n";
+                    *withheld_cr = withheld && bytes.last() == Some(&b'\r');
+                    if !withheld {
                         out.extend_from_slice(bytes);
                     }
                 });
@@ -108,9 +116,11 @@ impl Stream {
     }
 }
 
-/// A comment keeps a connection open and promises nothing: it is no reason to commit.
+/// A comment keeps a connection open and promises nothing: it is no reason to commit. Nor is the LF of a
+/// line end whose CR came before.
 fn commits(piece: &Piece<'_>) -> bool {
     match piece {
+        Piece::Event(b"\n") => false,
         Piece::Event(event) if event.first() == Some(&b':') => data_of(event).bytes().is_some(),
         _ => true,
     }
@@ -155,11 +165,24 @@ pub async fn relay<X: Exchange>(
     epoch.series().shard.stage(Stage::Relay, exit.mark().since(began));
     let observer = &stream.observer;
     exit.observed(observer.usage(), observer.finish(), observer.output_events());
-    if let Err(stop) = result {
-        count_failure(&stop, exit);
-        return Err(stop);
+    match result {
+        Err(Stop::Gone) if left_content(&stream, x) => {
+            let usage = stream.observer.usage();
+            placed.settle(usage, exit.mark());
+            Ok(Outcome::Completed)
+        }
+        Err(stop) => {
+            exit.broke_off(&stop);
+            Err(stop)
+        }
+        Ok(()) => end(stream, placed, exit, x).await,
     }
-    end(stream, placed, exit, x).await
+}
+
+/// Whether a client that left had its whole answer: many close once they have read the terminal event, and
+/// do not wait for the end of the framing.
+fn left_content<X: Exchange>(stream: &Stream, x: &X) -> bool {
+    stream.observer.terminal() && stream.error.is_none() && x.staged() == 0
 }
 
 /// Counts the stream as open while it lives.
@@ -209,17 +232,6 @@ fn broken(stream: &Stream, error: &AttemptError) -> Stop {
     }
 }
 
-fn count_failure(stop: &Stop, exit: &Exit) {
-    let (Some(endpoint), Stop::Break(fault) | Stop::Cut(fault)) = (exit.row.endpoint, stop) else {
-        return;
-    };
-    let class = match fault {
-        Fault::UpstreamTimeout => Failure::Stall,
-        _ => Failure::Broken,
-    };
-    exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(class);
-}
-
 /// The body is whole.
 async fn end<X: Exchange>(
     mut stream: Box<Stream>,
@@ -228,17 +240,21 @@ async fn end<X: Exchange>(
     x: &mut X,
 ) -> Result<Outcome, Stop> {
     let rest = stream.splitter.take_rest();
+    let had_all = rest.is_empty() && left_content(&stream, x);
     let reported = stream.error.take();
     // What came without its blank line is not an event, but these are the body's bytes.
     if !rest.is_empty() {
         x.stage(|out| out.extend_from_slice(&rest));
     }
     x.stage_end();
-    poll_fn(|cx| x.poll_flush(cx)).await?;
+    let flushed = poll_fn(|cx| x.poll_flush(cx)).await;
+    if !had_all {
+        flushed?;
+    }
     let usage = stream.observer.usage();
     let complete = stream.observer.terminal() || stream.observer.finish().is_some();
-    if let (Some(_), Some(endpoint)) = (&reported, exit.row.endpoint) {
-        exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(Failure::ErrorEvent);
+    if reported.is_some() {
+        exit.endpoint_failed(Failure::ErrorEvent);
     }
     placed.settle(usage, exit.mark());
     Ok(if reported.is_none() && complete { Outcome::Completed } else { Outcome::UpstreamBroken })

@@ -31,7 +31,6 @@ pub enum Due {
     Stall,
     Total,
     Linger,
-    BodyRoom,
 }
 
 /// A shard's wheel.
@@ -39,8 +38,11 @@ pub struct Wheel {
     tick: Duration,
     /// The last tick that was processed.
     hand: Cell<u64>,
-    slots: RefCell<Vec<Vec<(u64, Weak<Timer>)>>>,
+    slots: RefCell<Vec<Slot>>,
 }
+
+/// Timers, each with the tick under which it was listed.
+type Slot = Vec<(u64, Weak<Timer>)>;
 
 struct Timer {
     /// 0 = unset. In ticks.

@@ -18,6 +18,8 @@ use crate::shard::connection::{Clients, admit};
 pub const HANDED_MAX: usize = 1024;
 /// Connections accepted before others get a turn.
 const BATCH: usize = 64;
+/// Connections taken when a shard stops to listen: more do not wait in the kernel by default.
+const BACKLOG_MAX: usize = 4096;
 /// Pause after the kernel has refused a connection (out of descriptors, say).
 const BACK_OFF: Duration = Duration::from_millis(50);
 
@@ -54,6 +56,14 @@ pub fn batch(clients: &Rc<Clients>, listener: &Listener, lanes: &[Lane]) -> bool
         }
     }
     true
+}
+
+/// Takes all that waits, for the last time. No other shard gets any: it may be gone by then.
+pub fn backlog(clients: &Rc<Clients>, listener: &Listener) {
+    for _ in 0..BACKLOG_MAX {
+        let Ok((fd, peer)) = listener.accept() else { return };
+        take(clients, fd, peer);
+    }
 }
 
 /// Keeps a connection, or hands it to the shard that has the fewest.

@@ -73,13 +73,10 @@ async fn guarded(claims: Claims, socket: Socket, peer: SocketAddr) {
 async fn run(claims: Claims, socket: Socket, peer: SocketAddr) {
     let clients = &claims.clients;
     let core = &clients.core;
-    let Some(mut client) = open(clients, socket).await else { return };
+    let Some(mut client) = open(&claims, socket).await else { return };
     let mut inbound = Inbound::new(peer);
     loop {
-        claims.handle.set_idle(true);
-        let next = client.next(&mut inbound, || core.epoch()).await;
-        claims.handle.set_idle(false);
-        match next {
+        match client.next(&mut inbound, || core.epoch()).await {
             Next::End => break,
             Next::Request => serve(core, core.epoch(), &mut inbound, &mut client).await,
             Next::Fault(fault) => refuse(core, &mut inbound, &mut client, fault).await,
@@ -98,8 +95,8 @@ async fn refuse(core: &Rc<Core>, inbound: &mut Inbound, client: &mut Http1, faul
 }
 
 /// Speaks TLS where the configuration says so.
-async fn open(clients: &Clients, socket: Socket) -> Option<Http1> {
-    let core = &clients.core;
+async fn open(claims: &Claims, socket: Socket) -> Option<Http1> {
+    let core = &claims.clients.core;
     let epoch = core.epoch();
     let plan = epoch.plan();
     let wire = match &plan.server.tls {
@@ -108,7 +105,7 @@ async fn open(clients: &Clients, socket: Socket) -> Option<Http1> {
             Wire::secured(socket, core.kit.pool.clone(), Tls::server(config.clone()).ok()?)
         }
     };
-    let mut client = Http1::new(wire, core.kit.clone(), clients.draining.clone());
+    let mut client = Http1::new(wire, core.kit.clone(), claims.handle.notice());
     if plan.server.tls.is_some() && !client.handshake(plan.timeouts.handshake).await {
         return None;
     }

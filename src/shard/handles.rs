@@ -1,9 +1,13 @@
 //! The shard's open client connections, for those who must reach them: drain and stop.
+//!
+//! A drain only gives notice: a request may be on its way, or lie unread in the kernel, so each connection
+//! decides for itself when it has nothing to do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
+use std::task::{Context, Waker};
 
 use crate::runtime::socket::Socket;
 
@@ -12,16 +16,50 @@ use crate::runtime::socket::Socket;
 pub struct Handles {
     next: Cell<u64>,
     /// In the order of their coming, so that a simulated run repeats.
-    open: RefCell<BTreeMap<u64, (Socket, Rc<Cell<bool>>)>>,
+    open: RefCell<BTreeMap<u64, Entry>>,
+    noticed: Cell<bool>,
     per_address: RefCell<HashMap<IpAddr, usize, ahash::RandomState>>,
 }
+
+/// A connection, and the word that can be given to it.
+type Entry = (Socket, Rc<Notice>);
 
 /// One connection's entry; it leaves with its drop.
 pub struct Handle {
     handles: Rc<Handles>,
     id: u64,
-    idle: Rc<Cell<bool>>,
+    notice: Rc<Notice>,
     address: Option<IpAddr>,
+}
+
+/// The word to a connection that it should go once it has nothing to do.
+#[derive(Default)]
+pub struct Notice {
+    given: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Notice {
+    /// Whether it was given.
+    pub fn given(&self) -> bool {
+        self.given.get()
+    }
+
+    /// As [`Notice::given`]; wakes the task of `cx` when it is given later.
+    pub fn heard(&self, cx: &mut Context<'_>) -> bool {
+        let mut waker = self.waker.borrow_mut();
+        if !self.given() && !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.given()
+    }
+
+    fn give(&self) {
+        self.given.set(true);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
 }
 
 impl Handles {
@@ -42,9 +80,10 @@ impl Handles {
             *count += 1;
         }
         let id = self.next.replace(self.next.get() + 1);
-        let idle = Rc::new(Cell::new(true));
-        self.open.borrow_mut().insert(id, (socket, idle.clone()));
-        Some(Handle { handles: self.clone(), id, idle, address })
+        let notice = Rc::new(Notice::default());
+        notice.given.set(self.noticed.get());
+        self.open.borrow_mut().insert(id, (socket, notice.clone()));
+        Some(Handle { handles: self.clone(), id, notice, address })
     }
 
     /// How many there are.
@@ -52,13 +91,10 @@ impl Handles {
         self.open.borrow().len()
     }
 
-    /// Ends the connections that have no request under way.
-    pub fn end_idle(&self) {
-        for (socket, idle) in self.open.borrow().values() {
-            if idle.get() {
-                socket.shutdown(Shutdown::Read);
-            }
-        }
+    /// Gives notice to every connection, and to those that still come.
+    pub fn give_notice(&self) {
+        self.noticed.set(true);
+        self.open.borrow().values().for_each(|(_, notice)| notice.give());
     }
 
     /// Ends all of them at once.
@@ -70,9 +106,9 @@ impl Handles {
 }
 
 impl Handle {
-    /// Says whether a request is under way.
-    pub fn set_idle(&self, idle: bool) {
-        self.idle.set(idle);
+    /// Where its connection hears that it should go.
+    pub fn notice(&self) -> Rc<Notice> {
+        self.notice.clone()
     }
 }
 

@@ -1,6 +1,5 @@
 //! The client's side in HTTP/1.1.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::Shutdown;
 use std::rc::Rc;
@@ -21,10 +20,15 @@ use crate::runtime::buf::{Buf, LARGE_BYTES};
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
 use crate::runtime::wheel::{Deadline, Due};
+use crate::shard::handles::Notice;
 use crate::shard::reply::{Reply, Terms};
 
 /// Room for a chunked body at first; it doubles as the body grows, bytes.
 const CHUNKED_BODY_BYTES_FIRST: usize = 16 * 1024;
+/// In a drain: how long a connection that had requests may take for one that is on its way.
+const LAST_CALL: Duration = Duration::from_millis(50);
+/// The same for a connection that has not had its first: it was opened for one.
+const LAST_CALL_FRESH: Duration = Duration::from_secs(1);
 /// How often a client whose early bytes fill their bound is asked whether it still lives.
 const PULSE: Duration = Duration::from_millis(200);
 /// How often a request that waits for body memory asks again.
@@ -49,7 +53,9 @@ pub struct Http1 {
     total_at: Instant,
     pipeline_bytes_max: usize,
     write_stall: Duration,
-    draining: Rc<Cell<bool>>,
+    /// A request has come on it.
+    used: bool,
+    notice: Rc<Notice>,
 }
 
 /// What came where a request should.
@@ -63,7 +69,7 @@ pub enum Next {
 
 impl Http1 {
     /// A fresh connection.
-    pub fn new(wire: Wire, kit: Kit, draining: Rc<Cell<bool>>) -> Self {
+    pub fn new(wire: Wire, kit: Kit, notice: Rc<Notice>) -> Self {
         let deadline = kit.wheel.deadline(Some((wire.socket().clone(), Shutdown::Both)));
         Self {
             wire,
@@ -79,7 +85,8 @@ impl Http1 {
             total_at: Instant::default(),
             pipeline_bytes_max: 0,
             write_stall: Duration::ZERO,
-            draining,
+            used: false,
+            notice,
         }
     }
 
@@ -110,10 +117,11 @@ impl Http1 {
                 self.deadline.set(Due::Head, now, epoch().plan().timeouts.head);
                 self.make_room_for_head(&epoch());
             } else {
-                self.deadline.set(Due::Idle, clock::now(), epoch().plan().timeouts.idle);
+                let idle = self.idle_patience(epoch().plan().timeouts.idle);
+                self.deadline.set(Due::Idle, clock::now(), idle);
             }
-            match self.read_in_time().await {
-                Read::Bytes => {}
+            match self.read_in_time(began.is_none()).await {
+                Read::Bytes | Read::Noticed => {}
                 Read::Late if began.is_some() => return self.no_head(Next::Fault(Fault::SlowHead)),
                 Read::Late | Read::End => return self.no_head(Next::End),
             }
@@ -128,11 +136,25 @@ impl Http1 {
 
     /// Reads once, but not beyond the deadline: then the read stays armed, and the client's side open for
     /// what it may still send before it looks at its answer.
-    async fn read_in_time(&mut self) -> Read {
+    /// How long to wait for a request that has not begun.
+    fn idle_patience(&self, configured: Duration) -> Duration {
+        match (self.notice.given(), self.used) {
+            (false, _) => configured,
+            (true, false) => configured.min(LAST_CALL_FRESH),
+            (true, true) => configured.min(LAST_CALL),
+        }
+    }
+
+    /// `listen`: comes back when notice is given, too.
+    async fn read_in_time(&mut self, listen: bool) -> Read {
+        let listen = listen && !self.notice.given();
         poll_fn(|cx| {
             if let Poll::Ready(read) = self.wire.poll_fill(cx) {
                 let came = matches!(read, Ok(n) if n > 0);
                 return Poll::Ready(if came { Read::Bytes } else { Read::End });
+            }
+            if listen && self.notice.heard(cx) {
+                return Poll::Ready(Read::Noticed);
             }
             self.deadline.poll_fired(cx).map(|_| Read::Late)
         })
@@ -154,13 +176,14 @@ impl Http1 {
         began: Instant,
     ) -> Result<Parsed, Reject> {
         let limits = epoch.head_limits();
+        let plan = epoch.plan();
+        // Before the verdict: a refusal, too, has its time to be sent.
+        self.pipeline_bytes_max = plan.limits.pipeline_bytes_max;
+        self.write_stall = plan.timeouts.write_stall;
+        self.total_at = began.after(plan.timeouts.total);
         let parsed = parse_request(self.wire.input().filled(), &limits, &mut inbound.head)?;
         if parsed == Parsed::Complete {
             self.deadline.clear();
-            let plan = epoch.plan();
-            self.pipeline_bytes_max = plan.limits.pipeline_bytes_max;
-            self.write_stall = plan.timeouts.write_stall;
-            self.total_at = began.after(plan.timeouts.total);
             self.begin(inbound, began);
         }
         Ok(parsed)
@@ -172,6 +195,7 @@ impl Http1 {
         let (head, filled) = (inbound.head.bytes, buf.len());
         self.http10 = inbound.head.version == Version::Http10;
         self.keep_alive &= inbound.head.keep_alive;
+        self.used = true;
         let body = match inbound.head.framing {
             Framing::Length(n) => usize::try_from(n).unwrap_or(usize::MAX),
             Framing::Chunked => usize::MAX,
@@ -201,7 +225,7 @@ impl Http1 {
 
     /// Whether another request may follow on this connection.
     pub fn continues(&self) -> bool {
-        let over = self.draining.get() || self.gone || self.reply.ends_with_connection();
+        let over = self.notice.given() || self.gone || self.reply.ends_with_connection();
         self.keep_alive && !self.body_unread && !over
     }
 
@@ -216,7 +240,7 @@ impl Http1 {
     }
 
     fn terms(&self) -> Terms {
-        let closes = !self.keep_alive || self.body_unread || self.draining.get();
+        let closes = !self.keep_alive || self.body_unread || self.notice.given();
         Terms { http10: self.http10, closes }
     }
 
@@ -224,10 +248,10 @@ impl Http1 {
     async fn fill(&mut self, epoch: &Epoch) -> Result<(), BodyError> {
         let at = clock::now().after(epoch.plan().timeouts.body).min(self.total_at);
         self.deadline.set_at(Due::Body, at);
-        let read = self.read_in_time().await;
+        let read = self.read_in_time(false).await;
         self.deadline.clear();
         match read {
-            Read::Bytes => Ok(()),
+            Read::Bytes | Read::Noticed => Ok(()),
             Read::Late => Err(BodyError::Fault(Fault::SlowBody)),
             Read::End => {
                 self.gone = true;
@@ -357,18 +381,13 @@ impl Http1 {
         }
     }
 
-    async fn send_continue(&mut self) -> Result<(), BodyError> {
-        let mut left: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-        while !left.is_empty() {
-            match self.wire.send(left) {
-                Ok(0) => {
-                    poll_fn(|cx| self.wire.poll_writable(cx)).await.map_err(|_| BodyError::Gone)?
-                }
-                Ok(n) => left = &left[n..],
-                Err(_) => return Err(BodyError::Gone),
-            }
+    /// A client that waits for this has an empty window: it fits, or the client is not worth waiting for.
+    fn send_continue(&mut self) -> Result<(), BodyError> {
+        const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        match self.wire.send(CONTINUE) {
+            Ok(n) if n == CONTINUE.len() => Ok(()),
+            _ => Err(BodyError::Gone),
         }
-        Ok(())
     }
 
     /// A client that cannot be read from any more is looked at now and then.
@@ -413,6 +432,8 @@ enum Read {
     Bytes,
     End,
     Late,
+    /// The shard drains.
+    Noticed,
 }
 
 enum Chunk {
@@ -437,7 +458,7 @@ impl Exchange for Http1 {
             return Ok(());
         }
         if inbound.head.expect_continue && inbound.buf().len() == inbound.head.bytes {
-            self.send_continue().await?;
+            self.send_continue()?;
         }
         match inbound.head.framing {
             Framing::Length(length) => self.read_length(inbound, length, epoch).await?,
@@ -543,10 +564,8 @@ impl Http1 {
             let at = clock::now().after(self.write_stall).min(self.total_at);
             self.deadline.set_at(Due::WriteStall, at);
         }
-        // A client that leaves while it is slow is gone all the same. Of one whose time to send ran out we
-        // ended the reading ourselves, and it is still to have its 408.
-        let late = matches!(self.deadline.fired(), Some(Due::Head | Due::Body));
-        if !late && self.poll_gone(cx).is_ready() {
+        // A client that leaves while it is slow is gone all the same.
+        if self.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Gone));
         }
         let ready = std::task::ready!(self.wire.poll_writable(cx));

@@ -13,12 +13,12 @@ LINES_MAX = 200_000
 
 
 def binary(name):
-    """The path of a built program: `SLUICE_BIN_DIR`, else the quick profile of the target directory."""
+    """`$SLUICE_BIN`, `$SLUICE_SIM_BIN`, or what cargo built in the quick profile."""
+    named = os.environ.get({"sluice": "SLUICE_BIN", "sluice-sim": "SLUICE_SIM_BIN"}[name])
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    directory = Path(os.environ.get("SLUICE_BIN_DIR", target / "quick"))
-    path = directory / name
+    path = Path(named or target / "quick" / name)
     if not path.exists():
-        raise RuntimeError(f"{path} does not exist: cargo build --profile quick --workspace --bins")
+        raise RuntimeError(f"no {path}: cargo build --profile quick -p sluice -p sluice-sim")
     return str(path)
 
 

@@ -3,6 +3,8 @@
 from .checks import check_counts, check_idle, check_process
 from .gateway import Gateway
 
+# Of an idle gateway: its own (rings, bells, logs, libraries), pooled connections, clients that stay.
+DESCRIPTORS_MAX = 128
 
 class Stack:
     """Servers and a gateway in front of them, checked and stopped at the end."""
@@ -30,7 +32,7 @@ class Stack:
         check_idle(self.gateway)
         if self.counted:
             check_counts(self.gateway, self.sims, self.aborts)
-        check_process(self.gateway)
+        check_process(self.gateway, DESCRIPTORS_MAX)
 
     def close(self):
         try:
