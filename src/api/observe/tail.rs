@@ -8,26 +8,10 @@ use memchr::memmem::Finder;
 use super::prefilter::value_at;
 use crate::api::operation::Operation;
 use crate::api::usage::{Finish, Usage};
-use crate::json::{Bounds, Keys, Kind, Members, Value, scan_nested, scan_object, u64_value};
 
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
 static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finish_reason\""));
 
-const COUNTS: Keys<5> = Keys::new([
-    "prompt_tokens",
-    "completion_tokens",
-    "total_tokens",
-    "prompt_tokens_details",
-    "completion_tokens_details",
-]);
-const DETAILS: Keys<4> = Keys::new([
-    "cached_tokens",
-    "cache_write_tokens",
-    // vLLM's name for the same.
-    "created_cache_tokens",
-    "reasoning_tokens",
-]);
-const BOUNDS: Bounds = Bounds { depth_max: 8 };
 /// Longest finish reason that is known, bytes.
 const REASON_BYTES_MAX: usize = 32;
 
@@ -40,38 +24,105 @@ pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
     }
     let at = USAGE.find_iter(body).last()?;
     let start = value_at(body, at + USAGE.needle().len())?;
-    let object = &body[start..start + object_at_top(&body[start..])?];
-    let counts = scan_object(object, &COUNTS, &BOUNDS).ok()?;
-    let mut usage = usage(object, &counts);
+    let (counts, length) = Counts::read(&body[start..])?;
+    if !closes_one_level(&body[start + length..]) {
+        return None;
+    }
+    let mut usage = counts.usage();
     if !generates {
         // Nothing is generated: the total is the input.
-        usage.input = usage.input.or_else(|| count(object, counts.get(2)));
+        usage.input = usage.input.or(counts.0[Key::Total as usize]);
     }
     Some((usage, if generates { finish(&body[..at]) } else { None }))
 }
 
-fn usage(object: &[u8], counts: &Members<5>) -> Usage {
-    let prompt = details(object, counts.get(3));
-    let completion = details(object, counts.get(4));
-    let detail = |members: &Option<Members<4>>, key: usize| {
-        members.as_ref().and_then(|members| count(object, members.get(key)))
-    };
-    Usage {
-        input: count(object, counts.get(0)),
-        output: count(object, counts.get(1)),
-        cached: detail(&prompt, 0),
-        cache_write: detail(&prompt, 1).or_else(|| detail(&prompt, 2)),
-        reasoning: detail(&completion, 3),
+/// The members of a usage object that are read, wherever in it they stand.
+#[derive(Clone, Copy)]
+enum Key {
+    Prompt,
+    Completion,
+    Total,
+    Cached,
+    CacheWrite,
+    /// vLLM's name for the same.
+    CreatedCache,
+    Reasoning,
+}
+
+/// What a usage object counts, by [`Key`].
+#[derive(Default)]
+struct Counts([Option<u64>; 7]);
+
+impl Key {
+    /// The key's meaning at this depth: details stand one level deeper.
+    fn of(name: &[u8], depth: u32) -> Option<Key> {
+        match (name, depth) {
+            (b"prompt_tokens", 1) => Some(Key::Prompt),
+            (b"completion_tokens", 1) => Some(Key::Completion),
+            (b"total_tokens", 1) => Some(Key::Total),
+            (b"cached_tokens", 2) => Some(Key::Cached),
+            (b"cache_write_tokens", 2) => Some(Key::CacheWrite),
+            (b"created_cache_tokens", 2) => Some(Key::CreatedCache),
+            (b"reasoning_tokens", 2) => Some(Key::Reasoning),
+            _ => None,
+        }
     }
 }
 
-fn details(object: &[u8], value: Option<&Value>) -> Option<Members<4>> {
-    let value = value.filter(|value| value.kind == Kind::Object)?;
-    scan_nested(object, value.span.clone(), &DETAILS, &BOUNDS).ok()
+impl Counts {
+    /// Reads the object that `text` begins with, and its length.
+    fn read(text: &[u8]) -> Option<(Self, usize)> {
+        let (mut counts, mut depth, mut at) = (Self::default(), 0u32, 0);
+        let mut key = None;
+        loop {
+            let byte = *text.get(at)?;
+            at += 1;
+            match byte {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' if depth == 1 => return Some((counts, at)),
+                b'}' | b']' => depth = depth.checked_sub(1)?,
+                b'"' => {
+                    let name = at;
+                    at += string_end(&text[at..])?;
+                    key = Key::of(&text[name..at - 1], depth);
+                }
+                b'0'..=b'9' => {
+                    let (number, digits) = number(&text[at - 1..])?;
+                    at += digits - 1;
+                    if let Some(key) = key.take() {
+                        counts.0[key as usize] = Some(number);
+                    }
+                }
+                b',' | b'-' => key = None,
+                _ if depth == 0 => return None,
+                _ => {}
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let count = |key: Key| self.0[key as usize];
+        Usage {
+            input: count(Key::Prompt),
+            output: count(Key::Completion),
+            cached: count(Key::Cached),
+            cache_write: count(Key::CacheWrite).or(count(Key::CreatedCache)),
+            reasoning: count(Key::Reasoning),
+        }
+    }
 }
 
-fn count(object: &[u8], value: Option<&Value>) -> Option<u64> {
-    u64_value(object, value.filter(|value| value.kind == Kind::Number)?)
+/// A whole number and its length; `None` for any other kind of number.
+fn number(text: &[u8]) -> Option<(u64, usize)> {
+    let mut value = 0u64;
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?,
+            b'.' | b'e' | b'E' => return None,
+            _ => return Some((value, at)),
+        }
+    }
+    None
 }
 
 /// The last finish reason before the usage.
@@ -82,26 +133,22 @@ fn finish(body: &[u8]) -> Option<Finish> {
     std::str::from_utf8(&text[..end]).ok().map(Finish::from_openai)
 }
 
-/// The length of the object that `rest` begins with, if it stands directly in the text's outermost object:
-/// behind it, one more bracket closes than opens.
-fn object_at_top(rest: &[u8]) -> Option<usize> {
-    let (mut depth, mut at, mut length) = (0i32, 0, None);
+/// Whether one more bracket closes than opens: what came before stood directly in the outermost object.
+fn closes_one_level(rest: &[u8]) -> bool {
+    let (mut depth, mut at) = (0i32, 0);
     while let Some(byte) = rest.get(at) {
         at += 1;
         match byte {
             b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
-                depth -= 1;
-                if depth == 0 && length.is_none() {
-                    length = Some(at);
-                }
-            }
-            b'"' => at += string_end(&rest[at..])?,
-            _ if depth == 0 && length.is_none() => return None,
+            b'}' | b']' => depth -= 1,
+            b'"' => match string_end(&rest[at..]) {
+                Some(end) => at += end,
+                None => return false,
+            },
             _ => {}
         }
     }
-    length.filter(|_| depth == -1)
+    depth == -1
 }
 
 /// The offset behind the quote that ends a string.
