@@ -5,6 +5,8 @@ use crate::relay::exchange::{Extent, FieldPair};
 
 /// Staging memory kept between answers, bytes; a larger buffer is given back.
 const KEPT_BYTES_MAX: usize = 4 * 1024;
+/// Staging memory kept within an answer, bytes: a bulk read's worth and its framing.
+const BULK_BYTES_MAX: usize = 256 * 1024;
 /// The line before a chunk, until its size is known.
 const CHUNK_LINE_BLANK: [u8; write::CHUNK_LINE_BYTES] = [b'0'; write::CHUNK_LINE_BYTES];
 
@@ -41,6 +43,7 @@ impl Reply {
     /// Starts over for the next answer.
     pub fn reset(&mut self) {
         debug_assert!(self.out.is_empty(), "an answer ended with bytes staged");
+        self.out.shrink_to(KEPT_BYTES_MAX);
         *self = Reply { out: std::mem::take(&mut self.out), ..Reply::default() };
     }
 
@@ -142,7 +145,9 @@ impl Reply {
         if self.sent == self.out.len() {
             self.sent = 0;
             self.out.clear();
-            self.out.shrink_to(KEPT_BYTES_MAX);
+            if self.out.capacity() > BULK_BYTES_MAX {
+                self.out.shrink_to(KEPT_BYTES_MAX);
+            }
         }
     }
 
