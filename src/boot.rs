@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use crate::config::Errors;
 use crate::config::plan::{Plan, Shards};
-use crate::control::link::{self, Bound, ShardLink, Views};
 use crate::control::{Config, Control, Origin, Pace};
+use crate::route::views::{Bound, Views};
 use crate::runtime::bell::Bell;
 use crate::runtime::driver::{self, Choice};
 use crate::runtime::{host, listener};
 use crate::shard::accept::Lane;
+use crate::shard::link::{self, ShardLink};
 use crate::shard::run::{self, Spec};
 use crate::telemetry::{Registry, say};
 

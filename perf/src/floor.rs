@@ -2,7 +2,6 @@
 //! both ways through 64 KiB buffers by one-shot operations. It knows no HTTP, so one connection to the
 //! upstream stands behind each client's.
 
-use std::future::Future;
 use std::net::SocketAddr;
 
 use clap::Args;
@@ -69,19 +68,17 @@ async fn relay(client: TcpStream, upstream: SocketAddr) {
 }
 
 /// Copies until either end fails; dropping the write half then ends the direction.
-fn copy(mut from: impl AsyncReadRent, mut to: impl AsyncWriteRent) -> impl Future<Output = ()> {
-    async move {
-        let mut buf = Vec::with_capacity(BUFFER_BYTES);
-        loop {
-            let (read, filled) = from.read(buf).await;
-            if !matches!(read, Ok(n) if n > 0) {
-                return;
-            }
-            let (written, used) = to.write_all(filled).await;
-            if written.is_err() {
-                return;
-            }
-            buf = used;
+async fn copy(mut from: impl AsyncReadRent, mut to: impl AsyncWriteRent) {
+    let mut buf = Vec::with_capacity(BUFFER_BYTES);
+    loop {
+        let (read, filled) = from.read(buf).await;
+        if !matches!(read, Ok(n) if n > 0) {
+            return;
         }
+        let (written, used) = to.write_all(filled).await;
+        if written.is_err() {
+            return;
+        }
+        buf = used;
     }
 }

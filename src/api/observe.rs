@@ -17,6 +17,7 @@ mod prefilter;
 mod repeat;
 mod report;
 mod responses;
+mod tail;
 mod whole;
 
 #[cfg(test)]

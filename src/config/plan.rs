@@ -92,7 +92,7 @@ pub enum Shards {
 pub struct Runtime {
     pub shards: Shards,
     pub driver: Driver,
-    /// Submission queue entries wanted per ring; halved down to 128 where the kernel refuses.
+    /// Submission queue entries wanted per ring; halved down to 256 where the kernel refuses.
     pub ring_entries: u32,
     /// Epoch length: plan swaps, ledger assertions, bulk mailboxes, deadline granularity.
     pub tick: Duration,

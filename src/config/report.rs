@@ -194,7 +194,7 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
 pub fn restart_needed(old: &Plan, new: &Plan) -> Vec<String> {
     let admin = |plan: &Plan| plan.admin.as_ref().map_or("off".into(), |a| a.listen.to_string());
     let values = |plan: &Plan| {
-        let Runtime { shards, driver, ring_entries, tick: _, pin } = plan.runtime;
+        let Runtime { shards, driver, ring_entries, tick, pin } = plan.runtime;
         [
             ("server.listen", plan.server.listen.to_string()),
             ("admin.listen", admin(plan)),
@@ -202,6 +202,7 @@ pub fn restart_needed(old: &Plan, new: &Plan) -> Vec<String> {
             ("runtime.driver", driver_name(driver).to_owned()),
             ("runtime.ring_entries", ring_entries.to_string()),
             ("runtime.pin", pin.to_string()),
+            ("runtime.tick_milliseconds", tick.as_millis().to_string()),
             // The queues between shards and the log writer are built once.
             ("log.queue_rows_max", plan.log.queue_rows_max.to_string()),
         ]

@@ -12,7 +12,6 @@ use tokio::time::MissedTickBehavior;
 
 use super::event::Event;
 use super::fleet::Fleet;
-use super::link::{self, Views};
 use super::outbox::Outbox;
 use super::phase::Phase;
 use super::pulse::Pulse;
@@ -22,6 +21,8 @@ use super::watch::{Reader, Settling, Snapshot};
 use super::{Config, Exit, Pace};
 use crate::admin::{self, Shared};
 use crate::config::{self, Plan};
+use crate::route::views::Views;
+use crate::shard::link;
 use crate::telemetry::say;
 
 /// The loop's own tick: how late a refused command is sent again, or the end of a drain seen.

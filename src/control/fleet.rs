@@ -14,12 +14,12 @@ use tokio::task::AbortHandle;
 use super::Pace;
 use super::event::Event;
 use super::health::{self, Health};
-use super::link::{EndpointView, Views};
 use super::names::{self, Answer, Names};
 use super::probe::probe;
 use crate::admin::EndpointState;
 use crate::config::Plan;
 use crate::config::plan::{Endpoint, EndpointId};
+use crate::route::views::{EndpointView, Views};
 use crate::telemetry::say;
 
 /// Probes under way at once.

@@ -8,7 +8,6 @@ pub mod conductor;
 pub mod event;
 pub mod fleet;
 pub mod health;
-pub mod link;
 pub mod names;
 pub mod outbox;
 pub mod phase;
@@ -31,9 +30,9 @@ use tokio::sync::mpsc;
 use crate::config::Plan;
 use crate::telemetry::Registry;
 
+use crate::shard::link::ShardLink;
 use conductor::Conductor;
 use event::{EVENTS_MAX, Event};
-use link::ShardLink;
 pub use reload::Origin;
 
 /// What the control plane starts with.

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use super::link::{Bound, Command, ShardLink, Views};
+use crate::route::views::{Bound, Views};
+use crate::shard::link::{Command, ShardLink};
 
 /// One shard's link and what is still to go through it.
 pub struct Outbox {
@@ -98,8 +99,8 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::link::COMMANDS_MAX;
     use super::*;
+    use crate::shard::link::COMMANDS_MAX;
 
     fn views(generation: u64) -> Arc<Views> {
         Arc::new(Views { generation, endpoints: Vec::new() })

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::link::{self, Command, ShardLink, Views};
 use super::{Config, Control, Exit, Origin, Pace, Remote, names};
+use crate::route::views::{Bound, Views};
+use crate::shard::link::{self, Command, ShardLink};
 use crate::telemetry::ledger::{Entry, KINDS};
 use crate::telemetry::{Inline, Registry, Row, Series, ShardState};
 
@@ -86,7 +87,7 @@ fn serve(
 /// What a shard would do with its commands, as far as the control plane can tell.
 #[derive(Default)]
 struct ShardLog {
-    plans: Mutex<Vec<Arc<link::Bound>>>,
+    plans: Mutex<Vec<Arc<Bound>>>,
     views: Mutex<Option<Arc<Views>>>,
     drains: AtomicU64,
     stops: AtomicU64,

@@ -73,8 +73,8 @@ mod armed {
         static LEAK: Cell<Option<Kind>> = const { Cell::new(None) };
     }
 
-    /// A thread whose next tick panics.
-    static TICK: Mutex<Option<ThreadId>> = Mutex::new(None);
+    /// Threads whose next tick panics.
+    static TICK: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
 
     /// Panics once, when this thread comes to `at` the next time but `skip`.
     pub fn panic_at(at: Point, skip: u32) {
@@ -93,7 +93,7 @@ mod armed {
 
     /// The next tick of `thread` panics.
     pub fn panic_in_tick_of(thread: ThreadId) {
-        *TICK.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        TICK.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
     }
 
     /// Panics if it was asked to, without the hook's noise.
@@ -116,7 +116,9 @@ mod armed {
 
     fn tick() -> bool {
         let mut armed = TICK.lock().unwrap_or_else(PoisonError::into_inner);
-        armed.take_if(|thread| *thread == std::thread::current().id()).is_some()
+        let this = std::thread::current().id();
+        let found = armed.iter().position(|thread| *thread == this);
+        found.map(|at| armed.swap_remove(at)).is_some()
     }
 
     /// Whether the permit of `kind` that is dropped now is to be lost.

@@ -61,16 +61,12 @@ impl Ledgers {
         }
     }
 
-    /// Asserts the invariant for every kind.
-    ///
-    /// # Panics
-    /// When the sums do not agree: a bug that must not be served over.
-    pub fn assert_balanced(&self) {
-        for kind in Kind::ALL {
-            let now = self.read(kind);
-            let sum = now.returned + now.outstanding;
-            assert!(now.issued == sum, "ledger {} is out of balance: {now:?}", kind.name());
-        }
+    /// Checks the invariant for every kind: the first that breaks it, which is a bug.
+    pub fn unbalanced(&self) -> Option<(Kind, Reading)> {
+        Kind::ALL
+            .into_iter()
+            .map(|kind| (kind, self.read(kind)))
+            .find(|(_, now)| now.issued != now.returned + now.outstanding)
     }
 
     /// The kinds of which something is still out, with the amount.

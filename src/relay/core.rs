@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::plan::{EndpointId, ModelId, Plan};
-use crate::control::link::{Bound, Views};
 use crate::http::{ChunkLimits, HeadLimits};
 use crate::lifecycle::hold::Receipt;
 use crate::route::rank::{Ranked, View, rank};
+use crate::route::views::{Bound, Views};
 use crate::runtime::kit::Kit;
 use crate::telemetry::Series;
 use crate::upstream::backend::{Backend, Backends};

@@ -14,8 +14,10 @@ use crate::lifecycle::outcome::Outcome;
 use crate::relay::core::Epoch;
 use crate::relay::ids::{self, Id};
 use crate::relay::inbound::Inbound;
+use crate::relay::stop::Stop;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
+use crate::telemetry::endpoint::Failure;
 use crate::telemetry::queue::Place;
 use crate::telemetry::row::{Inline, Row, Tokens};
 use crate::telemetry::shard::Stage;
@@ -174,6 +176,24 @@ impl Exit {
         };
         self.row.finish = finish.map_or("", Finish::name);
         self.row.output_events = output_events;
+    }
+
+    /// The endpoint of the last attempt failed.
+    pub fn endpoint_failed(&self, class: Failure) {
+        if let Some(endpoint) = self.row.endpoint {
+            self.epoch.series().endpoints[usize::from(endpoint.0)].failed(class);
+        }
+    }
+
+    /// An answer that had begun broke off; counts it if that was the endpoint's doing.
+    pub fn broke_off(&self, stop: &Stop) {
+        match stop {
+            Stop::Break(Fault::UpstreamTimeout) | Stop::Cut(Fault::UpstreamTimeout) => {
+                self.endpoint_failed(Failure::Stall);
+            }
+            Stop::Break(_) | Stop::Cut(_) => self.endpoint_failed(Failure::Broken),
+            Stop::Gone | Stop::Refuse(_) => {}
+        }
     }
 
     /// The client was told of a fault.

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::api::ask::Ask;
+use crate::api::observe::EventError;
 use crate::http::{Framing, Known};
 use crate::lifecycle::inject::{self, Point};
 use crate::relay::answer::{id_fields, id_pair};
@@ -35,6 +36,9 @@ pub async fn open<X: Exchange>(
         return Err(AttemptError::Reported { status, message: "".into() }.into());
     }
     let kind = content_kind(connection);
+    if status >= 400 && kind == Content::Other {
+        return Err(AttemptError::Reported { status, message: NOT_IN_SHAPE.into() }.into());
+    }
     if status < 400 && (status >= 300 || kind == Content::Other || is_encoded(connection)) {
         return Err(AttemptError::NotTheApi.into());
     }
@@ -50,6 +54,19 @@ pub async fn open<X: Exchange>(
 
 /// In the place of what a provider says about our key, which may quote it.
 const CREDENTIAL_REFUSED: &str = "The model server refused the gateway's own credential.";
+
+/// In the place of an error page that is not in the API's shape.
+const NOT_IN_SHAPE: &str = "The model server answered with an error.";
+
+/// An error behind a 200, before anything was shown.
+fn reported(error: EventError) -> AttemptError {
+    let status = error.status.unwrap_or(502);
+    let message = match is_about_our_credential(status) {
+        true => CREDENTIAL_REFUSED.into(),
+        false => error.message,
+    };
+    AttemptError::Reported { status, message }
+}
 
 /// Sluice asked for an answer as it is: an encoded one could not be metered.
 fn is_encoded(connection: &mut Connection) -> bool {
@@ -101,26 +118,26 @@ async fn first_event<X: Exchange>(
     connection: &mut Connection,
     ask: &Ask,
 ) -> Result<Opening, Failed> {
-    let mut stream = Box::new(Stream::new(ask, exit.epoch.plan().limits.event_whole_bytes_max));
+    let event_bytes_max = exit.epoch.plan().limits.event_whole_bytes_max;
+    let mut stream = Box::new(Stream::new(ask, event_bytes_max));
     loop {
         let step = stream.take(connection, x)?;
         if let Some(error) = stream.take_error() {
-            return Err(AttemptError::Reported {
-                status: error.status.unwrap_or(502),
-                message: error.message,
-            }
-            .into());
+            return Err(reported(*error).into());
         }
-        if step.events > 0 {
+        // Comments are held, too, but not without bound.
+        if step.events > 0 || x.staged() > event_bytes_max {
             break;
         }
         // A whole body without an event is no stream: nothing has left, so it can still be an error.
         if stream.ended() {
             return Err(AttemptError::Truncated.into());
         }
-        more(x, connection).await?.then_some(()).ok_or(AttemptError::Truncated)?;
+        let more = more(x, connection).await;
+        exit.woke();
+        more?.then_some(()).ok_or(AttemptError::Truncated)?;
     }
-    let now = exit.woke();
+    let now = exit.mark();
     stream.note(exit, now);
     Ok(Opening::Stream(stream))
 }
@@ -137,9 +154,9 @@ async fn whole<X: Exchange>(
     let mut unary = Box::new(Unary::new(json));
     while !unary.take(connection, x)? && x.staged() < hold {
         connection.until(Due::Stall, exit.mark().after(stall), exit.total);
-        let more = more(x, connection).await?;
+        let more = more(x, connection).await;
         exit.woke();
-        if !more {
+        if !more? {
             unary.end()?;
             break;
         }

@@ -165,8 +165,9 @@ impl Attempt<'_> {
         inject::point(Point::Sent);
         self.exit.worked(Stage::Place);
         let limits = self.exit.epoch.answer_limits;
-        watched(x, connection.read_head(&limits)).await??;
+        let read = watched(x, connection.read_head(&limits)).await;
         let waited = self.exit.waited(Stage::FirstByte);
+        read??;
         let series = self.exit.epoch.series();
         series.endpoints[usize::from(self.endpoint.0)].head_wait.record(waited);
         opening::open(self.exit, x, connection, &self.admitted.ask, last).await
@@ -198,8 +199,9 @@ impl Attempt<'_> {
         let address = backend.next_address(addresses).ok_or(AttemptError::NoAddress)?;
         let tls = endpoint.tls.as_ref();
         let opening = Connection::open(&self.core.kit, backend, address, tls, timeouts);
-        let opened = watched(x, opening).await??;
+        let opened = watched(x, opening).await;
         self.exit.waited(Stage::Connect);
+        let opened = opened??;
         counts.connects.inc();
         Ok(opened)
     }

@@ -79,6 +79,7 @@ async fn stages<X: Exchange>(
     exit.model(model);
     let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
     let ranked = exit.epoch.rank(model);
+    exit.row.route = ranked.reason.name();
     let (placed, opening) = place::place(core, exit, inbound, x, admitted, &ranked).await?;
     inbound.release();
     match opening {
@@ -124,7 +125,7 @@ async fn read_body<X: Exchange>(
 ) -> Result<(), Stop> {
     let epoch = exit.epoch.clone();
     let read = x.read_body(inbound, &epoch).await;
-    if inbound.came_in_pieces() {
+    if read.is_err() || inbound.came_in_pieces() {
         exit.waited(Stage::Read);
     }
     Ok(read?)

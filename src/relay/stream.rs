@@ -27,6 +27,8 @@ pub struct Stream {
     observer: Observer,
     /// Sluice asked for the usage, so the event that carries only that is not for the client.
     withhold_usage: bool,
+    /// The last piece was withheld and ended with a CR: an LF that follows belongs to it.
+    withheld_cr: bool,
     error: Option<Box<EventError>>,
     /// The body is whole, by its framing.
     done: bool,
@@ -49,6 +51,7 @@ impl Stream {
             splitter: Splitter::new(event_whole_bytes_max),
             observer: Observer::new(ask.op),
             withhold_usage: ask.usage.withholds(),
+            withheld_cr: false,
             error: None,
             done: false,
             content: false,
@@ -66,7 +69,9 @@ impl Stream {
         let mut result = Ok(Body::More);
         x.stage(|out| {
             result = connection.take_body(&mut |bytes| {
-                let Self { splitter, observer, withhold_usage, error, content, .. } = self;
+                let Self {
+                    splitter, observer, withhold_usage, withheld_cr, error, content, ..
+                } = self;
                 splitter.feed(bytes, &mut |piece| {
                     step.events += u32::from(commits(&piece));
                     let (seen, bytes) = look(observer, piece);
@@ -74,7 +79,10 @@ impl Stream {
                     if seen.error.is_some() {
                         *error = seen.error;
                     }
-                    if !(seen.usage_only && *withhold_usage) {
+                    let withheld =
+                        seen.usage_only && *withhold_usage || *withheld_cr && bytes == b"\n";
+                    *withheld_cr = withheld && bytes.last() == Some(&b'\r');
+                    if !withheld {
                         out.extend_from_slice(bytes);
                     }
                 });
@@ -108,9 +116,11 @@ impl Stream {
     }
 }
 
-/// A comment keeps a connection open and promises nothing: it is no reason to commit.
+/// A comment keeps a connection open and promises nothing: it is no reason to commit. Nor is the LF of a
+/// line end whose CR came before.
 fn commits(piece: &Piece<'_>) -> bool {
     match piece {
+        Piece::Event(b"\n") => false,
         Piece::Event(event) if event.first() == Some(&b':') => data_of(event).bytes().is_some(),
         _ => true,
     }
@@ -162,7 +172,7 @@ pub async fn relay<X: Exchange>(
             Ok(Outcome::Completed)
         }
         Err(stop) => {
-            count_failure(&stop, exit);
+            exit.broke_off(&stop);
             Err(stop)
         }
         Ok(()) => end(stream, placed, exit, x).await,
@@ -222,17 +232,6 @@ fn broken(stream: &Stream, error: &AttemptError) -> Stop {
     }
 }
 
-fn count_failure(stop: &Stop, exit: &Exit) {
-    let (Some(endpoint), Stop::Break(fault) | Stop::Cut(fault)) = (exit.row.endpoint, stop) else {
-        return;
-    };
-    let class = match fault {
-        Fault::UpstreamTimeout => Failure::Stall,
-        _ => Failure::Broken,
-    };
-    exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(class);
-}
-
 /// The body is whole.
 async fn end<X: Exchange>(
     mut stream: Box<Stream>,
@@ -254,8 +253,8 @@ async fn end<X: Exchange>(
     }
     let usage = stream.observer.usage();
     let complete = stream.observer.terminal() || stream.observer.finish().is_some();
-    if let (Some(_), Some(endpoint)) = (&reported, exit.row.endpoint) {
-        exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(Failure::ErrorEvent);
+    if reported.is_some() {
+        exit.endpoint_failed(Failure::ErrorEvent);
     }
     placed.settle(usage, exit.mark());
     Ok(if reported.is_none() && complete { Outcome::Completed } else { Outcome::UpstreamBroken })

@@ -88,7 +88,10 @@ pub async fn relay<X: Exchange>(
     inject::point(Point::Relaying);
     while !unary.done {
         let connection = placed.lease.connection();
-        step(&mut unary, connection, exit, x).await?;
+        if let Err(stop) = step(&mut unary, connection, exit, x).await {
+            exit.broke_off(&stop);
+            return Err(stop);
+        }
     }
     x.stage_end();
     poll_fn(|cx| x.poll_flush(cx)).await?;

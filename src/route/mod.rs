@@ -2,3 +2,4 @@
 //! ranked attempts, with the reason.
 
 pub mod rank;
+pub mod views;

@@ -31,7 +31,6 @@ pub enum Due {
     Stall,
     Total,
     Linger,
-    BodyRoom,
 }
 
 /// A shard's wheel.
@@ -42,7 +41,7 @@ pub struct Wheel {
     slots: RefCell<Vec<Slot>>,
 }
 
-/// Timers under the tick they are listed for.
+/// Timers, each with the tick under which it was listed.
 type Slot = Vec<(u64, Weak<Timer>)>;
 
 struct Timer {

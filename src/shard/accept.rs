@@ -58,11 +58,11 @@ pub fn batch(clients: &Rc<Clients>, listener: &Listener, lanes: &[Lane]) -> bool
     true
 }
 
-/// Takes all that waits, for the last time.
-pub fn backlog(clients: &Rc<Clients>, listener: &Listener, lanes: &[Lane]) {
+/// Takes all that waits, for the last time. No other shard gets any: it may be gone by then.
+pub fn backlog(clients: &Rc<Clients>, listener: &Listener) {
     for _ in 0..BACKLOG_MAX {
         let Ok((fd, peer)) = listener.accept() else { return };
-        place(clients, lanes, fd, peer);
+        take(clients, fd, peer);
     }
 }
 

@@ -16,10 +16,13 @@ use crate::runtime::socket::Socket;
 pub struct Handles {
     next: Cell<u64>,
     /// In the order of their coming, so that a simulated run repeats.
-    open: RefCell<BTreeMap<u64, (Socket, Rc<Notice>)>>,
+    open: RefCell<BTreeMap<u64, Entry>>,
     noticed: Cell<bool>,
     per_address: RefCell<HashMap<IpAddr, usize, ahash::RandomState>>,
 }
+
+/// A connection, and the word that can be given to it.
+type Entry = (Socket, Rc<Notice>);
 
 /// One connection's entry; it leaves with its drop.
 pub struct Handle {

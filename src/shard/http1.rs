@@ -176,13 +176,14 @@ impl Http1 {
         began: Instant,
     ) -> Result<Parsed, Reject> {
         let limits = epoch.head_limits();
+        let plan = epoch.plan();
+        // Before the verdict: a refusal, too, has its time to be sent.
+        self.pipeline_bytes_max = plan.limits.pipeline_bytes_max;
+        self.write_stall = plan.timeouts.write_stall;
+        self.total_at = began.after(plan.timeouts.total);
         let parsed = parse_request(self.wire.input().filled(), &limits, &mut inbound.head)?;
         if parsed == Parsed::Complete {
             self.deadline.clear();
-            let plan = epoch.plan();
-            self.pipeline_bytes_max = plan.limits.pipeline_bytes_max;
-            self.write_stall = plan.timeouts.write_stall;
-            self.total_at = began.after(plan.timeouts.total);
             self.begin(inbound, began);
         }
         Ok(parsed)
@@ -380,18 +381,28 @@ impl Http1 {
         }
     }
 
-    async fn send_continue(&mut self) -> Result<(), BodyError> {
+    async fn send_continue(&mut self, epoch: &Epoch) -> Result<(), BodyError> {
         let mut left: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        self.deadline.set(Due::Body, clock::now(), epoch.plan().timeouts.body);
         while !left.is_empty() {
             match self.wire.send(left) {
-                Ok(0) => {
-                    poll_fn(|cx| self.wire.poll_writable(cx)).await.map_err(|_| BodyError::Gone)?
-                }
+                Ok(0) => self.room_in_time().await?,
                 Ok(n) => left = &left[n..],
                 Err(_) => return Err(BodyError::Gone),
             }
         }
+        self.deadline.clear();
         Ok(())
+    }
+
+    async fn room_in_time(&mut self) -> Result<(), BodyError> {
+        poll_fn(|cx| {
+            if let Poll::Ready(ready) = self.wire.poll_writable(cx) {
+                return Poll::Ready(ready.map_err(|_| BodyError::Gone));
+            }
+            self.deadline.poll_fired(cx).map(|_| Err(BodyError::Gone))
+        })
+        .await
     }
 
     /// A client that cannot be read from any more is looked at now and then.
@@ -462,7 +473,7 @@ impl Exchange for Http1 {
             return Ok(());
         }
         if inbound.head.expect_continue && inbound.buf().len() == inbound.head.bytes {
-            self.send_continue().await?;
+            self.send_continue(epoch).await?;
         }
         match inbound.head.framing {
             Framing::Length(length) => self.read_length(inbound, length, epoch).await?,
@@ -568,10 +579,8 @@ impl Http1 {
             let at = clock::now().after(self.write_stall).min(self.total_at);
             self.deadline.set_at(Due::WriteStall, at);
         }
-        // A client that leaves while it is slow is gone all the same. Of one whose time to send ran out we
-        // ended the reading ourselves, and it is still to have its 408.
-        let late = matches!(self.deadline.fired(), Some(Due::Head | Due::Body));
-        if !late && self.poll_gone(cx).is_ready() {
+        // A client that leaves while it is slow is gone all the same.
+        if self.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Gone));
         }
         let ready = std::task::ready!(self.wire.poll_writable(cx));

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod handles;
 pub mod http1;
 pub mod linger;
+pub mod link;
 pub mod refusal;
 pub mod reply;
 pub mod run;

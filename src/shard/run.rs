@@ -11,23 +11,28 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::control::link::{Bound, Command};
 use crate::lifecycle::kind::Kind;
 use crate::relay::core::Core;
+use crate::route::views::Bound;
 use crate::runtime::bell::{Bell, Listening};
 use crate::runtime::clock;
 use crate::runtime::driver::{self, Choice};
 use crate::runtime::kit::Kit;
 use crate::runtime::listener::Listener;
-use crate::runtime::task;
+use crate::runtime::task::{self, Panicked};
 use crate::shard::accept::{self, Lane};
 use crate::shard::connection::Clients;
 use crate::shard::handles::Handles;
+use crate::shard::link::Command;
 use crate::shard::tick::Ticker;
 use crate::telemetry::shard::{DriverInUse, ShardState};
 
 /// Pause before a shard that died is started again.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// How long a life that ended waits for its operations to end, too.
+const CLOSING_PAUSE: Duration = Duration::from_millis(20);
+/// Lives of one shard: what has failed so often will fail again.
+const LIVES_MAX: u32 = 1_000;
 /// How long connections that were ended may take to notice.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -63,16 +68,16 @@ fn supervise(spec: &Spec) {
         listener: RefCell::new(spec.listener.try_clone().ok()),
         phase: Cell::new(Phase::Serving),
     };
-    loop {
-        let ran =
-            catch_unwind(AssertUnwindSafe(|| driver::block_on(&spec.choice, || main(spec, &life))));
+    for _ in 0..LIVES_MAX {
+        let live = || driver::block_on(&spec.choice, || live(spec, &life)).flatten();
+        let ran = catch_unwind(AssertUnwindSafe(live)).unwrap_or(Ok(Err(Panicked)));
         let series = life.bound.borrow().series.shard.clone();
         match ran {
             Ok(Ok(())) => return series.set_state(ShardState::Drained),
-            Ok(Err(error)) => {
+            Err(error) => {
                 crate::telemetry::say::error("a shard cannot start", &[("error", &error)])
             }
-            Err(_) => {
+            Ok(Err(Panicked)) => {
                 series.panics.inc();
                 series.restarts.inc();
                 crate::telemetry::say::error(
@@ -85,6 +90,11 @@ fn supervise(spec: &Spec) {
         series.connections_open.set(0);
         std::thread::sleep(RESTART_PAUSE);
     }
+    life.bound.borrow().series.shard.set_state(ShardState::Dead);
+    crate::telemetry::say::error(
+        "a shard died too often and stays down",
+        &[("shard", &spec.index)],
+    );
 }
 
 /// What outlives a shard's death.
@@ -102,7 +112,19 @@ pub(super) enum Phase {
     Stopping,
 }
 
-async fn main(spec: &Spec, life: &Life) {
+/// One life of the shard. Whatever its end, nothing of it is left: its connections are closed.
+async fn live(spec: &Spec, life: &Life) -> io::Result<Result<(), Panicked>> {
+    let ran = task::caught(main(spec, life)).await;
+    task::drop_all();
+    // The kernel gives back what was under way.
+    clock::sleep(CLOSING_PAUSE).await;
+    match ran {
+        Ok(result) => result.map(Ok),
+        Err(Panicked) => Ok(Err(Panicked)),
+    }
+}
+
+async fn main(spec: &Spec, life: &Life) -> io::Result<()> {
     let bound = life.bound.borrow().clone();
     let core = Core::new(kit(spec, &bound), bound.clone());
     let clients = Rc::new(Clients {
@@ -112,12 +134,13 @@ async fn main(spec: &Spec, life: &Life) {
         refused: Rc::new(Handles::default()),
     });
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
-    let Ok(bell) = spec.bell.listen() else { return };
+    let bell = spec.bell.listen()?;
     let inbox =
         Rc::new(Inbox { clients, lanes, listener: RefCell::default(), plan: RefCell::default() });
     announce(spec, &bound);
     inbox.listen(life);
     epochs(&inbox, life, answer_bell(&bell, &inbox, spec, life)).await;
+    Ok(())
 }
 
 /// One epoch after the other, until a drain or a stop is over. What rings in between is answered by
@@ -130,6 +153,7 @@ pub(super) async fn epochs(inbox: &Inbox, life: &Life, answering: impl Future<Ou
         race(clock::sleep(tick), answering.as_mut()).await;
         inbox.swap_plan(life);
         ticker.tick();
+        assert!(!task::died(), "a task of the shard's own died");
         if life.phase.get() > Phase::Serving && inbox.finished(life) {
             break;
         }
@@ -239,7 +263,7 @@ impl Inbox {
         life.phase.set(phase);
         life.bound.borrow().series.shard.set_state(ShardState::Draining);
         if let Some(listener) = self.listener.borrow_mut().take() {
-            accept::backlog(&self.clients, &listener, &self.lanes);
+            accept::backlog(&self.clients, &listener);
             listener.close();
         }
         *life.listener.borrow_mut() = None;

@@ -6,15 +6,16 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::control::link::{Bound, Command};
 use crate::lifecycle::kind::Kind;
 use crate::relay::core::Core;
+use crate::route::views::Bound;
 use crate::runtime::kit::Kit;
 use crate::runtime::socket::Socket;
 use crate::runtime::task;
 use crate::runtime::twin::net;
 use crate::shard::connection::{Clients, admit};
 use crate::shard::handles::Handles;
+use crate::shard::link::Command;
 use crate::shard::run::{Inbox, Life, Phase, epochs};
 
 /// A shard without a thread.

@@ -31,7 +31,7 @@ pub fn lawful(world: &World, id: &str) -> Ask {
         1 => bodiless(id, "HEAD", "/v1/models", 200),
         2 => bodiless(id, "GET", "/v1/models/no/such", 404),
         3 => bodiless(id, "GET", "/nothing", 404),
-        4 => refused(id, r#"{"model":"unknown","messages":[]}"#, KEY, 404),
+        4 => unknown_model(id),
         5 => refused(id, r#"{"model":"m","messages":[]}"#, "", 401),
         6 => refused(id, r#"{"model":"m","mo\u0064el":"m"}"#, KEY, 400),
         _ => work(world, id),
@@ -53,6 +53,11 @@ fn refused(id: &str, body: &str, key: &str, status: u16) -> Ask {
     let bytes = posted("/v1/chat/completions", id, key, body.as_bytes());
     let expect = Expect::Own(status);
     Ask { id: id.into(), bytes, expect, own_usage: false, bodiless: false }
+}
+
+/// A request for a model that there is not.
+pub fn unknown_model(id: &str) -> Ask {
+    refused(id, r#"{"model":"unknown","messages":[]}"#, KEY, 404)
 }
 
 fn posted(path: &str, id: &str, more: &str, body: &[u8]) -> Vec<u8> {

@@ -165,9 +165,12 @@ impl Case<'_> {
         if rest.is_empty() {
             return true;
         }
+        // A blank line is over with its CR; its LF may be missing.
+        let bare = |end: &usize| attempt.visible[..*end].ends_with(b"\r\n").then(|| end - 1);
+        let ends = attempt.ends.iter().flat_map(|end| [Some(*end), bare(end)]).flatten();
         // The error event and the stream may begin alike.
-        (attempt.ends.iter().rev().filter(|end| **end <= common)).any(|end| {
-            let tail = &reply.body[*end..];
+        ends.filter(|end| *end <= common).any(|end| {
+            let tail = &reply.body[end..];
             is_error_event(tail) && find(tail, b"[DONE]").is_none()
         })
     }

@@ -85,6 +85,13 @@ pub fn start_with(book: &Rc<Book>, name: &str, asks: Vec<Ask>) {
     });
 }
 
+/// Notes that `ask` is about to be sent.
+pub fn enter(book: &Book, ask: &Ask, patient: bool) {
+    let (expect, own_usage) = (ask.expect, ask.own_usage);
+    let asked = Asked { expect, own_usage, patient, reply: None, left: None, harmed: false };
+    book.ask(&ask.id, asked);
+}
+
 /// One connection.
 struct Session {
     book: Rc<Book>,
@@ -117,20 +124,6 @@ impl Session {
         format!("{}-{}", self.name, self.asked)
     }
 
-    fn enter(&self, ask: &Ask, patient: bool) {
-        self.book.ask(
-            &ask.id,
-            Asked {
-                expect: ask.expect,
-                own_usage: ask.own_usage,
-                patient,
-                reply: None,
-                left: None,
-                harmed: false,
-            },
-        );
-    }
-
     async fn patient(&mut self, world: &World) {
         for _ in 0..1 + world.below(5) {
             let id = self.id();
@@ -146,7 +139,7 @@ impl Session {
 
     /// Sends a request and waits for its answer; whether the connection goes on.
     async fn converse(&mut self, ask: Ask) -> bool {
-        self.enter(&ask, true);
+        enter(&self.book, &ask, true);
         // A refusal may come before everything is sent.
         let _ = self.peer.send(&ask.bytes, false).await;
         self.hear(&ask).await
@@ -184,7 +177,7 @@ impl Session {
         let mut bytes = Vec::new();
         for ask in &asks {
             // A later request is not answered if an earlier answer ends the connection.
-            self.enter(ask, false);
+            enter(&self.book, ask, false);
             bytes.extend_from_slice(&ask.bytes);
         }
         let _ = self.peer.send(&bytes, false).await;
@@ -200,7 +193,7 @@ impl Session {
     async fn leave(&mut self, world: &World, manner: Manner) {
         let id = self.id();
         let ask = ask::work(world, &id);
-        self.enter(&ask, false);
+        enter(&self.book, &ask, false);
         let part = match world.below(4) {
             0 => world.below(ask.bytes.len() as u64) as usize,
             _ => ask.bytes.len(),
@@ -232,7 +225,7 @@ impl Session {
     async fn stall(&mut self, world: &World) {
         let id = self.id();
         let ask = ask::work(world, &id);
-        self.enter(&ask, false);
+        enter(&self.book, &ask, false);
         let mut left = &ask.bytes[..];
         while !left.is_empty() {
             match self.peer.socket.try_send(left) {
@@ -250,7 +243,7 @@ impl Session {
     async fn trickle(&mut self, world: &World) {
         let id = self.id();
         let ask = ask::lawful(world, &id);
-        self.enter(&ask, false);
+        enter(&self.book, &ask, false);
         let first = world.below(ask.bytes.len() as u64) as usize;
         let _ = self.peer.send(&ask.bytes[..first], false).await;
         let began = clock::now();

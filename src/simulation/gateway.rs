@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, Plan};
-use crate::control::link::{self, Bound, Command, Views};
 use crate::lifecycle::kind::Kind;
 use crate::lifecycle::outcome::Outcome;
+use crate::route::views::{Bound, Views};
 use crate::runtime::clock;
+use crate::shard::link::{self, Command};
 use crate::shard::twin::Shard;
 use crate::telemetry::Registry;
 use crate::telemetry::row::Row;
@@ -32,6 +33,12 @@ pub fn endpoint_address(index: usize) -> SocketAddr {
 
 /// A configuration with short deadlines and `endpoints` endpoints, with `more` lines for `[limits]`.
 pub fn plan(endpoints: usize, more: &str, generation: u64) -> Plan {
+    let addresses: Vec<_> = (0..endpoints).map(endpoint_address).collect();
+    plan_of(&addresses, more, generation)
+}
+
+/// The same, with these endpoints.
+pub fn plan_of(endpoints: &[SocketAddr], more: &str, generation: u64) -> Plan {
     let mut text = format!(
         "[server]\nlisten = \"{}\"\n\
          [timeouts]\nhead_seconds = 2\nbody_seconds = 2\nidle_seconds = 6\n\
@@ -44,8 +51,7 @@ pub fn plan(endpoints: usize, more: &str, generation: u64) -> Plan {
         listen_address()
     );
     let mut names = String::new();
-    for index in 0..endpoints {
-        let address = endpoint_address(index);
+    for (index, address) in endpoints.iter().enumerate() {
         text.push_str(&format!(
             "[[endpoints]]\nname = \"e{index}\"\nurl = \"http://{address}\"\nengine = \"vllm\"\n"
         ));

@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::lifecycle::kind::Kind;
 use crate::lifecycle::ledger::Ledgers;
 use crate::runtime::buf::Pool;
 use crate::runtime::twin::{net, sleep};
@@ -35,7 +36,10 @@ pub struct Peer {
 
 impl Peer {
     pub fn new(socket: net::Socket) -> Self {
-        let pool = Pool::new(Ledgers::new());
+        // Without a ledger of its own: what is counted here is the gateway's.
+        let ledgers = Ledgers::new();
+        ledgers.set_limit(Kind::StreamBuffer, 0);
+        let pool = Pool::new(ledgers);
         Self { socket, reading: None, got: Vec::new(), end: None, appetite: 64 * 1024, pool }
     }
 

@@ -272,7 +272,8 @@ fn error_behind_200(world: &World, order: &Order<'_>) -> Script {
     let mut body = Body::draw(world, &Order { streamed: true, ..*order });
     let error = "data: {\"error\":{\"message\":\"CUDA out of memory\",\"code\":500}}\n\n";
     let at = if world.below(2) == 0 { 0 } else { world.below(body.pieces.len() as u64) as usize };
-    body.withheld = body.withheld.filter(|withheld| *withheld < at);
+    // Nothing is withheld from an answer that was not to be streamed.
+    body.withheld = body.withheld.filter(|withheld| *withheld < at && order.streamed);
     body.pieces.truncate(at);
     body.push(error.into());
     Script { sound: false, ..body.framed(world, framing(world), 200) }

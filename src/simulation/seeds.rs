@@ -8,10 +8,10 @@ use super::check::{Excuses, judge};
 use super::gateway::{self, Gateway};
 use super::server::Habits;
 use super::{client, server};
-use crate::control::link::Command;
 use crate::runtime::clock;
 use crate::runtime::twin::faults::Faults;
 use crate::runtime::twin::{Report, run, sleep, world};
+use crate::shard::link::Command;
 
 /// How long the usual run may take.
 const BUDGET: Duration = Duration::from_secs(15);

@@ -84,6 +84,8 @@ pub struct Row {
     /// The status the client got; 0 if none left.
     pub status: u16,
     pub outcome: Outcome,
+    /// Why the router's first choice was its first, empty if it was not asked.
+    pub route: &'static str,
     /// The code of the error the client got, empty without one.
     pub error: &'static str,
     /// The finish reason, empty if none was seen.
@@ -117,6 +119,7 @@ impl Row {
             streamed: false,
             status: 0,
             outcome: Outcome::Abandoned,
+            route: "",
             error: "",
             finish: "",
             tokens: Tokens::default(),

@@ -18,6 +18,7 @@ pub fn access(out: &mut Vec<u8>, row: &Row) {
         client: row.client.map(Shown),
         method: text(row.method),
         status: row.status,
+        route: text(row.route),
         error: text(row.error),
         attempts: row.attempts,
         output_events: row.output_events,
@@ -60,6 +61,8 @@ struct Access<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<&'a str>,
     status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     attempts: u16,

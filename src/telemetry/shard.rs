@@ -73,10 +73,8 @@ impl DriverInUse {
 pub enum Stage {
     /// First byte of the head to last byte of the body.
     Read,
-    /// Reading what the request asks for.
+    /// Reading what the request asks for, and whether it may.
     Scan,
-    /// Rights and limits.
-    Admit,
     /// Choosing an endpoint and getting a place there.
     Place,
     /// A fresh connection, handshake included.
@@ -89,22 +87,14 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of its discriminants.
-    pub const ALL: [Stage; 7] = [
-        Stage::Read,
-        Stage::Scan,
-        Stage::Admit,
-        Stage::Place,
-        Stage::Connect,
-        Stage::FirstByte,
-        Stage::Relay,
-    ];
+    pub const ALL: [Stage; 6] =
+        [Stage::Read, Stage::Scan, Stage::Place, Stage::Connect, Stage::FirstByte, Stage::Relay];
 
     /// The name in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Stage::Read => "read",
             Stage::Scan => "scan",
-            Stage::Admit => "admit",
             Stage::Place => "place",
             Stage::Connect => "connect",
             Stage::FirstByte => "first_byte",
@@ -115,7 +105,7 @@ impl Stage {
     /// Sluice's own work, counted in nanoseconds; the others wait for someone else, in
     /// microseconds.
     pub const fn own_work(self) -> bool {
-        matches!(self, Stage::Scan | Stage::Admit | Stage::Place)
+        matches!(self, Stage::Scan | Stage::Place)
     }
 }
 

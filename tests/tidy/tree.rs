@@ -69,7 +69,7 @@ fn read(from: &Path, path: String) -> Option<File> {
 /// A line without its comment. A `//` behind an odd number of quotes is taken for a string's.
 pub fn code(line: &str) -> &str {
     let comment =
-        line.match_indices("//").find(|(at, _)| line[..*at].matches('"').count() % 2 == 0);
+        line.match_indices("//").find(|(at, _)| line[..*at].matches('"').count().is_multiple_of(2));
     comment.map_or(line, |(at, _)| &line[..at])
 }
 

@@ -278,6 +278,28 @@ async def test_headers_forwarded(driver):
                 assert reply.header(name) is None, reply
 
 
+async def test_big_heads(driver):
+    """Just under the limit, in both directions, whole and cut."""
+    endpoint = Endpoint(None)
+    fields = [f"x-big-{at}: {'v' * 1_000}{at}" for at in range(30)]
+
+    async def handle(conn, _):
+        while await endpoint.next(conn):
+            await conn.drip(answer(ANSWER, "200 OK", *fields), 6_000)
+
+    endpoint.handle = handle
+    async with endpoint, Gateway(driver, [endpoint]) as gateway:
+        for size in (1 << 20, 4_096, 999):
+            async with await gateway.conn() as conn:
+                for _ in range(2):
+                    await conn.drip(post(PATH, ASK, *fields), size)
+                    reply = await conn.reply()
+                    assert reply.status == 200 and len(reply.headers) >= 30, reply
+                    for at in range(30):
+                        assert reply.header(f"x-big-{at}") == "v" * 1_000 + str(at)
+                        assert endpoint.requests[-1].header(f"x-big-{at}") == "v" * 1_000 + str(at)
+
+
 async def test_both_sides_interleave(driver):
     """Many requests on many connections through few: everyone gets their own."""
     async with Sim("--instant", "--model", "m") as sim, Gateway(driver, [sim], shards=2) as gateway:

@@ -69,7 +69,7 @@ async def test_slow_head(driver):
                 async with await gateway.conn() as conn:
                     await conn.send(sent)
                     reply, took = await timed(conn.reply())
-                    assert reply.status == 408 and 0.3 < took < 1.0, (reply, took)
+                    assert reply.status == 408 and 0.3 < took < 2.0, (reply, took)
                     assert reply.header("connection") == "close" and reply.json()["error"]["type"], reply
             # One byte now and then does not help; what still comes does not eat the answer.
             async with await gateway.conn() as conn:
@@ -90,7 +90,7 @@ async def test_slow_head(driver):
                 assert (await conn.reply()).status == 200
                 await conn.send(MODELS[:9])
                 reply, took = await timed(conn.reply())
-                assert reply.status == 408 and 0.3 < took < 1.0, (reply, took)
+                assert reply.status == 408 and 0.3 < took < 2.0, (reply, took)
 
 
 async def test_slow_body(driver):
@@ -105,7 +105,7 @@ async def test_slow_body(driver):
                     async with await gateway.conn() as conn:
                         await conn.send(post(PATH, b"", framing, length=False) + data[:part])
                         reply, took = await timed(conn.reply())
-                        assert reply.status == 408 and 0.3 < took < 1.0, (reply, took)
+                        assert reply.status == 408 and 0.3 < took < 2.0, (reply, took)
                         assert reply.header("connection") == "close", reply
                 # Slow is not silent, and a request's whole time is bounded all the same.
                 async with await gateway.conn() as conn:
@@ -123,17 +123,17 @@ async def test_slow_body(driver):
 
 async def test_idle(driver):
     async with Endpoint(always(answer())) as endpoint:
-        async with Gateway(driver, [endpoint], timeouts={"idle_seconds": 0.6}) as gateway:
+        async with Gateway(driver, [endpoint], timeouts={"idle_seconds": 1.5}) as gateway:
             async with await gateway.conn() as fresh, await gateway.conn() as used:
                 await used.send(MODELS)
                 assert (await used.reply()).status == 200
                 for conn in (fresh, used):
                     how, took = await timed(conn.ending())
-                    assert how == "fin" and took < 1.5, (how, took)
+                    assert how == "fin" and took < 3.5, (how, took)
             # Each request begins the time anew.
             async with await gateway.conn() as conn:
                 for _ in range(4):
-                    await asyncio.sleep(0.35)
+                    await asyncio.sleep(0.5)
                     await conn.send(MODELS)
                     assert (await conn.reply()).status == 200
 
@@ -157,7 +157,7 @@ async def test_body_memory(driver):
                 assert (await gateway.metrics()).sum("sluice_body_held_bytes") >= 700_000
                 sending = asyncio.ensure_future(second.send(post(PATH, big)))
                 reply, took = await timed(second.reply())
-                assert reply.status == 503 and 0.8 < took < 2, (reply, took)
+                assert reply.status == 503 and 0.8 < took < 3, (reply, took)
                 assert int(reply.header("retry-after")) >= 1 and reply.header("connection") == "close", reply
                 await sending
                 # Small ones pass, chunked ones count as they grow.

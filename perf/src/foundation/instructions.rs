@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::profile::{self, Profile};
 use super::scenario::Scenario;
 use crate::Failure;
 use crate::target::{self, Bench, Driver, Start, Target};
@@ -19,6 +20,9 @@ use crate::traffic::field::Field;
 
 /// Requests or events that pass before the count.
 const WARM: u64 = 800;
+
+/// Functions that are recorded with a count.
+const FUNCTIONS: usize = 40;
 
 /// One count.
 #[derive(Debug, Serialize)]
@@ -30,8 +34,8 @@ pub struct Count {
     /// Instructions by thread number; the busiest one serves.
     pub threads: BTreeMap<String, u64>,
     pub reads_each: f64,
-    /// The profile, for `callgrind_annotate`.
-    pub profile: String,
+    /// The functions that execute most themselves, with their instructions per request or event.
+    pub functions: Vec<(String, f64)>,
 }
 
 /// Counts over `units` requests or events.
@@ -65,7 +69,11 @@ pub fn measure(
     if field.counts.errors > 0 {
         return Err(format!("{} clients failed", field.counts.errors).into());
     }
-    count(&profile, counts.answers + counts.events, counts.reads)
+    let files = dumps(&profile);
+    if let Some(dir) = &bench.profiles {
+        keep(&files, dir)?;
+    }
+    count(&files, counts.answers + counts.events, counts.reads)
 }
 
 fn tell(pid: u32, what: &str) -> Result<(), Failure> {
@@ -100,23 +108,27 @@ fn clear(profile: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn count(profile: &Path, units: u64, reads: u64) -> Result<Count, Failure> {
-    let mut threads = BTreeMap::new();
-    let mut busiest = (0, String::new());
-    for file in dumps(profile) {
-        let text = fs::read_to_string(&file)?;
-        let total =
-            text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
-        let thread = text.lines().find_map(|line| line.strip_prefix("thread: "));
-        let (Some(total), Some(thread)) = (total, thread) else { continue };
-        threads.insert(thread.trim().to_owned(), total);
-        if total > busiest.0 {
-            busiest = (total, file.display().to_string());
-        }
-    }
-    if busiest.0 == 0 {
-        return Err("callgrind wrote no counts".into());
-    }
+fn count(files: &[PathBuf], units: u64, reads: u64) -> Result<Count, Failure> {
     let each = |total: u64| total as f64 / units.max(1) as f64;
-    Ok(Count { each: each(busiest.0), units, threads, reads_each: each(reads), profile: busiest.1 })
+    let texts = files.iter().map(fs::read_to_string).collect::<Result<Vec<_>, _>>()?;
+    let profiles: Vec<Profile> = texts.iter().map(|text| profile::read(text)).collect();
+    let busiest = profiles.iter().max_by_key(|profile| profile.total);
+    let busiest = busiest.filter(|it| it.total > 0).ok_or("callgrind wrote no counts")?;
+    let share = |(name, cost): &(String, u64)| (name.clone(), each(*cost).round());
+    Ok(Count {
+        each: each(busiest.total),
+        units,
+        reads_each: each(reads),
+        functions: busiest.functions.iter().take(FUNCTIONS).map(share).collect(),
+        threads: profiles.iter().map(|it| (it.thread.clone(), it.total)).collect(),
+    })
+}
+
+/// Copies the profiles to where they are wanted, for `callgrind_annotate`.
+fn keep(files: &[PathBuf], dir: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(dir)?;
+    for file in files {
+        fs::copy(file, dir.join(file.file_name().unwrap_or_default()))?;
+    }
+    Ok(())
 }

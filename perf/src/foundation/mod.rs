@@ -4,6 +4,7 @@ mod aims;
 mod cpu;
 mod instructions;
 mod memory;
+mod profile;
 mod scenario;
 
 use std::path::PathBuf;
@@ -18,6 +19,16 @@ use crate::target::{Bench, Driver, Target, launch};
 use crate::{Failure, record};
 
 pub use aims::aim;
+
+/// What the scenarios show, by name.
+pub fn shows() -> Vec<(&'static str, &'static str)> {
+    let idle = [
+        ("idle", "memory of a stream that is open and silent, both its connections included"),
+        ("idle-tls", "the same with TLS on the client's side"),
+    ];
+    let all = scenario::TIMED.iter().chain(&scenario::COUNTED);
+    all.map(|scenario| (scenario.name, scenario.shows)).chain(idle).collect()
+}
 
 /// Measure Sluice against the floor: CPU, memory, instructions.
 #[derive(Args)]
@@ -46,6 +57,9 @@ pub struct Foundation {
     /// The gateway's program; without it, the one beside this program.
     #[arg(long, value_name = "FILE")]
     sluice: Option<PathBuf>,
+    /// Keep callgrind's profiles in this directory.
+    #[arg(long, value_name = "DIR")]
+    profiles: Option<PathBuf>,
     /// The CPU of the proxies.
     #[arg(long, default_value_t = 0)]
     proxy_cpu: usize,
@@ -92,6 +106,8 @@ pub fn run(wanted: &Foundation) -> Result<(), Failure> {
             Measure::Cpu => cpu(wanted, &bench, &mut book)?,
         }
     }
+    // Kept after a failure: the proxies' logs are there.
+    std::fs::remove_dir_all(&bench.scratch)?;
     record::summary::print(&out)
 }
 
@@ -105,7 +121,8 @@ fn bench(wanted: &Foundation) -> Result<Bench, Failure> {
     }
     let scratch = std::env::temp_dir().join(format!("sluice-perf-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
-    Ok(Bench { sluice, scratch, proxy_cpu: wanted.proxy_cpu, load_cpu: wanted.load_cpu })
+    let (proxy_cpu, load_cpu) = (wanted.proxy_cpu, wanted.load_cpu);
+    Ok(Bench { sluice, scratch, profiles: wanted.profiles.clone(), proxy_cpu, load_cpu })
 }
 
 impl Foundation {

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::ROUNDS;
 use super::line::Line;
 use crate::Failure;
-use crate::foundation::aim;
+use crate::foundation::{aim, shows};
 
 /// Values of one target in one measurement, by round.
 type Rounds = BTreeMap<u32, f64>;
@@ -55,6 +55,15 @@ fn table(lines: &[Line]) -> String {
     for ((measure, scenario, driver, unit), targets) in &groups {
         let cells = row(measure, scenario, targets);
         out += &format!("| {measure} | {scenario} | {driver} | {unit} | {} |\n", cells.join(" | "));
+    }
+    let measured = |name: &str| lines.iter().any(|line| line.scenario == name);
+    out += "\n";
+    let mut said = Vec::new();
+    for (name, what) in shows().into_iter().filter(|(name, _)| measured(name)) {
+        if !said.contains(&name) {
+            out += &format!("- {name}: {what}\n");
+            said.push(name);
+        }
     }
     out
 }

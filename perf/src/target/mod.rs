@@ -54,6 +54,8 @@ pub struct Bench {
     pub sluice: PathBuf,
     /// Where configurations, certificates and profiles go.
     pub scratch: PathBuf,
+    /// Where callgrind's profiles are kept.
+    pub profiles: Option<PathBuf>,
     /// The CPU of the proxies.
     pub proxy_cpu: usize,
     /// The CPU of the load and the upstream.

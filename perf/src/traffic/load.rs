@@ -81,3 +81,40 @@ impl Client {
         Took::Events(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::payload;
+
+    #[test]
+    fn an_answer_is_counted_however_it_is_cut() {
+        let answer = payload::answer();
+        for cut in 1..answer.len() {
+            let mut client = Client::default();
+            let blank = Finder::new(b"\n\n");
+            assert_eq!(client.take(&answer[..cut], false, &blank), Took::Part, "cut at {cut}");
+            assert_eq!(client.take(&answer[cut..], false, &blank), Took::Answer, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn events_are_counted_however_they_are_cut() {
+        let stream = [&payload::stream_head()[..], &payload::burst(3)].concat();
+        for cut in 1..stream.len() {
+            let mut client = Client::default();
+            let blank = Finder::new(b"\n\n");
+            let count = |took| if let Took::Events(count) = took { count } else { 0 };
+            let first = count(client.take(&stream[..cut], true, &blank));
+            let rest = count(client.take(&stream[cut..], true, &blank));
+            assert_eq!(first + rest, 3, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_wrong() {
+        let mut client = Client::default();
+        let error = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(client.take(error, false, &Finder::new(b"\n\n")), Took::Wrong);
+    }
+}

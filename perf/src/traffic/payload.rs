@@ -2,10 +2,9 @@
 
 use std::rc::Rc;
 
-/// Path and media type are those of a chat; ten headers, as an SDK sends.
+/// A chat, with seven headers once the length is added.
 const REQUEST_HEAD: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test:8080\r\n\
     accept: application/json\r\nuser-agent: OpenAI/Python 1.99.9\r\n\
-    x-stainless-lang: python\r\nx-stainless-runtime: CPython\r\n\
     authorization: Bearer sk-0123456789abcdef0123456789abcdef\r\n\
     content-type: application/json\r\naccept-encoding: gzip, deflate\r\n";
 

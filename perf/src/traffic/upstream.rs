@@ -68,3 +68,40 @@ fn client_of(body: &[u8]) -> Option<usize> {
     let at = memmem::find(front, b"\"user\":\"")? + 8;
     std::str::from_utf8(front.get(at..at + 5)?).ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::payload::{Text, request};
+
+    #[test]
+    fn a_request_is_whole_however_it_is_cut() {
+        for text in [Text::Plain, Text::Escaped] {
+            let request = request(7, 1024, text, true);
+            assert!(request.ends_with(b"\"}]}"));
+            for cut in 1..request.len() {
+                let mut upstream = Upstream::default();
+                assert_eq!(upstream.take(&request[..cut]), None, "cut at {cut}");
+                assert!(matches!(upstream.take(&request[cut..]), Some(Asked::Client(_))));
+            }
+            let mut upstream = Upstream::default();
+            assert_eq!(upstream.take(&request), Some(Asked::Client(Some(7))));
+        }
+    }
+
+    #[test]
+    fn bodies_have_the_size_and_are_json() {
+        for (text, bytes) in [(Text::Plain, 1024), (Text::Escaped, 8192), (Text::Escaped, 8193)] {
+            let request = request(0, bytes, text, false);
+            let (end, length) = head(&request).unwrap_or_default();
+            assert_eq!((request.len() - end, length), (bytes, bytes as u64));
+            assert!(serde_json::from_slice::<serde_json::Value>(&request[end..]).is_ok());
+        }
+    }
+
+    #[test]
+    fn probes_are_told_apart() {
+        let probe = b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n";
+        assert_eq!(Upstream::default().take(probe), Some(Asked::Health));
+    }
+}

@@ -38,50 +38,6 @@ pub fn read(op: Operation, bytes: &[u8]) -> (Usage, Option<Finish>) {
     }
 }
 
-/// Whether the last `"usage"` of an OpenAI answer is a member of the answer itself, as servers write it:
-/// then there is no need to parse what comes before it, which is most of the answer.
-pub fn ends_with_usage(op: Operation, body: &[u8]) -> bool {
-    let streams = matches!(op, Operation::Chat | Operation::Completions);
-    if !streams && !matches!(op, Operation::Embeddings | Operation::Rerank) {
-        return false;
-    }
-    let key = "\"usage\"";
-    memmem::rfind(body, key.as_bytes()).is_some_and(|at| {
-        let object = value_at(body, at + key.len()).and_then(|value| body.get(value));
-        object == Some(&b'{') && closes_one_level(&body[at + key.len()..])
-    })
-}
-
-/// Whether so many brackets close as open, and one more: what came before stood one level deep.
-fn closes_one_level(mut rest: &[u8]) -> bool {
-    let mut depth = 0i32;
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match byte {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth -= 1,
-            b'"' => match string_end(rest) {
-                Some(end) => rest = &rest[end..],
-                None => return false,
-            },
-            _ => {}
-        }
-    }
-    depth == -1
-}
-
-/// The offset behind the quote that ends a string.
-fn string_end(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
-        match text[at] {
-            b'"' => return Some(at + 1),
-            _ => at += 2,
-        }
-    }
-}
-
 fn openai_usage(bytes: &[u8]) -> OpenAiUsage<'_> {
     object(bytes, "\"usage\"").unwrap_or_default()
 }

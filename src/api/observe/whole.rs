@@ -1,6 +1,6 @@
 //! Answers that are not streamed.
 
-use super::{fragment, messages, openai, responses};
+use super::{fragment, messages, openai, responses, tail};
 use crate::api::operation::Operation;
 use crate::api::usage::{Finish, Usage};
 
@@ -10,8 +10,8 @@ const PARSED_BYTES_MAX: usize = 64 * 1024;
 /// Usage and finish of a whole JSON answer, or of its last bytes where no more were kept. Nothing
 /// is known of an error or of something that is no answer.
 pub fn observe_unary(op: Operation, body: &[u8]) -> (Usage, Option<Finish>) {
-    if fragment::ends_with_usage(op, body) {
-        return fragment::read(op, body);
+    if let Some(found) = tail::read(op, body) {
+        return found;
     }
     let exact = (body.len() <= PARSED_BYTES_MAX).then(|| parse(op, body)).flatten();
     let (counts, finish) = exact.unwrap_or_else(|| fragment::read(op, body));

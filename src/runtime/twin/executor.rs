@@ -158,18 +158,3 @@ impl Future for Sleep {
         Poll::Pending
     }
 }
-
-/// Lets others go first; how many of them is drawn.
-pub async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(move |cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        let world = super::world();
-        let waker = cx.waker().clone();
-        world.executor.at(world.now.get() + 1, 0, Box::new(move || waker.wake()));
-        Poll::Pending
-    })
-    .await;
-}

@@ -26,7 +26,7 @@ use super::clock::Instant;
 use executor::Executor;
 use faults::Faults;
 
-pub use executor::{Sleep, sleep, spawn, yield_now};
+pub use executor::{Sleep, sleep, spawn};
 
 /// Virtual time after which a world is taken to hang.
 const LIFE_MAX: Duration = Duration::from_secs(24 * 3600);

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -19,21 +20,24 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def binary(name):
-    """`$SLUICE_BIN`, `$SLUICE_SIM_BIN`, or what cargo built in the release or quick profile."""
-    named = os.environ.get({"sluice": "SLUICE_BIN", "sluice-sim": "SLUICE_SIM_BIN"}[name])
-    if named:
-        return named
+    """In `$SLUICE_BIN_DIR`, else what cargo built in the quick profile."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    for profile in ("release", "quick"):
-        if (target / profile / name).exists():
-            return str(target / profile / name)
-    sys.exit(f"no {name} binary: cargo build --profile quick -p sluice -p sluice-sim")
+    path = Path(os.environ.get("SLUICE_BIN_DIR", target / "quick")) / name
+    if not path.exists():
+        sys.exit(f"{path} does not exist: cargo build --profile quick -p sluice -p sluice-sim")
+    return str(path)
 
 
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """Below the ports that the kernel gives to outgoing connections, one of which could take it meanwhile."""
+    while True:
+        port = random.randint(10_000, 30_000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 async def get(address, path, headers="", patience=10):
@@ -142,7 +146,7 @@ class Gateway(Process):
         self.arguments.append(str(self.place / "sluice.toml"))
         self.access = self.place / "access"
         parts = [
-            "[server]\n" + toml({"listen": "127.0.0.1:0"}),
+            "[server]\n" + toml({"listen": f"127.0.0.1:{free_port()}"}),
             "[admin]\n" + toml({"listen": f"127.0.0.1:{self.admin[1]}"}),
             "[runtime]\n" + toml({"shards": shards, "driver": driver, "pin": False}),
             "[log]\n" + toml({"access": f"file:{self.access}", "usage": f"file:{self.place / 'usage'}"}),

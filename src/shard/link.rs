@@ -4,59 +4,16 @@
 //! not fit and tries again, so a slow shard costs nothing and misses nothing but what is already
 //! stale.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::config::plan::{Authority, Plan};
-use crate::telemetry::{Registry, Series};
+use crate::config::plan::Plan;
+use crate::route::views::{Bound, Views};
+use crate::telemetry::Registry;
 
 /// Commands that may wait for one shard.
 pub const COMMANDS_MAX: usize = 64;
-
-/// One endpoint as the control plane sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointView {
-    /// Where to connect; empty while a name has never been resolved.
-    pub addresses: Vec<SocketAddr>,
-    /// False once probes failed; true before the first probe.
-    pub healthy: bool,
-}
-
-/// All endpoints of one plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Views {
-    /// Of the plan whose endpoint ids these are.
-    pub generation: u64,
-    /// By `EndpointId`.
-    pub endpoints: Vec<EndpointView>,
-}
-
-impl Views {
-    /// What is known without asking anybody: literal addresses.
-    pub fn unprobed(plan: &Plan) -> Self {
-        let view = |authority: &Authority| {
-            let addresses = match authority {
-                Authority::Address(address) => vec![*address],
-                Authority::Name { .. } => Vec::new(),
-            };
-            EndpointView { addresses, healthy: true }
-        };
-        let endpoints = plan.endpoints.iter().map(|endpoint| view(&endpoint.authority)).collect();
-        Self { generation: plan.generation, endpoints }
-    }
-}
-
-/// A plan with everything whose ids belong to it.
-#[derive(Debug)]
-pub struct Bound {
-    pub plan: Arc<Plan>,
-    /// This shard's own.
-    pub series: Arc<Series>,
-    /// As they were when the plan was published.
-    pub views: Arc<Views>,
-}
 
 /// What a shard is told.
 #[derive(Clone, Debug)]
