@@ -82,6 +82,7 @@ pub fn measure(
     let running =
         target::start(bench, &Start { target, driver, upstream, tls: false, profile: None })?;
     let mut field = Field::new(listener, scenario.answer())?;
+    field.spin = bench.spin;
     field.connect(running.address, scenario.requests())?;
     field.run_until(scenario.clients as u64)?;
     field.run_for(warm)?;

@@ -61,6 +61,9 @@ pub struct Foundation {
     /// `chrt`): for machines with other work, which stands still meanwhile.
     #[arg(long)]
     realtime: bool,
+    /// Let the load sleep while it waits: a proxy that is slower than it then pays for waking it.
+    #[arg(long)]
+    load_sleeps: bool,
     /// Keep callgrind's profiles in this directory.
     #[arg(long, value_name = "DIR")]
     profiles: Option<PathBuf>,
@@ -130,8 +133,8 @@ fn bench(wanted: &Foundation) -> Result<Bench, Failure> {
     std::fs::create_dir_all(&scratch)?;
     let (proxy_cpu, load_cpu) = (wanted.proxy_cpu, wanted.load_cpu);
     let profiles = wanted.profiles.clone();
-    let realtime = wanted.realtime;
-    Ok(Bench { sluice, scratch, profiles, proxy_cpu, load_cpu, realtime })
+    let (realtime, spin) = (wanted.realtime, !wanted.load_sleeps);
+    Ok(Bench { sluice, scratch, profiles, proxy_cpu, load_cpu, realtime, spin })
 }
 
 impl Foundation {

@@ -62,6 +62,8 @@ pub struct Bench {
     pub load_cpu: usize,
     /// Whether proxies come before everything else on their CPU, by the real-time scheduler.
     pub realtime: bool,
+    /// Whether the load never sleeps.
+    pub spin: bool,
 }
 
 /// How one target is started.
