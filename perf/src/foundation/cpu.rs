@@ -27,6 +27,8 @@ pub struct Cost {
     pub load_each_us: f64,
     /// Reads by which clients got their events or answers, per unit.
     pub reads_each: f64,
+    /// Share of the proxy's time in user code, by the kernel's ticks.
+    pub user_share: f64,
     pub late: u64,
     /// What the scenario promises did not happen: events that should each be read alone came together, as
     /// proxy or load did not get their CPUs in time.
@@ -49,6 +51,7 @@ struct Reading {
     counts: Counts,
     jiffies: [(u64, u64, u64); 2],
     switches: (u64, u64),
+    ticks: (u64, u64),
 }
 
 fn read(bench: &Bench, pid: u32, counts: Counts) -> Reading {
@@ -59,6 +62,7 @@ fn read(bench: &Bench, pid: u32, counts: Counts) -> Reading {
         counts,
         jiffies: [bench.proxy_cpu, bench.load_cpu].map(process::cpu_jiffies),
         switches: process::switches(pid),
+        ticks: process::ticks(pid),
     }
 }
 
@@ -78,6 +82,7 @@ pub fn measure(
     let running =
         target::start(bench, &Start { target, driver, upstream, tls: false, profile: None })?;
     let mut field = Field::new(listener, scenario.answer())?;
+    field.spin = bench.spin;
     field.connect(running.address, scenario.requests())?;
     field.run_until(scenario.clients as u64)?;
     field.run_for(warm)?;
@@ -101,6 +106,7 @@ fn cost(before: &Reading, after: &Reading) -> Cost {
     let spent_us: f64 = threads_us.values().sum();
     let own_us = (after.own_nanos - before.own_nanos) as f64 / 1_000.0;
     let seconds = after.at.duration_since(before.at).as_secs_f64();
+    let ticks = (after.ticks.0 - before.ticks.0, after.ticks.1 - before.ticks.1);
     let others = |cpu: usize, ours_us: f64| {
         let (busy, all) = (
             after.jiffies[cpu].0 - before.jiffies[cpu].0,
@@ -114,6 +120,7 @@ fn cost(before: &Reading, after: &Reading) -> Cost {
         seconds,
         load_each_us: each(own_us),
         reads_each: each(counts.reads as f64),
+        user_share: ticks.0 as f64 / (ticks.0 + ticks.1).max(1) as f64,
         late: counts.late,
         disturbed: false,
         switches_waiting: after.switches.0 - before.switches.0,

@@ -57,6 +57,13 @@ pub struct Foundation {
     /// The gateway's program; without it, the one beside this program.
     #[arg(long, value_name = "FILE")]
     sluice: Option<PathBuf>,
+    /// Put proxies and load before everything else on their CPUs by the real-time scheduler (as root, with
+    /// `chrt`): for machines with other work, which stands still meanwhile.
+    #[arg(long)]
+    realtime: bool,
+    /// Let the load sleep while it waits: a proxy that is slower than it then pays for waking it.
+    #[arg(long)]
+    load_sleeps: bool,
     /// Keep callgrind's profiles in this directory.
     #[arg(long, value_name = "DIR")]
     profiles: Option<PathBuf>,
@@ -94,6 +101,9 @@ pub fn run(wanted: &Foundation) -> Result<(), Failure> {
     let bench = bench(wanted)?;
     launch::pin(wanted.load_cpu)?;
     launch::prefer();
+    if wanted.realtime {
+        launch::become_realtime()?;
+    }
     let mut book = Book::open(&out, &bench.sluice)?;
     record::machine::ready_process()?;
     for measure in [Measure::Instructions, Measure::Memory, Measure::Cpu] {
@@ -122,7 +132,9 @@ fn bench(wanted: &Foundation) -> Result<Bench, Failure> {
     let scratch = std::env::temp_dir().join(format!("sluice-perf-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
     let (proxy_cpu, load_cpu) = (wanted.proxy_cpu, wanted.load_cpu);
-    Ok(Bench { sluice, scratch, profiles: wanted.profiles.clone(), proxy_cpu, load_cpu })
+    let profiles = wanted.profiles.clone();
+    let (realtime, spin) = (wanted.realtime, !wanted.load_sleeps);
+    Ok(Bench { sluice, scratch, profiles, proxy_cpu, load_cpu, realtime, spin })
 }
 
 impl Foundation {

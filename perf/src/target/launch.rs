@@ -43,9 +43,27 @@ pub fn run(launch: &Launch) -> Result<(), Failure> {
 /// The niceness of everything that is measured or measures.
 pub const NICENESS: i32 = -19;
 
+/// The real-time priority, low among those: the kernel's own threads come first.
+const PRIORITY: &str = "10";
+
 /// Puts this process before the machine's other work, where that is allowed; whether it was.
 pub fn prefer() -> bool {
     setpriority_process(None, NICENESS).is_ok()
+}
+
+/// The command line that starts `program` under the real-time scheduler.
+pub fn realtime(program: Vec<String>) -> Vec<String> {
+    ["chrt", "--rr", PRIORITY].map(str::to_owned).into_iter().chain(program).collect()
+}
+
+/// Puts this process under the real-time scheduler.
+///
+/// # Errors
+/// It may not, or there is no `chrt`.
+pub fn become_realtime() -> Result<(), Failure> {
+    let own = std::process::id().to_string();
+    let done = Command::new("chrt").args(["--rr", "--pid", PRIORITY, &own]).status()?;
+    if done.success() { Ok(()) } else { Err("chrt may not make this a real-time process".into()) }
 }
 
 /// Keeps this thread, and what it starts, on one CPU.

@@ -60,6 +60,10 @@ pub struct Bench {
     pub proxy_cpu: usize,
     /// The CPU of the load and the upstream.
     pub load_cpu: usize,
+    /// Whether proxies come before everything else on their CPU, by the real-time scheduler.
+    pub realtime: bool,
+    /// Whether the load never sleeps.
+    pub spin: bool,
 }
 
 /// How one target is started.
@@ -91,6 +95,7 @@ pub fn start(bench: &Bench, wanted: &Start) -> Result<Running, Failure> {
         Target::Sluice => sluice::command(bench, wanted, address)?,
     };
     let program = under_valgrind(program, wanted.profile.as_ref());
+    let program = if bench.realtime { launch::realtime(program) } else { program };
     let log = bench.scratch.join(format!("{}-{}.log", wanted.target.name(), wanted.driver.name()));
     let mut child = Child::spawn(&program, bench.proxy_cpu, &log)?;
     child.wait_until_listening(address)?;

@@ -77,6 +77,15 @@ pub fn cpu_jiffies(cpu: usize) -> (u64, u64, u64) {
     (all - idle, all, fields.get(7).copied().unwrap_or(0))
 }
 
+/// Ticks that found the process in user code and in the kernel so far: a sample, not a sum.
+pub fn ticks(pid: u32) -> (u64, u64) {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name may hold spaces; what follows its parenthesis does not.
+    let rest = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let mut fields = rest.split(' ').skip(11).map_while(|field| field.parse().ok());
+    (fields.next().unwrap_or(0), fields.next().unwrap_or(0))
+}
+
 /// Times the process was switched out so far: (waiting, preempted), over all its threads.
 pub fn switches(pid: u32) -> (u64, u64) {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

@@ -39,6 +39,8 @@ pub struct Field {
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     buf: Box<[u8]>,
     blank: Finder<'static>,
+    /// Never sleep while waiting, so that no proxy pays for waking this thread.
+    pub spin: bool,
     pub counts: Counts,
 }
 
@@ -72,6 +74,7 @@ impl Field {
             due: BinaryHeap::new(),
             buf: vec![0; READ_BYTES].into_boxed_slice(),
             blank: Finder::new(b"\n\n"),
+            spin: false,
             counts: Counts::default(),
         })
     }
@@ -150,7 +153,8 @@ impl Field {
     fn turn(&mut self, patience: Option<Duration>) -> Result<(), Failure> {
         let now = Instant::now();
         let next = self.due.peek().map(|due| due.0.0.saturating_duration_since(now));
-        let wait = next.into_iter().chain(patience).min().map(timespec);
+        let spin = self.spin.then_some(Duration::ZERO);
+        let wait = next.into_iter().chain(patience).chain(spin).min().map(timespec);
         let mut ready = [epoll::Event {
             flags: epoll::EventFlags::empty(),
             data: epoll::EventData::new_u64(0),
