@@ -61,7 +61,7 @@ async fn serve_once(gateway: Rc<Gateway>, listener: net::Listener, polls: usize)
     let clients = gateway.shard.clients();
     let core = &clients.core;
     let wire = Wire::plain(Socket::from_twin(socket), core.kit.pool.clone());
-    let mut http = Http1::new(wire, core.kit.clone(), clients.draining.clone());
+    let mut http = Http1::new(wire, core.kit.clone(), Rc::default());
     let mut inbound = Inbound::new(peer);
     match http.next(&mut inbound, || core.epoch()).await {
         Next::Request => {}
