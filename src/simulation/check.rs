@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ask::Expect;
 use super::book::{Asked, Attempt, Book};
-use super::gateway::Gateway;
+use super::gateway::{Gateway, TOTAL};
 use super::reply::{Reply, find};
 use super::script::STRAY;
 use crate::lifecycle::outcome::Outcome;
@@ -197,7 +197,9 @@ impl Case<'_> {
             .attempts
             .iter()
             .all(|attempt| attempt.sound && !attempt.harmed && !attempt.after_stray);
-        if excused || self.excuses.network || !sound || asked.expect != Expect::Answer {
+        // A client may read so slowly that the request's whole time is over.
+        let slow = row.is_some_and(|row| row.duration_micros as u128 >= TOTAL.as_micros());
+        if excused || slow || self.excuses.network || !sound || asked.expect != Expect::Answer {
             return Ok(());
         }
         let busy = asked.reply.as_ref().is_some_and(|reply| reply.status == 503);

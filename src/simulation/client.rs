@@ -139,7 +139,10 @@ impl Session {
 
     /// Sends a request and waits for its answer; whether the connection goes on.
     async fn converse(&mut self, ask: Ask) -> bool {
-        enter(&self.book, &ask, true);
+        // Who still reads the last answer when the gateway has long sent it looks idle: its next request may
+        // meet the end of the connection.
+        let prompt = self.peer.appetite > 4_000 || self.asked <= 1;
+        enter(&self.book, &ask, prompt);
         // A refusal may come before everything is sent.
         let _ = self.peer.send(&ask.bytes, false).await;
         self.hear(&ask).await

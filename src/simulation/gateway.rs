@@ -20,6 +20,8 @@ use crate::telemetry::row::Row;
 
 /// How long what is left may take to end after a drain, in virtual time.
 const REST_MAX: Duration = Duration::from_secs(60);
+/// A request's whole time, as [`plan`] has it.
+pub const TOTAL: Duration = Duration::from_secs(25);
 /// Rows that may wait between two collections.
 const ROWS_MAX: usize = 4096;
 
@@ -43,12 +45,13 @@ pub fn plan_of(endpoints: &[SocketAddr], more: &str, generation: u64) -> Plan {
         "[server]\nlisten = \"{}\"\n\
          [timeouts]\nhead_seconds = 2\nbody_seconds = 2\nidle_seconds = 6\n\
          write_stall_seconds = 3\nconnect_seconds = 1\nfirst_byte_streamed_seconds = 4\n\
-         first_byte_unary_seconds = 5\nstall_seconds = 3\ntotal_seconds = 25\n\
+         first_byte_unary_seconds = 5\nstall_seconds = 3\ntotal_seconds = {}\n\
          upstream_idle_seconds = 4\nlinger_seconds = 1\n\
          [limits]\nbody_bytes_max = 524288\nbody_bytes_per_shard_max = 1048576\n{more}\n\
          [log]\nusage = \"file:/dev/null\"\nqueue_rows_max = {ROWS_MAX}\n\
          [[keys]]\nname = \"k\"\nsecret = \"env:GOOD\"\n",
-        listen_address()
+        listen_address(),
+        TOTAL.as_secs()
     );
     let mut names = String::new();
     for (index, address) in endpoints.iter().enumerate() {

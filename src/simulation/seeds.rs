@@ -79,7 +79,7 @@ async fn whole(seed: u64) -> Vec<String> {
     if let Err(fault) = gateway.rest().await {
         return vec![fault];
     }
-    let slack = Duration::from_millis(500) + world.jumped();
+    let slack = Duration::from_millis(150) + world.jumped();
     let slack = slack + if network { Faults::BROKEN.stall_max } else { Duration::ZERO };
     judge(&book, &gateway, &Excuses { network, drained, slack }, clock::now())
 }

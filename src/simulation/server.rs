@@ -48,6 +48,10 @@ async fn connection(book: Rc<Book>, mut peer: Peer, habits: Habits) {
             book.fault(format!("{}: on a connection that had something else to say", request.id));
         }
         let running = Running { book: book.clone(), number };
+        if stray.is_some() {
+            // Out of step: every later answer would be another request's.
+            return;
+        }
         let own_usage = book.with_asked(&request.id, |asked| asked.own_usage);
         let order = request.order(attempt, own_usage);
         let script = script::draw(&world, &order, habits.accidents);
@@ -64,7 +68,7 @@ async fn connection(book: Rc<Book>, mut peer: Peer, habits: Habits) {
             attempt.harmed = peer.socket.harmed();
         });
         drop(running);
-        stray = stray.or(script.stray.then(clock::now));
+        stray = script.stray.then(clock::now);
         if followed.is_err() || !script.reusable {
             return;
         }
