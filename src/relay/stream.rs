@@ -166,11 +166,7 @@ pub async fn relay<X: Exchange>(
     let observer = &stream.observer;
     exit.observed(observer.usage(), observer.finish(), observer.output_events());
     match result {
-        Err(Stop::Gone) if left_content(&stream, x) => {
-            let usage = stream.observer.usage();
-            placed.settle(usage, exit.mark());
-            Ok(Outcome::Completed)
-        }
+        Err(Stop::Gone) if had_all(&stream, x) => Ok(settle(stream, placed, exit)),
         Err(stop) => {
             exit.broke_off(&stop);
             Err(stop)
@@ -179,10 +175,10 @@ pub async fn relay<X: Exchange>(
     }
 }
 
-/// Whether a client that left had its whole answer: many close once they have read the terminal event, and
-/// do not wait for the end of the framing.
-fn left_content<X: Exchange>(stream: &Stream, x: &X) -> bool {
-    stream.observer.terminal() && stream.error.is_none() && x.staged() == 0
+/// Whether a client that left had all there was for it: many close once they have read the terminal event,
+/// or the endpoint's error, and do not wait for the end of the framing.
+fn had_all<X: Exchange>(stream: &Stream, x: &X) -> bool {
+    (stream.observer.terminal() || stream.error.is_some()) && x.staged() == 0
 }
 
 /// Counts the stream as open while it lives.
@@ -240,8 +236,7 @@ async fn end<X: Exchange>(
     x: &mut X,
 ) -> Result<Outcome, Stop> {
     let rest = stream.splitter.take_rest();
-    let had_all = rest.is_empty() && left_content(&stream, x);
-    let reported = stream.error.take();
+    let had_all = rest.is_empty() && had_all(&stream, x);
     // What came without its blank line is not an event, but these are the body's bytes.
     if !rest.is_empty() {
         x.stage(|out| out.extend_from_slice(&rest));
@@ -251,11 +246,18 @@ async fn end<X: Exchange>(
     if !had_all {
         flushed?;
     }
-    let usage = stream.observer.usage();
+    Ok(settle(stream, placed, exit))
+}
+
+/// The stream has ended, well or with an error that the endpoint reported.
+fn settle(stream: Box<Stream>, placed: Placed, exit: &mut Exit) -> Outcome {
     let complete = stream.observer.terminal() || stream.observer.finish().is_some();
-    if reported.is_some() {
+    if stream.error.is_some() {
         exit.endpoint_failed(Failure::ErrorEvent);
     }
-    placed.settle(usage, exit.mark());
-    Ok(if reported.is_none() && complete { Outcome::Completed } else { Outcome::UpstreamBroken })
+    placed.settle(stream.observer.usage(), exit.mark());
+    match stream.error.is_none() && complete {
+        true => Outcome::Completed,
+        false => Outcome::UpstreamBroken,
+    }
 }
