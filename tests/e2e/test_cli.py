@@ -231,7 +231,7 @@ def test_a_reader_that_stops_reading_the_access_log_stops_nobody(driver, gateway
     """Rows on standard output that nobody reads are dropped and counted."""
     import httpx
 
-    gateway = gateways([sims().url], start=False, log={"access": "stdout", "queue_rows_max": 64})
+    gateway = gateways([sims().url], start=False, log={"access": "stdout", "usage": "off", "queue_rows_max": 64})
     read, write = os.pipe()
     process = subprocess.Popen(
         [binary("sluice"), "serve", "--config", gateway.file], stdout=write, stderr=subprocess.PIPE
