@@ -6,6 +6,7 @@ use std::task::Poll;
 use crate::api::ask::Ask;
 use crate::api::fault::Fault;
 use crate::api::observe::{EventError, Observer, Seen};
+use crate::api::usage::Usage;
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::Exchange;
@@ -133,16 +134,16 @@ fn look<'p>(observer: &mut Observer, piece: Piece<'p>) -> (Seen, &'p [u8]) {
     }
 }
 
-/// Relays the rest of the stream and settles the request.
+/// Relays the rest of the stream: how it ended, and what it cost.
 ///
 /// # Errors
 /// The client left, or the endpoint broke off.
 pub async fn relay<X: Exchange>(
-    mut stream: Box<Stream>,
-    mut placed: Placed,
+    stream: &mut Stream,
+    placed: &mut Placed,
     exit: &mut Exit,
     x: &mut X,
-) -> Result<Outcome, Stop> {
+) -> Result<(Outcome, Usage), Stop> {
     let epoch = exit.epoch.clone();
     let began = exit.mark();
     let (stall, total) = (epoch.plan().timeouts.stall, exit.total);
@@ -157,25 +158,23 @@ pub async fn relay<X: Exchange>(
             break;
         }
         connection.until(Due::Stall, exit.mark().after(stall), total);
-        result = step(&mut stream, connection, x).await;
+        result = step(stream, connection, x).await;
         let now = exit.woke();
         stream.note(exit, now);
-        stream.meter(&mut placed);
+        stream.meter(placed);
     }
     epoch.series().shard.stage(Stage::Relay, exit.mark().since(began));
     let observer = &stream.observer;
     exit.observed(observer.usage(), observer.finish(), observer.output_events());
     match result {
-        Err(Stop::Gone) if left_content(&stream, x) => {
-            let usage = stream.observer.usage();
-            placed.settle(usage, exit.mark());
-            Ok(Outcome::Completed)
+        Err(Stop::Gone) if left_content(stream, x) => {
+            Ok((Outcome::Completed, stream.observer.usage()))
         }
         Err(stop) => {
             exit.broke_off(&stop);
             Err(stop)
         }
-        Ok(()) => end(stream, placed, exit, x).await,
+        Ok(()) => end(stream, exit, x).await,
     }
 }
 
@@ -234,11 +233,10 @@ fn broken(stream: &Stream, error: &AttemptError) -> Stop {
 
 /// The body is whole.
 async fn end<X: Exchange>(
-    mut stream: Box<Stream>,
-    placed: Placed,
+    stream: &mut Stream,
     exit: &mut Exit,
     x: &mut X,
-) -> Result<Outcome, Stop> {
+) -> Result<(Outcome, Usage), Stop> {
     let rest = stream.splitter.take_rest();
     let had_all = rest.is_empty() && left_content(&stream, x);
     let reported = stream.error.take();
@@ -256,6 +254,6 @@ async fn end<X: Exchange>(
     if reported.is_some() {
         exit.endpoint_failed(Failure::ErrorEvent);
     }
-    placed.settle(usage, exit.mark());
-    Ok(if reported.is_none() && complete { Outcome::Completed } else { Outcome::UpstreamBroken })
+    let whole = reported.is_none() && complete;
+    Ok((if whole { Outcome::Completed } else { Outcome::UpstreamBroken }, usage))
 }
