@@ -167,9 +167,7 @@ pub async fn relay<X: Exchange>(
     let observer = &stream.observer;
     exit.observed(observer.usage(), observer.finish(), observer.output_events());
     match result {
-        Err(Stop::Gone) if left_content(stream, x) => {
-            Ok((Outcome::Completed, stream.observer.usage()))
-        }
+        Err(Stop::Gone) if had_all(stream, x) => Ok(verdict(stream, exit)),
         Err(stop) => {
             exit.broke_off(&stop);
             Err(stop)
@@ -178,10 +176,10 @@ pub async fn relay<X: Exchange>(
     }
 }
 
-/// Whether a client that left had its whole answer: many close once they have read the terminal event, and
-/// do not wait for the end of the framing.
-fn left_content<X: Exchange>(stream: &Stream, x: &X) -> bool {
-    stream.observer.terminal() && stream.error.is_none() && x.staged() == 0
+/// Whether a client that left had all there was for it: many close once they have read the terminal event,
+/// or the endpoint's error, and do not wait for the end of the framing.
+fn had_all<X: Exchange>(stream: &Stream, x: &X) -> bool {
+    (stream.observer.terminal() || stream.error.is_some()) && x.staged() == 0
 }
 
 /// Counts the stream as open while it lives.
@@ -238,8 +236,7 @@ async fn end<X: Exchange>(
     x: &mut X,
 ) -> Result<(Outcome, Usage), Stop> {
     let rest = stream.splitter.take_rest();
-    let had_all = rest.is_empty() && left_content(&stream, x);
-    let reported = stream.error.take();
+    let had_all = rest.is_empty() && had_all(stream, x);
     // What came without its blank line is not an event, but these are the body's bytes.
     if !rest.is_empty() {
         x.stage(|out| out.extend_from_slice(&rest));
@@ -249,11 +246,16 @@ async fn end<X: Exchange>(
     if !had_all {
         flushed?;
     }
-    let usage = stream.observer.usage();
+    Ok(verdict(stream, exit))
+}
+
+/// The stream has ended, well or with an error that the endpoint reported.
+fn verdict(stream: &Stream, exit: &Exit) -> (Outcome, Usage) {
     let complete = stream.observer.terminal() || stream.observer.finish().is_some();
-    if reported.is_some() {
+    if stream.error.is_some() {
         exit.endpoint_failed(Failure::ErrorEvent);
     }
-    let whole = reported.is_none() && complete;
-    Ok((if whole { Outcome::Completed } else { Outcome::UpstreamBroken }, usage))
+    let whole = stream.error.is_none() && complete;
+    let outcome = if whole { Outcome::Completed } else { Outcome::UpstreamBroken };
+    (outcome, stream.observer.usage())
 }

@@ -121,19 +121,6 @@ def test_a_stream_that_stalls_ends_in_an_error(stack, client):
     assert row["outcome"] == "timed_out"
 
 
-def test_an_engine_that_dies_in_mid_stream_is_an_error_in_it(stack, client):
-    stream = client.chat.completions.create(
-        model=MODEL, messages=HELLO, stream=True, extra_headers={"x-sim-fault": "error:4"}
-    )
-    seen = []
-    with pytest.raises(openai.APIError):
-        for chunk in stream:
-            seen.append(chunk)
-    assert seen and not [c for chunk in seen for c in chunk.choices if c.finish_reason]
-    row = stack.gateway.row(stream.response.headers["x-request-id"])
-    assert row["outcome"] == "upstream_broken"
-
-
 def test_many_leave_at_once(stack):
     """Half of the clients leave in mid-stream; the other half's answers are whole."""
     import asyncio
@@ -142,7 +129,7 @@ def test_many_leave_at_once(stack):
 
     async def ask(client, at):
         stream = await client.chat.completions.create(
-            model=MODEL, messages=HELLO, max_tokens=40, stream=True
+            model=MODEL, messages=HELLO, max_tokens=5_000 if at % 2 else 40, stream=True
         )
         seen = 0
         async for chunk in stream:
@@ -154,7 +141,7 @@ def test_many_leave_at_once(stack):
 
     async def all_at_once():
         async with openai.AsyncOpenAI(
-            base_url=stack.url + "/v1", api_key="any", max_retries=0
+            base_url=stack.url + "/v1", api_key="any", max_retries=0, timeout=60
         ) as client:
             return await asyncio.gather(*(ask(client, at) for at in range(100)))
 

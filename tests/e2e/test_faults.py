@@ -1,5 +1,7 @@
 """A server's faults as the clients' own exceptions, and as outcomes in Sluice's books."""
 
+import threading
+
 import anthropic
 import openai
 import pytest
@@ -88,6 +90,30 @@ def test_a_stream_that_breaks_raises_after_what_was_whole(stack, client, fault):
     assert seen, "what came before the break arrives"
     assert all(choice.finish_reason is None for chunk in seen for choice in chunk.choices)
     assert stack.gateway.row(stream.response.headers["x-request-id"])["outcome"] == "upstream_broken"
+
+
+def test_an_engine_that_dies_in_mid_stream_is_an_error_in_it(gateways, upstreams):
+    """As vLLM says it: an error event, [DONE], and a clean end."""
+    arrived = threading.Event()
+
+    def answer(_):
+        delta = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}\n\n'
+        error = b'data: {"error":{"message":"EngineCore died","type":"InternalServerError","code":500}}\n\n'
+        yield b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        yield delta
+        arrived.wait(10)
+        yield error + b"data: [DONE]\n\n"
+
+    upstream = upstreams(answer)
+    gateway = gateways([upstream.url])
+    with openai.OpenAI(base_url=gateway.url + "/v1", api_key="any", max_retries=0) as client:
+        stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
+        assert next(stream).choices[0].delta.content == "hi"
+        arrived.set()
+        with pytest.raises(openai.APIError, match="EngineCore died"):
+            list(stream)
+    row = gateway.row(stream.response.headers["x-request-id"])
+    assert row["outcome"] == "upstream_broken"
 
 
 def test_a_stream_that_just_ends_is_booked_as_broken(stack, client):

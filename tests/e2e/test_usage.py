@@ -125,4 +125,5 @@ def test_cached_tokens_are_metered(stack):
         row = stack.gateway.row(answer.headers["x-request-id"], "usage")
         assert row.get("cached_tokens") == shown.get("cached_tokens")
         cached.append(row.get("cached_tokens", 0))
-    assert cached[-1] > 0
+    # Two servers, so one of them had it twice.
+    assert max(cached) > 0
