@@ -76,6 +76,7 @@ impl Gateway {
     /// The port is taken, or the kernel refuses what the plan insists on.
     pub fn start(plan: Plan, origin: Option<Origin>) -> Result<Self, BootError> {
         host::forbid_core_dumps();
+        host::forbid_huge_pages();
         let descriptors = host::raise_descriptor_limit();
         let cpus = host::usable_cpus();
         let count = match plan.runtime.shards {

@@ -17,7 +17,7 @@ use crate::relay::exchange::{Exchange, Gone};
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
 use crate::relay::opening;
-use crate::relay::state::{Admitted, Placed};
+use crate::relay::state::Admitted;
 use crate::relay::stop::Stop;
 use crate::relay::stream::Stream;
 use crate::relay::unary::Unary;
@@ -62,25 +62,24 @@ pub async fn place<X: Exchange>(
     exit: &mut Exit,
     inbound: &Inbound,
     x: &mut X,
-    admitted: Admitted,
+    admitted: &Admitted,
     ranked: &Ranked,
-) -> Result<(Placed, Opening), Stop> {
+) -> Result<(Lease, Opening), Stop> {
     core.earn_retry();
     inject::point(Point::Admitted);
-    let edits = edits(exit, &admitted)?;
+    let edits = edits(exit, admitted)?;
     let mut failed = AttemptError::NoAddress;
     let mut retry = None;
     let order = ranked.attempts();
     for (at, endpoint) in order.iter().enumerate() {
         // The last attempt's answer is relayed even if it is an error.
         let last = at + 1 == order.len() || !core.may_retry();
-        let (admitted_ref, edits) = (&admitted, &edits);
-        let mut attempt =
-            Attempt { core, exit, inbound, admitted: admitted_ref, endpoint: *endpoint, edits };
+        let edits = &edits;
+        let mut attempt = Attempt { core, exit, inbound, admitted, endpoint: *endpoint, edits };
         match attempt.run(x, last).await {
             Ok((lease, opening)) => {
                 inject::point(Point::Opened);
-                return Ok((admitted.place(lease), opening));
+                return Ok((lease, opening));
             }
             Err(Failed::Gone) => return Err(Stop::Gone),
             Err(Failed::Attempt(error)) => {

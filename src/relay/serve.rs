@@ -80,12 +80,15 @@ async fn stages<X: Exchange>(
     let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
     let ranked = exit.epoch.rank(model);
     exit.row.route = ranked.reason.name();
-    let (placed, opening) = place::place(core, exit, inbound, x, admitted, &ranked).await?;
+    let (lease, mut opening) = place::place(core, exit, inbound, x, &admitted, &ranked).await?;
+    let mut placed = admitted.place(lease);
     inbound.release();
-    match opening {
-        Opening::Stream(stream) => stream::relay(stream, placed, exit, x).await,
-        Opening::Unary(unary) => unary::relay(unary, placed, exit, x).await,
-    }
+    let (outcome, usage) = match &mut opening {
+        Opening::Stream(stream) => stream::relay(stream, &mut placed, exit, x).await?,
+        Opening::Unary(unary) => unary::relay(unary, &mut placed, exit, x).await?,
+    };
+    placed.settle(usage, exit.mark());
+    Ok(outcome)
 }
 
 /// What the request line asks for.
@@ -114,7 +117,8 @@ fn media_type(inbound: &Inbound) -> Result<(), Fault> {
 pub fn is_json(value: &[u8]) -> bool {
     let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let suffix = essence.len().checked_sub(5).map(|at| &essence[at..]);
-    essence.eq_ignore_ascii_case(b"application/json")
+    essence == b"application/json"
+        || essence.eq_ignore_ascii_case(b"application/json")
         || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
 }
 

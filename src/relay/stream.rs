@@ -6,6 +6,7 @@ use std::task::Poll;
 use crate::api::ask::Ask;
 use crate::api::fault::Fault;
 use crate::api::observe::{EventError, Observer, Seen};
+use crate::api::usage::Usage;
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::Exchange;
@@ -133,16 +134,16 @@ fn look<'p>(observer: &mut Observer, piece: Piece<'p>) -> (Seen, &'p [u8]) {
     }
 }
 
-/// Relays the rest of the stream and settles the request.
+/// Relays the rest of the stream: how it ended, and what it cost.
 ///
 /// # Errors
 /// The client left, or the endpoint broke off.
 pub async fn relay<X: Exchange>(
-    mut stream: Box<Stream>,
-    mut placed: Placed,
+    stream: &mut Stream,
+    placed: &mut Placed,
     exit: &mut Exit,
     x: &mut X,
-) -> Result<Outcome, Stop> {
+) -> Result<(Outcome, Usage), Stop> {
     let epoch = exit.epoch.clone();
     let began = exit.mark();
     let (stall, total) = (epoch.plan().timeouts.stall, exit.total);
@@ -157,21 +158,21 @@ pub async fn relay<X: Exchange>(
             break;
         }
         connection.until(Due::Stall, exit.mark().after(stall), total);
-        result = step(&mut stream, connection, x).await;
+        result = step(stream, connection, x).await;
         let now = exit.woke();
         stream.note(exit, now);
-        stream.meter(&mut placed);
+        stream.meter(placed);
     }
     epoch.series().shard.stage(Stage::Relay, exit.mark().since(began));
     let observer = &stream.observer;
     exit.observed(observer.usage(), observer.finish(), observer.output_events());
     match result {
-        Err(Stop::Gone) if had_all(&stream, x) => Ok(settle(stream, placed, exit)),
+        Err(Stop::Gone) if had_all(stream, x) => Ok(verdict(stream, exit)),
         Err(stop) => {
             exit.broke_off(&stop);
             Err(stop)
         }
-        Ok(()) => end(stream, placed, exit, x).await,
+        Ok(()) => end(stream, exit, x).await,
     }
 }
 
@@ -230,13 +231,12 @@ fn broken(stream: &Stream, error: &AttemptError) -> Stop {
 
 /// The body is whole.
 async fn end<X: Exchange>(
-    mut stream: Box<Stream>,
-    placed: Placed,
+    stream: &mut Stream,
     exit: &mut Exit,
     x: &mut X,
-) -> Result<Outcome, Stop> {
+) -> Result<(Outcome, Usage), Stop> {
     let rest = stream.splitter.take_rest();
-    let had_all = rest.is_empty() && had_all(&stream, x);
+    let had_all = rest.is_empty() && had_all(stream, x);
     // What came without its blank line is not an event, but these are the body's bytes.
     if !rest.is_empty() {
         x.stage(|out| out.extend_from_slice(&rest));
@@ -246,18 +246,16 @@ async fn end<X: Exchange>(
     if !had_all {
         flushed?;
     }
-    Ok(settle(stream, placed, exit))
+    Ok(verdict(stream, exit))
 }
 
 /// The stream has ended, well or with an error that the endpoint reported.
-fn settle(stream: Box<Stream>, placed: Placed, exit: &mut Exit) -> Outcome {
+fn verdict(stream: &Stream, exit: &Exit) -> (Outcome, Usage) {
     let complete = stream.observer.terminal() || stream.observer.finish().is_some();
     if stream.error.is_some() {
         exit.endpoint_failed(Failure::ErrorEvent);
     }
-    placed.settle(stream.observer.usage(), exit.mark());
-    match stream.error.is_none() && complete {
-        true => Outcome::Completed,
-        false => Outcome::UpstreamBroken,
-    }
+    let whole = stream.error.is_none() && complete;
+    let outcome = if whole { Outcome::Completed } else { Outcome::UpstreamBroken };
+    (outcome, stream.observer.usage())
 }

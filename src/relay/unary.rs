@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::api::observe::observe_unary;
+use crate::api::usage::Usage;
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::Exchange;
@@ -75,35 +76,34 @@ fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) -> bool {
     cut
 }
 
-/// Relays the rest of the answer and settles the request.
+/// Relays the rest of the answer: how it ended, and what it cost.
 ///
 /// # Errors
 /// The client left, or the endpoint broke off.
 pub async fn relay<X: Exchange>(
-    mut unary: Box<Unary>,
-    mut placed: Placed,
+    unary: &mut Unary,
+    placed: &mut Placed,
     exit: &mut Exit,
     x: &mut X,
-) -> Result<Outcome, Stop> {
+) -> Result<(Outcome, Usage), Stop> {
     inject::point(Point::Relaying);
     while !unary.done {
         let connection = placed.lease.connection();
-        if let Err(stop) = step(&mut unary, connection, exit, x).await {
+        if let Err(stop) = step(unary, connection, exit, x).await {
             exit.broke_off(&stop);
             return Err(stop);
         }
     }
     x.stage_end();
     poll_fn(|cx| x.poll_flush(cx)).await?;
-    Ok(settle(&unary, placed, exit))
+    Ok(close(unary, placed, exit))
 }
 
-fn settle(unary: &Unary, placed: Placed, exit: &mut Exit) -> Outcome {
+fn close(unary: &Unary, placed: &Placed, exit: &mut Exit) -> (Outcome, Usage) {
     let (usage, finish) = observe_unary(placed.admitted.ask.op, &unary.tail);
     exit.observed(usage, finish, 0);
-    let status = exit.row.status;
-    placed.settle(usage, exit.mark());
-    if status < 400 { Outcome::Completed } else { Outcome::UpstreamError }
+    let good = exit.row.status < 400;
+    (if good { Outcome::Completed } else { Outcome::UpstreamError }, usage)
 }
 
 /// Sends what is staged, then reads on.

@@ -51,5 +51,6 @@ pub async fn sleep(duration: Duration) {
     if super::twin::active() {
         return super::twin::sleep(duration).await;
     }
-    monoio::time::sleep(duration).await;
+    // Boxed: the timer is large and aligned to cache lines, and so would be every future that holds it.
+    Box::pin(monoio::time::sleep(duration)).await;
 }

@@ -23,14 +23,25 @@ pub enum Kind {
     Epoll,
 }
 
+/// When a ring's completions run, the best way first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completions {
+    /// Only when the shard asks for them (Linux 6.1): its other system calls do not pay for them.
+    Deferred,
+    /// On the shard's own system calls instead of interrupting it (Linux 5.19).
+    Cooperative,
+    /// As the kernel likes.
+    Plain,
+}
+
 /// What was chosen for all shards, and why.
 #[derive(Clone, Debug)]
 pub struct Choice {
     pub kind: Kind,
     /// Submission queue entries per ring; 0 with epoll.
     pub entries: u32,
-    /// Whether the ring runs its completions on our own system calls instead of interrupting us.
-    pub cooperative: bool,
+    /// How the ring runs its completions.
+    pub completions: Completions,
     /// One line for the log.
     pub why: String,
 }
@@ -73,19 +84,21 @@ pub fn choose(wanted: Driver, shards: usize, entries: u32) -> io::Result<Choice>
 }
 
 fn epoll(why: String) -> Choice {
-    Choice { kind: Kind::Epoll, entries: 0, cooperative: false, why }
+    Choice { kind: Kind::Epoll, entries: 0, completions: Completions::Plain, why }
 }
 
 fn probe(shards: usize, wanted: u32) -> io::Result<Choice> {
     let mut entries = wanted.max(RING_ENTRIES_MIN).next_power_of_two();
     loop {
-        let tried = rings(shards, entries, true)
-            .map(|()| true)
-            .or_else(|_| rings(shards, entries, false).map(|()| false));
+        let ways = [Completions::Deferred, Completions::Cooperative, Completions::Plain];
+        let mut tried = Err(io::ErrorKind::Unsupported.into());
+        for way in ways {
+            tried = tried.or_else(|_: io::Error| rings(shards, entries, way).map(|()| way));
+        }
         match tried {
-            Ok(cooperative) => {
+            Ok(completions) => {
                 let why = format!("a real ring for each of {shards} shards, {entries} entries");
-                return Ok(Choice { kind: Kind::Uring, entries, cooperative, why });
+                return Ok(Choice { kind: Kind::Uring, entries, completions, why });
             }
             Err(error) if entries == RING_ENTRIES_MIN => return Err(error),
             Err(_) => entries /= 2,
@@ -93,10 +106,10 @@ fn probe(shards: usize, wanted: u32) -> io::Result<Choice> {
     }
 }
 
-fn rings(shards: usize, entries: u32, cooperative: bool) -> io::Result<()> {
+fn rings(shards: usize, entries: u32, completions: Completions) -> io::Result<()> {
     let mut held = Vec::with_capacity(shards);
     for _ in 0..shards {
-        let ring = ring_builder(cooperative).build(entries)?;
+        let ring = ring_builder(completions).build(entries)?;
         if !ring.params().is_feature_ext_arg() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "kernel older than 5.11"));
         }
@@ -105,11 +118,14 @@ fn rings(shards: usize, entries: u32, cooperative: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn ring_builder(cooperative: bool) -> io_uring::Builder {
+fn ring_builder(completions: Completions) -> io_uring::Builder {
     let mut builder = io_uring::IoUring::builder();
-    if cooperative {
-        builder.setup_coop_taskrun().setup_taskrun_flag();
-    }
+    match completions {
+        // The thread that builds the ring must be the only one that enters it: shards build their own.
+        Completions::Deferred => builder.setup_single_issuer().setup_defer_taskrun(),
+        Completions::Cooperative => builder.setup_coop_taskrun().setup_taskrun_flag(),
+        Completions::Plain => &mut builder,
+    };
     builder
 }
 
@@ -125,7 +141,7 @@ pub fn block_on<F: Future>(choice: &Choice, main: impl FnOnce() -> F) -> io::Res
             let mut runtime = patiently(|| {
                 RuntimeBuilder::<IoUringDriver>::new()
                     .with_entries(choice.entries)
-                    .uring_builder(ring_builder(choice.cooperative))
+                    .uring_builder(ring_builder(choice.completions))
                     .enable_timer()
                     .build()
             })?;

@@ -45,6 +45,11 @@ pub fn raise_descriptor_limit() -> u64 {
     limit.unwrap_or(u64::MAX)
 }
 
+/// Lets memory come and go in small pages: in huge ones, a process that holds little would hold twice that.
+pub fn forbid_huge_pages() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// Keeps memory, and with it every secret, out of core files and away from other users' debuggers.
 pub fn forbid_core_dumps() {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);

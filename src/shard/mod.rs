@@ -5,6 +5,7 @@
 //! connection ends that connection, and a panic of the shard restarts it on the same listening socket.
 
 pub mod accept;
+pub mod body;
 pub mod connection;
 pub mod handles;
 pub mod http1;

@@ -22,7 +22,7 @@ pub fn aim(measure: &str, scenario: &str) -> Aim {
         ("memory", "idle") => value(16.0 * 1024.0),
         ("memory", "idle-tls") => value(64.0 * 1024.0),
         ("cpu", "paced-64x250" | "paced-200x20") => ratio(1.25),
-        ("cpu", "unary-1m-escaped") => ratio(1.6),
+        ("cpu", name) if name.ends_with("escaped") => ratio(1.6),
         ("cpu", name) if name.starts_with("unary") => ratio(1.3),
         _ => none,
     }
