@@ -80,12 +80,13 @@ impl Ledgers {
 
     pub(super) fn issue(&self, kind: Kind, n: u64) -> bool {
         let row = self.row(kind);
-        let outstanding = row.outstanding.get() + n;
+        let outstanding = row.outstanding.get().saturating_add(n);
         if outstanding > row.limit.get() {
             return false;
         }
+        let Some(issued) = row.issued.get().checked_add(n) else { return false };
         row.outstanding.set(outstanding);
-        row.issued.set(row.issued.get() + n);
+        row.issued.set(issued);
         true
     }
 

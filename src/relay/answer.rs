@@ -15,7 +15,7 @@ use crate::relay::stop::Stop;
 pub async fn stopped<X: Exchange>(stop: Stop, exit: &mut Exit, x: &mut X) -> Outcome {
     inject::point(Point::Answering);
     let told = match &stop {
-        Stop::Gone => return stop.outcome(),
+        Stop::Gone => return gone(x),
         Stop::Refuse(fault) => refuse(fault, exit, x).await,
         Stop::Break(fault) => break_off(fault, exit, x).await,
         Stop::Cut(fault) => {
@@ -26,8 +26,12 @@ pub async fn stopped<X: Exchange>(stop: Stop, exit: &mut Exit, x: &mut X) -> Out
     };
     match told {
         Ok(()) => stop.outcome(),
-        Err(_) => Outcome::ClientGone,
+        Err(_) => gone(x),
     }
+}
+
+fn gone<X: Exchange>(x: &X) -> Outcome {
+    if x.too_slow() { Outcome::TimedOut } else { Outcome::ClientGone }
 }
 
 /// An error in the API's own shape.

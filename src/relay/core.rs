@@ -123,8 +123,10 @@ impl Core {
         let booked = Rc::new(Cell::new((0, 0)));
         let total = booked.clone();
         let book: Rc<dyn Fn(Receipt)> = Rc::new(move |receipt: Receipt| {
-            let (input, output) = total.get();
-            total.set((input + receipt.input, output + receipt.output));
+            let (input, output): (u64, u64) = total.get();
+            // An endpoint may claim any number.
+            let input = input.saturating_add(receipt.input);
+            total.set((input, output.saturating_add(receipt.output)));
         });
         Rc::new(Self { kit, backends, epoch, retry_milli, booked, book })
     }

@@ -45,6 +45,9 @@ pub trait Exchange {
     /// Ready once the client has left. To be polled beside every wait.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Whether the client was given up because it took too long to read.
+    fn too_slow(&self) -> bool;
+
     /// Stages a head of our own.
     fn stage_head(&mut self, status: u16, fields: &[FieldPair<'_>], extent: Extent);
 

@@ -88,7 +88,10 @@ pub async fn place<X: Exchange>(
                 failed = error;
             }
         }
-        if last || !failed.elsewhere_helps() {
+        // Where an endpoint opted out, a request that it may have read is not sent again to anybody.
+        let once = !exit.epoch.plan().endpoints[usize::from(endpoint.0)].retry_stale;
+        let maybe_read = matches!(failed, AttemptError::Stale | AttemptError::Closed);
+        if last || !failed.elsewhere_helps() || (once && maybe_read) {
             break;
         }
         core.spend_retry();

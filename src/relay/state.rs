@@ -19,6 +19,8 @@ use crate::upstream::lease::Lease;
 
 /// Tokens reserved for an answer whose length nobody bounded.
 const OUTPUT_TOKENS_DEFAULT: u64 = 1_024;
+/// Tokens reserved for one request, at most: more than any context holds.
+const RESERVED_TOKENS_MAX: u64 = 1 << 24;
 /// Bytes of a request's body per input token, at least: the floor of what its input costs.
 const BODY_BYTES_PER_TOKEN: u64 = 8;
 
@@ -92,7 +94,7 @@ impl Accepted {
         let slot = key.map(|_| ledgers.take::<KeySlot>(1).ok_or(full.clone())).transpose()?;
         let floor = body_bytes as u64 / BODY_BYTES_PER_TOKEN;
         let output = ask.output_tokens_max.unwrap_or(OUTPUT_TOKENS_DEFAULT);
-        let reserve = floor.saturating_add(output.saturating_mul(ask.n)).min(1 << 40);
+        let reserve = floor.saturating_add(output.saturating_mul(ask.n)).min(RESERVED_TOKENS_MAX);
         let hold = Hold::open(ledgers, reserve, floor, core.book.clone()).ok_or(full)?;
         Ok(Admitted { hold, _row: row, _key: slot, base: self, ask, model })
     }

@@ -102,7 +102,11 @@ pub async fn relay<X: Exchange>(
 fn close(unary: &Unary, placed: &Placed, exit: &mut Exit) -> (Outcome, Usage) {
     let (usage, finish) = observe_unary(placed.admitted.ask.op, &unary.tail);
     exit.observed(usage, finish, 0);
-    let good = exit.row.status < 400;
+    let status = exit.row.status;
+    let good = status < 400;
+    if !good {
+        exit.endpoint_failed(AttemptError::Reported { status, message: "".into() }.failure());
+    }
     (if good { Outcome::Completed } else { Outcome::UpstreamError }, usage)
 }
 

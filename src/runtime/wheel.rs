@@ -171,6 +171,12 @@ impl Deadline {
         self.timer.due.set(0);
     }
 
+    /// Unsets it, and forgets that one passed: what it was for came in the same moment.
+    pub fn renew(&self) {
+        self.timer.due.set(0);
+        self.timer.fired.set(None);
+    }
+
     /// Whether one is set.
     pub fn is_set(&self) -> bool {
         self.timer.due.get() != 0

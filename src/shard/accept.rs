@@ -1,5 +1,6 @@
 //! Accepting connections, and handing fresh ones to the shard that has the fewest.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use crate::runtime::clock;
 use crate::runtime::listener::Listener;
 use crate::runtime::socket::Socket;
 use crate::shard::connection::{Clients, admit};
+use crate::telemetry::shard::ShardState;
 
 /// Fresh connections that may wait for one shard to take them over.
 pub const HANDED_MAX: usize = 1024;
@@ -52,7 +54,10 @@ pub fn batch(clients: &Rc<Clients>, listener: &Listener, lanes: &[Lane]) -> bool
     for _ in 0..BATCH {
         match listener.accept() {
             Ok((fd, peer)) => place(clients, lanes, fd, peer),
-            Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+            // The client has gone again: no reason to let the others wait.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
         }
     }
     true
@@ -92,8 +97,9 @@ fn elsewhere<'a>(clients: &Rc<Clients>, lanes: &'a [Lane]) -> Option<&'a Lane> {
     let load = |(peer, lane): (&Arc<crate::telemetry::ShardSeries>, &Lane)| {
         peer.connections_open.get() + lane.fresh.len() as u64
     };
-    let loads = series.peers.iter().zip(lanes).map(load);
-    let (least, load) = loads.enumerate().min_by_key(|(_, load)| *load)?;
+    let loads = series.peers.iter().zip(lanes).enumerate();
+    let serving = loads.filter(|(_, (peer, _))| peer.state() == ShardState::Serving);
+    let (least, load) = serving.map(|(at, peer)| (at, load(peer))).min_by_key(|(_, load)| *load)?;
     let mine = series.shard.connections_open.get();
     (least != usize::from(series.index) && load + 1 < mine).then(|| &lanes[least])
 }

@@ -95,6 +95,7 @@ impl Http1 {
         self.deadline.aim(None);
         let mut began: Option<Instant> = None;
         loop {
+            self.drop_stray_line();
             if !self.wire.input_is_the_kernels() && !self.wire.input().is_empty() {
                 let now = *began.get_or_insert_with(clock::now);
                 match self.parse(inbound, &epoch(), now) {
@@ -117,6 +118,13 @@ impl Http1 {
                 Read::Late if began.is_some() => return self.no_head(Next::Fault(Fault::SlowHead)),
                 Read::Late | Read::End => return self.no_head(Next::End),
             }
+        }
+    }
+
+    /// An empty line behind a body, as some clients send, is not the beginning of a request.
+    fn drop_stray_line(&mut self) {
+        if !self.wire.input_is_the_kernels() && self.wire.input().filled() == b"\r\n" {
+            self.wire.input().clear();
         }
     }
 
@@ -143,6 +151,8 @@ impl Http1 {
         poll_fn(|cx| {
             if let Poll::Ready(read) = self.wire.poll_fill(cx) {
                 let came = matches!(read, Ok(n) if n > 0);
+                // A deadline that passed at the same moment is over.
+                self.deadline.renew();
                 return Poll::Ready(if came { Read::Bytes } else { Read::End });
             }
             if listen && self.notice.heard(cx) {
@@ -305,6 +315,10 @@ impl Exchange for Http1 {
         }
     }
 
+    fn too_slow(&self) -> bool {
+        self.deadline.fired() == Some(Due::WriteStall)
+    }
+
     fn stage_head(&mut self, status: u16, fields: &[FieldPair<'_>], extent: Extent) {
         let terms = self.terms();
         self.reply.head(status, fields, extent, terms);
@@ -362,6 +376,8 @@ impl Exchange for Http1 {
                 }
             }
         }
+        // Set while the client was slow; what has left cannot stall any more.
+        self.deadline.clear();
         Poll::Ready(Ok(()))
     }
 

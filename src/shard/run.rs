@@ -133,6 +133,9 @@ async fn main(spec: &Spec, life: &Life) -> io::Result<()> {
         draining: Rc::new(Cell::new(life.phase.get() > Phase::Serving)),
         refused: Rc::new(Handles::default()),
     });
+    if clients.draining.get() {
+        clients.handles.give_notice();
+    }
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let bell = spec.bell.listen()?;
     let inbox =

@@ -22,8 +22,13 @@ pub struct Backend {
     turn: Cell<usize>,
     /// The keep-alive time the server told us, if it did.
     keep_alive: Cell<Option<Duration>>,
+    /// The idle time after which it was last seen to close connections, and when that was.
+    learned: Cell<Option<(Duration, Instant)>>,
     retired: Cell<bool>,
 }
+
+/// How long what was learned is believed.
+const LEARNED_FOR: Duration = Duration::from_secs(300);
 
 struct Idle {
     connection: Box<Connection>,
@@ -78,6 +83,7 @@ impl Backend {
             open: Cell::new(0),
             turn: Cell::new(0),
             keep_alive: Cell::new(None),
+            learned: Cell::new(None),
             retired: Cell::new(false),
         })
     }
@@ -99,7 +105,7 @@ impl Backend {
 
     /// The most recently used idle connection that is still good.
     pub fn checkout(&self, now: Instant, idle_max: Duration) -> Option<Box<Connection>> {
-        let limit = self.idle_limit(idle_max);
+        let limit = self.idle_limit(idle_max, now);
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
             if now.since(idle.since) <= limit && idle.connection.idles() {
@@ -118,37 +124,37 @@ impl Backend {
         }
     }
 
-    /// Learns that the server closed a connection that had idled this long.
-    fn learn(&self, lived: Duration) {
-        let limit = lived.max(KEEP_ALIVE_MARGIN);
-        if self.keep_alive.get().is_none_or(|known| limit < known) {
-            self.keep_alive.set(Some(limit));
+    /// Learns from connections that the server closed, by how long they had idled. A server that stops closes
+    /// them all, whatever their age: only when they lived about as long does that say something of its habits.
+    fn learn(&self, shortest: Duration, longest: Duration, now: Instant) {
+        if longest >= KEEP_ALIVE_MARGIN && shortest >= longest / 2 {
+            self.learned.set(Some((longest, now)));
         }
     }
 
-    fn idle_limit(&self, configured: Duration) -> Duration {
-        match self.keep_alive.get() {
-            Some(told) => {
-                let margin = KEEP_ALIVE_MARGIN.min(told / 4);
-                configured.min(told.saturating_sub(margin))
-            }
-            None => configured,
-        }
+    fn idle_limit(&self, configured: Duration, now: Instant) -> Duration {
+        let learned = self.learned.get().filter(|(_, at)| now.since(*at) < LEARNED_FOR);
+        let habits = [self.keep_alive.get(), learned.map(|(idle, _)| idle)];
+        habits.into_iter().flatten().fold(configured, |limit, told| {
+            let margin = KEEP_ALIVE_MARGIN.min(told / 4);
+            limit.min(told.saturating_sub(margin))
+        })
     }
 
     fn sweep(&self, now: Instant, idle_max: Duration) {
-        let limit = self.idle_limit(idle_max);
-        let mut closed_after = None;
+        let limit = self.idle_limit(idle_max, now);
+        let mut closed: Option<(Duration, Duration)> = None;
         self.idle.borrow_mut().retain_mut(|idle| {
             let lived = now.since(idle.since);
             let silent = idle.connection.idles();
             if !silent {
-                closed_after = Some(lived);
+                let (shortest, longest) = closed.unwrap_or((lived, lived));
+                closed = Some((shortest.min(lived), longest.max(lived)));
             }
             silent && lived <= limit
         });
-        if let Some(lived) = closed_after {
-            self.learn(lived);
+        if let Some((shortest, longest)) = closed {
+            self.learn(shortest, longest, now);
         }
     }
 
@@ -159,11 +165,24 @@ impl Backend {
         addresses.get(turn.checked_rem(addresses.len())?).copied()
     }
 
-    pub(super) fn opened(&self) {
+    /// Counts a connection, from before it is made until the count is dropped.
+    pub(super) fn count(self: &Rc<Self>) -> Counted {
         self.open.set(self.open.get() + 1);
+        Counted(self.clone())
     }
+}
 
-    pub(super) fn closed(&self) {
-        self.open.set(self.open.get() - 1);
+/// One connection in its backend's count.
+pub(super) struct Counted(Rc<Backend>);
+
+impl Counted {
+    pub(super) fn backend(&self) -> &Rc<Backend> {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
     }
 }

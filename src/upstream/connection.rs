@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::backend::Backend;
+use super::backend::{Backend, Counted};
 use super::error::AttemptError;
 use crate::config::plan::{EndpointTls, Timeouts};
 use crate::http::tls::Tls;
@@ -40,7 +40,7 @@ pub struct Connection {
     begun: bool,
     /// Part of the request was never sent: the connection cannot carry another one.
     unsent: bool,
-    backend: Rc<Backend>,
+    counted: Counted,
     _permit: Permit<UpstreamConnection>,
 }
 
@@ -87,6 +87,7 @@ impl Connection {
         timeouts: &Timeouts,
     ) -> Result<Box<Connection>, AttemptError> {
         let permit = kit.ledgers.take::<UpstreamConnection>(1).ok_or(AttemptError::AtCapacity)?;
+        let counted = backend.count();
         let socket = connect(kit, address, timeouts).await?;
         let deadline = kit.wheel.deadline(Some((socket.clone(), Shutdown::Both)));
         let wire = match tls {
@@ -97,7 +98,6 @@ impl Connection {
                 Wire::secured(socket, kit.pool.clone(), end)
             }
         };
-        backend.opened();
         let mut connection = Box::new(Connection {
             wire,
             deadline,
@@ -106,7 +106,7 @@ impl Connection {
             decoder: BodyDecoder::new(Framing::None, NO_CHUNKS),
             begun: false,
             unsent: false,
-            backend: backend.clone(),
+            counted,
             _permit: permit,
         });
         connection.handshake(timeouts).await?;
@@ -179,7 +179,9 @@ impl Connection {
             offset += sent;
         }
         while !self.wire.flushed() {
-            poll_fn(|cx| self.wire.poll_writable(cx)).await?;
+            if !self.room_or_answer(limits).await? {
+                break;
+            }
         }
         Ok(())
     }
@@ -336,7 +338,7 @@ impl Connection {
 
     /// The endpoint it belongs to.
     pub fn backend(&self) -> &Rc<Backend> {
-        &self.backend
+        self.counted.backend()
     }
 }
 
@@ -344,7 +346,6 @@ impl Drop for Connection {
     fn drop(&mut self) {
         // Close waits for operations under way, so end them first.
         self.wire.abort();
-        self.backend.closed();
     }
 }
 
