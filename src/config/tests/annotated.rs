@@ -128,7 +128,10 @@ fn it_marks_what_needs_a_restart() {
         .replace("8080", "8081")
         .replace("9090", "9091")
         .replace("shards = 1 ", "shards = 2 ")
-        .replace("driver = \"auto\"", "driver = \"uring\"\nring_entries = 128\npin = false")
+        .replace(
+            "driver = \"auto\"",
+            "driver = \"uring\"\nring_entries = 128\npin = false\ntick_milliseconds = 20",
+        )
         .replace("[runtime]", "[log]\nqueue_rows_max = 64\n[runtime]");
     let (old, new) = (parse_here(LEAST).expect("valid"), parse_here(&changed).expect("valid"));
     let named = restart_needed(&old, &new);
