@@ -124,8 +124,8 @@ impl Backend {
         }
     }
 
-    /// Learns from connections that the server closed, by how long they had idled. A server that stops closes
-    /// them all, whatever their age: only when they lived about as long does that say something of its habits.
+    /// Learns from connections that the server closed, by how long they had idled. A server that stops
+    /// closes them all, whatever their age: only ages that agree say something of its habits.
     fn learn(&self, shortest: Duration, longest: Duration, now: Instant) {
         if longest >= KEEP_ALIVE_MARGIN && shortest >= longest / 2 {
             self.learned.set(Some((longest, now)));
