@@ -126,6 +126,7 @@ def test_a_file_that_is_gone_or_half_written_is_refused(gateways, sims):
         ("runtime", "driver", "auto", "runtime.driver"),
         ("runtime", "ring_entries", 1024, "runtime.ring_entries"),
         ("runtime", "pin", True, "runtime.pin"),
+        ("runtime", "tick_milliseconds", 20, "runtime.tick_milliseconds"),
         ("log", "queue_rows_max", 99, "log.queue_rows_max"),
     ],
 )
