@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::api::ask::Ask;
 use crate::api::fault::Fault;
@@ -38,6 +39,9 @@ pub struct Stream {
     /// Events with content that [`Placed`] has been told of.
     metered: u64,
 }
+
+/// How long an endpoint may take from its terminal event to the end of its body, once nobody listens.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What came out of one read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -167,7 +171,10 @@ pub async fn relay<X: Exchange>(
     let observer = &stream.observer;
     exit.observed(observer.usage(), observer.finish(), observer.output_events());
     match result {
-        Err(Stop::Gone) if had_all(stream, x) => Ok(verdict(stream, exit)),
+        Err(Stop::Gone) if had_all(stream, x) => {
+            hear_out(stream, placed.lease.connection(), exit).await;
+            Ok(verdict(stream, exit))
+        }
         Err(stop) => {
             exit.broke_off(&stop);
             Err(stop)
@@ -226,6 +233,21 @@ fn broken(stream: &Stream, error: &AttemptError) -> Stop {
     match stream.splitter.inside_oversized() {
         true => Stop::Cut(fault),
         false => Stop::Break(fault),
+    }
+}
+
+/// The client had its terminal event and left. What is missing is the body's framing: an endpoint that sends
+/// it at once has ended cleanly, and its connection can be used again.
+async fn hear_out(stream: &mut Stream, connection: &mut Connection, exit: &Exit) {
+    connection.until(Due::Stall, exit.mark().after(LAST_WORD), exit.total);
+    while !stream.done {
+        if !matches!(poll_fn(|cx| connection.poll_more(cx)).await, Ok(true)) {
+            return;
+        }
+        match connection.take_body(&mut |_| {}) {
+            Ok(body) => stream.done = body == Body::Done,
+            Err(_) => return,
+        }
     }
 }
 

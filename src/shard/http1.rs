@@ -95,7 +95,6 @@ impl Http1 {
         self.deadline.aim(None);
         let mut began: Option<Instant> = None;
         loop {
-            self.drop_stray_line();
             if !self.wire.input_is_the_kernels() && !self.wire.input().is_empty() {
                 let now = *began.get_or_insert_with(clock::now);
                 match self.parse(inbound, &epoch(), now) {
@@ -118,13 +117,6 @@ impl Http1 {
                 Read::Late if began.is_some() => return self.no_head(Next::Fault(Fault::SlowHead)),
                 Read::Late | Read::End => return self.no_head(Next::End),
             }
-        }
-    }
-
-    /// An empty line behind a body, as some clients send, is not the beginning of a request.
-    fn drop_stray_line(&mut self) {
-        if !self.wire.input_is_the_kernels() && self.wire.input().filled() == b"\r\n" {
-            self.wire.input().clear();
         }
     }
 
