@@ -13,7 +13,13 @@ const KEYS: Keys<5> = Keys::new(["model", "stream", "messages", "stream_options"
 /// As deep as `serde_json` goes.
 const BOUNDS: Bounds = Bounds { depth_max: 127 };
 
+/// A key by which serde_json, built with `raw_value`, tells itself things: it reads its value as JSON.
+const MAGIC: &[u8] = b"serde_json::private";
+
 fuzz_target!(|body: &[u8]| {
+    if body.windows(MAGIC.len()).any(|window| window == MAGIC) {
+        return;
+    }
     let reference = serde_json::from_slice::<Value>(body);
     match (scan_object(body, &Keys::new([]), &BOUNDS), &reference) {
         (Ok(_), Ok(value)) => assert!(value.is_object()),
