@@ -182,7 +182,10 @@ pub async fn relay<X: Exchange>(
             exit.broke_off(&stop);
             Err(stop)
         }
-        Ok(()) => end(stream, exit, x).await,
+        Ok(()) => {
+            placed.lease.finish(exit.mark());
+            end(stream, exit, x).await
+        }
     }
 }
 

@@ -149,7 +149,7 @@ def test_the_backlog_is_served(gateways, sims):
     sim = sims()
     gateway = gateways([sim.url])
     body = b'{"model": "mock-model", "max_tokens": 1, "messages": []}'
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % len(body)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
 
     async def ask():
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
