@@ -69,6 +69,10 @@ pub struct Load {
     /// The CPU to stay on, before its other work where that is allowed.
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
+    /// Come before everything else on that CPU by the real-time scheduler (as root, with `chrt`): for machines with
+    /// other work, which stands still meanwhile.
+    #[arg(long, requires = "cpu")]
+    realtime: bool,
     /// Print the outcome as one JSON object, with raw histograms.
     #[arg(long)]
     json: bool,
@@ -135,6 +139,9 @@ pub fn command(load: &Load) -> Result<(), Failure> {
     if let Some(cpu) = load.cpu {
         launch::pin(cpu)?;
         launch::prefer();
+    }
+    if load.realtime {
+        launch::become_realtime()?;
     }
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -34,8 +34,8 @@ const CLOSED_DRAIN_NS: u64 = 1_000_000_000;
 pub const IDLE_NS_MAX: u64 = 3_000_000_000;
 /// With its 99th percentile beyond this, the lateness of requests is no longer small beside latencies.
 const SEND_ERROR_NS_MAX: u64 = 1_000_000;
-/// What answers take until one has come.
-const MEAN_TOTAL_NS: u64 = 100_000_000;
+/// How long answers are thought to take until one has come.
+const MEAN_WAIT_NS: u64 = 100_000_000;
 /// How often silent and idle connections are looked for.
 const SWEEP_NS: u64 = 500_000_000;
 /// Requests that leave in a row before answers are looked at.
@@ -97,8 +97,8 @@ pub struct Generator<'a> {
     pub(super) serial: u32,
     pub(super) maker: Maker,
     pub(super) random: Rng,
-    /// What answers take, for choosing moments to give up.
-    pub(super) mean_total_ns: u64,
+    /// How long answers (streams: their first content) take, for choosing moments to give up.
+    pub(super) mean_wait_ns: u64,
     pub(super) due: BinaryHeap<Reverse<(u64, usize, u32, Due)>>,
     pub(super) meter: Meter,
     pub(super) buf: Box<[u8]>,
@@ -135,7 +135,7 @@ impl<'a> Generator<'a> {
             serial: 0,
             maker: Maker::new(spec),
             random: Rng::with_seed(spec.seed ^ 0xAB0B_7ED5),
-            mean_total_ns: MEAN_TOTAL_NS,
+            mean_wait_ns: MEAN_WAIT_NS,
             due: BinaryHeap::new(),
             meter: Meter::new()?,
             buf: vec![0; READ_BYTES].into_boxed_slice(),
@@ -224,7 +224,7 @@ impl<'a> Generator<'a> {
         let outcome = &mut self.meter.outcome;
         let busy = wanted as f64 / 1e9 > BUSY_MAX * outcome.seconds;
         outcome.cpu_us = own / 1_000;
-        let late = self.meter.send_error_p99() > SEND_ERROR_NS_MAX;
+        let late = self.meter.usual_send_error() > SEND_ERROR_NS_MAX;
         self.meter.outcome.saturated = self.meter.measured() && (busy || late);
         let now = self.now();
         self.meter.finish(now)

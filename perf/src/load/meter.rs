@@ -9,7 +9,8 @@ use hdrhistogram::Histogram;
 
 use super::events::Came;
 use super::outcome::{
-    BUCKET_MS, Bucket, CONNECT, GAP, Outcome, SEND_ERROR, TOTAL, TTFT, encode, percentile,
+    BEYOND_MIN, BUCKET_MS, Bucket, CONNECT, GAP, Outcome, SEND_ERROR, TOTAL, TTFT, encode,
+    percentile,
 };
 use crate::Failure;
 
@@ -238,9 +239,12 @@ impl Meter {
         self.faults.values().sum()
     }
 
-    /// The 99th percentile of how late requests left, nanoseconds, however few they were.
-    pub fn send_error_p99(&self) -> u64 {
-        self.send_error.value_at_quantile(0.99)
+    /// By how much requests left late, nanoseconds: the 99th percentile, or a lower one while that would have fewer
+    /// than ten samples beyond it.
+    pub fn usual_send_error(&self) -> u64 {
+        let count = self.send_error.len().max(1) as f64;
+        let q = (1.0 - BEYOND_MIN as f64 / count).clamp(0.0, 0.99);
+        self.send_error.value_at_quantile(q)
     }
 
     /// What came of it all.

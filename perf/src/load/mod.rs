@@ -12,6 +12,8 @@ mod prompts;
 mod schedule;
 pub mod spec;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 

@@ -47,7 +47,8 @@ pub struct Spec {
     /// after the measurement.
     #[serde(default = "default_patience", with = "seconds", rename = "patience_seconds")]
     pub patience: Duration,
-    /// Share of the requests that are given up, each at a random moment of its life, from 0 to 1.
+    /// Share of the requests that are given up, each at a random moment of its life, from 0 to 1: a quarter of
+    /// the streams before their first content, the others after a random event.
     #[serde(default)]
     pub abort_share: f64,
     #[serde(default)]
@@ -211,6 +212,16 @@ impl Shape {
     /// Whether answers come event by event.
     pub fn streams(&self) -> bool {
         !matches!(self, Shape::Unary { .. })
+    }
+
+    /// Events that a stream should have, at least.
+    pub fn events(&self) -> Option<u64> {
+        match *self {
+            Shape::Unary { .. } => None,
+            Shape::Stream { output_tokens, .. } | Shape::Agent { output_tokens, .. } => {
+                Some(output_tokens.into())
+            }
+        }
     }
 
     fn fault(&self) -> Option<&'static str> {
