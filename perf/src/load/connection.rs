@@ -32,8 +32,6 @@ pub struct Pool {
     idle: Vec<usize>,
     /// Requests under way.
     pub in_flight: usize,
-    /// Connections that are being made.
-    pub connecting: usize,
     /// Number of the last connection.
     number: u32,
 }
@@ -74,6 +72,11 @@ impl Pool {
         self.slots.len() - self.free.len()
     }
 
+    /// Whether a connection is free.
+    pub fn has_idle(&self) -> bool {
+        !self.idle.is_empty()
+    }
+
     /// Whether this request is still under way there.
     pub fn serves(&self, at: usize, serial: u32) -> bool {
         let turn = self.slots[at].as_ref().and_then(|connection| connection.turn.as_ref());
@@ -88,8 +91,9 @@ impl Pool {
     }
 
     fn close(&mut self, at: usize) {
-        let Some(gone) = self.slots[at].take() else { return };
-        self.connecting -= usize::from(gone.making.is_some());
+        if self.slots[at].take().is_none() {
+            return;
+        }
         if let Some(idle) = self.idle.iter().position(|idle| *idle == at) {
             self.idle.swap_remove(idle);
         }
@@ -149,7 +153,6 @@ impl Generator<'_> {
         let began = turn.left;
         let at = self.pool.place();
         self.pool.number = self.pool.number.wrapping_add(1);
-        self.pool.connecting += usize::from(!at_once);
         let connection = Connection {
             peer,
             number: self.pool.number,
@@ -254,7 +257,6 @@ impl Generator<'_> {
         }
         let Some((request, began)) = connection.making.take() else { return };
         connection.heard = now;
-        self.pool.connecting -= 1;
         self.meter.connected(now - began);
         self.watch(at);
         self.write(at, |peer| peer.send(&request));

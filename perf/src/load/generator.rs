@@ -24,8 +24,10 @@ use crate::target::process;
 pub const READ_BYTES: usize = 256 * 1024;
 /// The loop looks at the clock, the timeline and the caller's wishes at least this often.
 const TICK_NS: u64 = 100_000_000;
-/// Connections that a closed loop makes at once: more might not fit the target's queue.
-const CONNECTING_MAX: usize = 32;
+/// Connections that a closed loop opens in a moment, and how long that is: more might overflow the target's queue,
+/// and a connection that does not fit is tried again after a second.
+const OPENED_MAX: u32 = 32;
+const OPENED_NS: u64 = 4_000_000;
 /// How long a closed loop waits after a failure before it tries again.
 pub const BACKOFF_NS: u64 = 10_000_000;
 /// How long a closed loop awaits the last answers.
@@ -93,6 +95,8 @@ pub struct Generator<'a> {
     pub(super) pool: Pool,
     /// A closed loop sends nothing new before this.
     pub(super) backoff_until: u64,
+    /// Connections that it may open until when.
+    may_open: (u32, u64),
     /// Number of the last request.
     pub(super) serial: u32,
     pub(super) maker: Maker,
@@ -132,6 +136,7 @@ impl<'a> Generator<'a> {
             },
             pool: Pool::default(),
             backoff_until: 0,
+            may_open: (0, 0),
             serial: 0,
             maker: Maker::new(spec),
             random: Rng::with_seed(spec.seed ^ 0xAB0B_7ED5),
@@ -296,29 +301,41 @@ impl<'a> Generator<'a> {
             Phase::Draining => told,
         };
         let due = self.due.peek().map(|due| due.0.0);
-        let backoff = self.wants_more().then_some(self.backoff_until);
+        let wants = self.pool.in_flight < self.concurrency;
+        let may_open = if self.may_open.0 == 0 { self.may_open.1 } else { 0 };
+        let backoff = wants.then_some(self.backoff_until.max(may_open));
         let first = [Some(told), Some(phase), self.next, due, backoff].into_iter().flatten().min();
         first.map_or(0, |at| at.saturating_sub(now))
     }
 
-    /// A closed loop has room for a further request.
-    fn wants_more(&self) -> bool {
-        self.pool.in_flight < self.concurrency && self.pool.connecting < CONNECTING_MAX
+    /// A closed loop has room for a further request, and may open the connection that it would need.
+    fn wants_more(&mut self, now: u64) -> bool {
+        if self.pool.in_flight >= self.concurrency || now < self.backoff_until {
+            return false;
+        }
+        if self.pool.has_idle() {
+            return true;
+        }
+        if now >= self.may_open.1 {
+            self.may_open = (OPENED_MAX, now + OPENED_NS);
+        }
+        let may = self.may_open.0 > 0;
+        self.may_open.0 -= u32::from(may);
+        may
     }
 
     /// Sends what is to leave now; whether there was anything.
     fn send_due(&mut self) -> bool {
-        let mut sent = false;
+        let (mut sent, end) = (false, self.window.1);
         for _ in 0..SENDS_MAX {
             let now = self.now();
-            let wants = self.wants_more() && now >= self.backoff_until;
-            let intended = match self.next {
-                Some(at) if at <= now && at < self.window.1 => {
-                    self.next = self.schedule.next();
-                    at
-                }
-                _ if wants => now,
-                _ => break,
+            let intended = if let Some(at) = self.next.take_if(|at| *at <= now && *at < end) {
+                self.next = self.schedule.next();
+                at
+            } else if self.wants_more(now) {
+                now
+            } else {
+                break;
             };
             let counted = self.counts(Some(intended));
             self.arrive(intended, counted);
