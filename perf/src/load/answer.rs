@@ -1,5 +1,5 @@
-//! An HTTP/1.1 answer as it arrives, cut anywhere: its head by httparse, its body by length, by chunks or by the
-//! end of the connection. What does not belong to an answer is an error, never skipped over.
+//! An HTTP/1.1 answer as it arrives, cut anywhere: its head by httparse, its body by length, by chunks or by
+//! the end of the connection. What does not belong to an answer is an error, never skipped over.
 
 use httparse::Status;
 

@@ -97,8 +97,8 @@ pub struct Load {
     /// The CPU to stay on, before its other work where that is allowed.
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
-    /// Come before everything else on that CPU by the real-time scheduler (as root, with `chrt`): for machines with
-    /// other work, which stands still meanwhile.
+    /// Come before everything else on that CPU by the real-time scheduler (as root, with `chrt`): for
+    /// machines with other work, which stands still meanwhile.
     #[arg(long, requires = "cpu")]
     realtime: bool,
     /// Print the outcome as one JSON object, with raw histograms.

@@ -308,7 +308,7 @@ impl Generator<'_> {
         if turn.counted && came.first {
             self.meter.first(now - turn.intended);
         }
-        if turn.counted && came.gaps > 0 {
+        if came.gaps > 0 {
             self.meter.gaps(came.gaps, if came.first { 0 } else { since });
         }
         turn.events += came.events;

@@ -24,15 +24,16 @@ use crate::target::process;
 pub const READ_BYTES: usize = 256 * 1024;
 /// The loop looks at the clock, the timeline and the caller's wishes at least this often.
 const TICK_NS: u64 = 100_000_000;
-/// Connections that a closed loop opens in a moment, and how long that is: more might overflow the target's queue,
-/// and a connection that does not fit is tried again after a second.
+/// Connections that a closed loop opens in a moment, and how long that is: more might overflow the target's
+/// queue, and a connection that does not fit is tried again after a second.
 const OPENED_MAX: u32 = 32;
 const OPENED_NS: u64 = 4_000_000;
 /// How long a closed loop waits after a failure before it tries again.
 pub const BACKOFF_NS: u64 = 10_000_000;
 /// How long a closed loop awaits the last answers.
 const CLOSED_DRAIN_NS: u64 = 1_000_000_000;
-/// A connection unused for so long is closed: the target may be about to (uvicorn does so after five seconds).
+/// A connection unused for so long is closed: the target may be about to (uvicorn does so after five
+/// seconds).
 pub const IDLE_NS_MAX: u64 = 3_000_000_000;
 /// With its 99th percentile beyond this, the lateness of requests is no longer small beside latencies.
 const SEND_ERROR_NS_MAX: u64 = 1_000_000;

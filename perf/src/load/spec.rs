@@ -43,12 +43,12 @@ pub struct Spec {
     pub warmup: Duration,
     #[serde(with = "seconds", rename = "duration_seconds")]
     pub duration: Duration,
-    /// How long a connection may say nothing while it owes an answer, and how long the last answers are awaited
-    /// after the measurement.
+    /// How long a connection may say nothing while it owes an answer, and how long the last answers are
+    /// awaited after the measurement.
     #[serde(default = "default_patience", with = "seconds", rename = "patience_seconds")]
     pub patience: Duration,
-    /// Share of the requests that are given up, each at a random moment of its life, from 0 to 1: a quarter of
-    /// the streams before their first content, the others after a random event.
+    /// Share of the requests that are given up, each at a random moment of its life, from 0 to 1: a quarter
+    /// of the streams before their first content, the others after a random event.
     #[serde(default)]
     pub abort_share: f64,
     #[serde(default)]
@@ -101,7 +101,8 @@ pub enum Shape {
     Agent { first_bytes: usize, last_bytes: usize, turns: u32, output_tokens: u32 },
 }
 
-/// How the prompts of different requests relate. Conversations ([`Shape::Agent`]) always differ from the start.
+/// How the prompts of different requests relate. Conversations ([`Shape::Agent`]) always differ from the
+/// start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Prompts {
