@@ -294,6 +294,33 @@ mod tests {
     }
 
     #[test]
+    fn broken_bytes_mean_the_same_however_they_are_cut() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut wrong = 0;
+        for _ in 0..20_000 {
+            let mut bytes = CHUNKED.as_bytes().to_vec();
+            for _ in 0..random.usize(1..3) {
+                let at = random.usize(..bytes.len());
+                bytes[at] = random.choice(*b"\r\n 0fF;:x\0\xff").unwrap();
+            }
+            let (mut whole, mut came) = (Answer::default(), Came::default());
+            let step = whole.take(&bytes, &mut came);
+            let (mut cut, mut cut_came, mut cut_step) =
+                (Answer::default(), Came::default(), Step::More);
+            for part in bytes.chunks(random.usize(1..40)) {
+                if cut_step != Step::Wrong {
+                    // What follows an answer is wrong, as it is when it comes together.
+                    cut_step = cut.take(part, &mut cut_came);
+                }
+            }
+            assert_eq!(cut_step, step, "{:?}", String::from_utf8_lossy(&bytes));
+            assert!(step == Step::Wrong || cut_came == came);
+            wrong += usize::from(step == Step::Wrong);
+        }
+        assert!((1_000..19_000).contains(&wrong), "{wrong} of them were wrong");
+    }
+
+    #[test]
     fn the_end_of_the_connection_ends_what_has_no_length() {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
         let (step, came, mut answer) = taken(&[head.as_bytes(), b"data: [DONE]\n\n"]);

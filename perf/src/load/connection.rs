@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::answer::{Answer, Step};
 use super::events::Came;
-use super::generator::{BACKOFF_NS, Due, Generator, IDLE_NS_MAX, READ_BYTES};
+use super::generator::{Due, Generator, IDLE_NS_MAX, READ_BYTES, nanos};
 use super::meter::{Fate, Fault};
 use super::prompts::{Conversation, Request};
 use super::spec::Reader;
@@ -397,9 +397,6 @@ impl Generator<'_> {
         self.maker.give_back(turn.conversation);
         match fate {
             Fate::Ok if !self.spec.request.streams() => self.learn(now - turn.left),
-            Fate::Failed(Fault::Connect(_) | Fault::Lost(_) | Fault::Unanswered) => {
-                self.backoff_until = now + BACKOFF_NS;
-            }
             _ => {}
         }
         self.meter.fate(turn.counted, fate, now - turn.intended);
@@ -407,7 +404,7 @@ impl Generator<'_> {
 
     /// Gives up on connections that are silent, and lets go of those that have been idle.
     pub(super) fn sweep(&mut self, now: u64) {
-        let patience = self.spec.patience.as_nanos() as u64;
+        let patience = nanos(self.spec.patience);
         for at in 0..self.pool.slots.len() {
             let Some(connection) = &self.pool.slots[at] else { continue };
             let quiet = now.saturating_sub(connection.heard);

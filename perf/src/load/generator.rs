@@ -28,8 +28,6 @@ const TICK_NS: u64 = 100_000_000;
 /// queue, and a connection that does not fit is tried again after a second.
 const OPENED_MAX: u32 = 32;
 const OPENED_NS: u64 = 4_000_000;
-/// How long a closed loop waits after a failure before it tries again.
-pub const BACKOFF_NS: u64 = 10_000_000;
 /// How long a closed loop awaits the last answers.
 const CLOSED_DRAIN_NS: u64 = 1_000_000_000;
 /// A connection unused for so long is closed: the target may be about to (uvicorn does so after five
@@ -94,9 +92,7 @@ pub struct Generator<'a> {
     /// Requests that a closed loop has under way at once; zero in an open loop, and once no more are sent.
     concurrency: usize,
     pub(super) pool: Pool,
-    /// A closed loop sends nothing new before this.
-    pub(super) backoff_until: u64,
-    /// Connections that it may open until when.
+    /// Connections that a closed loop may open until when.
     may_open: (u32, u64),
     /// Number of the last request.
     pub(super) serial: u32,
@@ -122,13 +118,13 @@ impl<'a> Generator<'a> {
     /// The target is unknown, the spec impossible, or the kernel refuses.
     pub fn new(spec: &'a Spec) -> Result<Self, Failure> {
         spec.check()?;
-        let warm = spec.warmup.as_nanos() as u64;
+        let warm = nanos(spec.warmup);
         let mut schedule = Schedule::new(&spec.arrivals, spec.seed);
         Ok(Self {
             spec,
             address: spec.target.resolve()?,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            window: (warm, warm + spec.duration.as_nanos() as u64),
+            window: (warm, warm + nanos(spec.duration)),
             next: schedule.next(),
             schedule,
             concurrency: match spec.arrivals {
@@ -136,7 +132,6 @@ impl<'a> Generator<'a> {
                 _ => 0,
             },
             pool: Pool::default(),
-            backoff_until: 0,
             may_open: (0, 0),
             serial: 0,
             maker: Maker::new(spec),
@@ -304,14 +299,14 @@ impl<'a> Generator<'a> {
         let due = self.due.peek().map(|due| due.0.0);
         let wants = self.pool.in_flight < self.concurrency;
         let may_open = if self.may_open.0 == 0 { self.may_open.1 } else { 0 };
-        let backoff = wants.then_some(self.backoff_until.max(may_open));
-        let first = [Some(told), Some(phase), self.next, due, backoff].into_iter().flatten().min();
+        let open = wants.then_some(may_open);
+        let first = [Some(told), Some(phase), self.next, due, open].into_iter().flatten().min();
         first.map_or(0, |at| at.saturating_sub(now))
     }
 
     /// A closed loop has room for a further request, and may open the connection that it would need.
     fn wants_more(&mut self, now: u64) -> bool {
-        if self.pool.in_flight >= self.concurrency || now < self.backoff_until {
+        if self.pool.in_flight >= self.concurrency {
             return false;
         }
         if self.pool.has_idle() {
@@ -365,6 +360,6 @@ impl<'a> Generator<'a> {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     time.as_nanos().min(u64::MAX.into()) as u64
 }

@@ -14,6 +14,8 @@ use crate::traffic::payload::Text;
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 /// Connections of one generator at most.
 pub const CONNECTIONS_MAX: usize = 60_000;
+/// Bytes of all shared beginnings of prompts, were they as long as the body.
+pub const PREFIX_BYTES_MAX: usize = 1 << 30;
 /// A measurement is no longer than this.
 pub const DURATION_MAX: Duration = Duration::from_secs(6 * 3600);
 /// Turns of a conversation at most.
@@ -183,6 +185,14 @@ impl Spec {
                 _ if self.readers == (Reader::Slow { bytes_per_second: 0 }) => {
                     Some("readers that read nothing")
                 }
+                _ if self.warmup.max(self.patience) > DURATION_MAX => {
+                    Some("warm-up and patience take at most six hours")
+                }
+                Prompts::Shared { prefixes, .. }
+                    if prefixes as usize > PREFIX_BYTES_MAX / self.request.body_bytes_max() =>
+                {
+                    Some("the shared beginnings take over 1 GiB together")
+                }
                 _ => None,
             }
         });
@@ -213,6 +223,13 @@ impl Shape {
     /// Whether answers come event by event.
     pub fn streams(&self) -> bool {
         !matches!(self, Shape::Unary { .. })
+    }
+
+    fn body_bytes_max(&self) -> usize {
+        match *self {
+            Shape::Unary { body_bytes, .. } | Shape::Stream { body_bytes, .. } => body_bytes.max(1),
+            Shape::Agent { last_bytes, .. } => last_bytes.max(1),
+        }
     }
 
     /// Events that a stream should have, at least.
@@ -399,6 +416,7 @@ mod tests {
             spec(Arrivals::Fixed { per_second: f64::NAN }, unary),
             spec(closed(1), shrinking),
             Spec { abort_share: 1.5, ..spec(closed(1), unary) },
+            Spec { patience: Duration::MAX, ..spec(closed(1), unary) },
             Spec { headers: vec![("a".into(), "b\r\nc: d".into())], ..spec(closed(1), unary) },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
