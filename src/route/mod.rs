@@ -1,5 +1,6 @@
 //! Which endpoint answers: a pure function from a request, the plan and what is known of the endpoints to
 //! ranked attempts, with the reason.
 
+pub mod candidate;
 pub mod rank;
 pub mod views;
