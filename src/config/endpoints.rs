@@ -10,7 +10,7 @@ use super::plan::{Authority, Endpoint, EndpointId, EndpointTls, Engine};
 use super::reader::{At, Section};
 use super::secret::Secret;
 use super::url::{self, Target};
-use super::{headers, names, reference, tls};
+use super::{headers, names, reference, tls, traits};
 
 /// Each endpoint costs a set of time series and pools in every shard.
 const ENDPOINTS_MAX: usize = 4096;
@@ -72,6 +72,7 @@ fn read_endpoint<'a>(
     let retry_stale = s.switch("retry_stale", true);
     let health = s.text("health_path", "");
     let (tls, ca) = read_tls(s, target.as_ref());
+    let traits = traits::read(s);
     let built = (|| {
         let (name, target, engine) = (name?, target?, engine?);
         Some(Endpoint {
@@ -87,6 +88,7 @@ fn read_endpoint<'a>(
             headers,
             connections_per_shard_max,
             retry_stale,
+            traits,
         })
     })();
     (name, built)

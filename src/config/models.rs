@@ -6,6 +6,7 @@ use super::endpoints::Known;
 use super::names;
 use super::plan::{EndpointId, Model, ModelId, ModelIndex, Policy};
 use super::reader::{At, Section};
+use super::traits::Demand;
 
 /// Each model costs a set of time series in every shard.
 const MODELS_MAX: usize = 4096;
@@ -40,7 +41,8 @@ pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, ModelIndex) {
 
 fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Option<Model>) {
     let name = names::name(s, "name", "llama-3.1-8b");
-    let endpoints = read_endpoints(s, known);
+    let demand = Demand::read(s);
+    let endpoints = demand.keep(s, read_endpoints(s, known), known);
     let policy = s.choice("policy", "round-robin", &POLICIES);
     let upstream = s.text("upstream_model", "");
     let upstream = upstream.and_then(|text| names::check(s, "upstream_model", text));
@@ -48,7 +50,9 @@ fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Optio
         name: name.value.into(),
         endpoints,
         policy,
-        upstream_model: upstream.map(|text| text.value.into()),
+        // Engines know an adapter by its name.
+        upstream_model: upstream.map(|text| text.value.into()).or_else(|| demand.adapter()),
+        adapter: demand.adapter(),
     });
     (name, model)
 }
