@@ -2,5 +2,8 @@
 //! ranked attempts, with the reason.
 
 pub mod candidate;
+pub mod chain;
+pub mod endpoints;
 pub mod rank;
+pub mod table;
 pub mod views;
