@@ -241,7 +241,7 @@ pub struct Endpoint {
     pub traits: Traits,
 }
 
-/// What an endpoint can take and what it is worth.
+/// What an endpoint can take, and what it is.
 #[derive(Clone, Debug)]
 pub struct Traits {
     /// Prompt and output of one request together, tokens; 0 is unknown.
@@ -250,10 +250,6 @@ pub struct Traits {
     pub requests_max: u32,
     /// Tokens that its KV cache holds; 0 is unknown.
     pub kv_tokens: u32,
-    /// Its share among others, at least 1.
-    pub weight: u32,
-    /// Relative cost of its work; 0 is unknown.
-    pub price: u32,
     pub capabilities: Capabilities,
     /// Adapters (LoRA) that it has loaded, by name.
     pub adapters: Vec<Box<str>>,

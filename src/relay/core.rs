@@ -92,7 +92,7 @@ impl Epoch {
         let view = |id: &EndpointId| View {
             endpoint: *id,
             healthy: views.endpoints.get(usize::from(id.0)).is_none_or(|view| view.healthy),
-            in_flight: self.series().in_flight(*id),
+            in_flight: self.series().load(*id).requests,
         };
         let mut candidates = self.candidates.borrow_mut();
         candidates.clear();

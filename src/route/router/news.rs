@@ -43,14 +43,19 @@ impl Outbox {
         Self { waiting, listened, lost: 0 }
     }
 
-    /// These blocks are new in an endpoint's column.
-    pub fn blocks(&mut self, endpoint: u64, hashes: &[u64]) {
-        for some in hashes.chunks(HASHES_MAX) {
-            let mut news =
-                News { endpoint, hashes: [0; HASHES_MAX], count: some.len() as u32, tokens: 0 };
-            news.hashes[..some.len()].copy_from_slice(some);
-            self.push(news);
+    /// This block is new in an endpoint's column.
+    pub fn block(&mut self, endpoint: u64, hash: u64) {
+        if let Some(last) = self.waiting.back_mut()
+            && last.endpoint == endpoint
+            && (last.count as usize) < HASHES_MAX
+        {
+            last.hashes[last.count as usize] = hash;
+            last.count += 1;
+            return;
         }
+        let mut hashes = [0; HASHES_MAX];
+        hashes[0] = hash;
+        self.push(News { endpoint, hashes, count: 1, tokens: 0 });
     }
 
     /// The prompt that ends with this block has so many tokens.
@@ -87,14 +92,14 @@ mod tests {
     fn blocks_go_out_in_their_order_and_nothing_without_listeners() {
         let hashes: Vec<u64> = (1..=8).collect();
         let mut outbox = Outbox::new(true);
-        outbox.blocks(7, &hashes);
+        hashes.iter().for_each(|hash| outbox.block(7, *hash));
         let news: Vec<News> = outbox.drain().collect();
         let told: Vec<u64> = news.iter().flat_map(|one| one.hashes().to_vec()).collect();
         assert_eq!(told, hashes);
         assert!(news.iter().all(|one| one.endpoint == 7));
         assert_eq!(std::mem::size_of::<News>(), 64);
         let mut alone = Outbox::new(false);
-        alone.blocks(7, &hashes);
+        alone.block(7, 1);
         assert_eq!((alone.drain().count(), alone.lost()), (0, 0));
     }
 

@@ -15,6 +15,13 @@ pub struct Slot {
     life: u16,
 }
 
+impl Slot {
+    /// A number of its own, different from that of whoever had the index before.
+    pub fn key(self) -> u64 {
+        u64::from(self.life) << 16 | u64::from(self.index)
+    }
+}
+
 /// Who has which slot.
 #[derive(Debug, Default)]
 pub struct Slots {
