@@ -3,15 +3,25 @@
 use std::collections::HashSet;
 
 use super::endpoints::Known;
-use super::names;
+use super::{headers, names};
 use super::plan::{EndpointId, Model, ModelId, ModelIndex, Policy};
 use super::reader::{At, Section};
 
 /// Each model costs a set of time series in every shard.
 const MODELS_MAX: usize = 4096;
 
-const POLICIES: [(&str, Policy); 2] =
-    [("round-robin", Policy::RoundRobin), ("least-loaded", Policy::LeastLoaded)];
+const POLICIES: [(&str, Policy); 10] = [
+    ("predicted-ttft", Policy::PredictedTtft),
+    ("prefix-affinity", Policy::PrefixAffinity),
+    ("least-loaded", Policy::LeastLoaded),
+    ("power-of-two", Policy::PowerOfTwo),
+    ("least-kv", Policy::LeastKv),
+    ("round-robin", Policy::RoundRobin),
+    ("random", Policy::Random),
+    ("weighted", Policy::Weighted),
+    ("consistent-hash", Policy::ConsistentHash),
+    ("cheapest", Policy::Cheapest),
+];
 
 /// Reads every `[[models]]` table.
 pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, ModelIndex) {
@@ -41,16 +51,28 @@ pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, ModelIndex) {
 fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Option<Model>) {
     let name = names::name(s, "name", "llama-3.1-8b");
     let endpoints = read_endpoints(s, known);
-    let policy = s.choice("policy", "round-robin", &POLICIES);
+    let policy = s.choice("policy", policy_name(Policy::default()), &POLICIES);
+    let hash_header = read_hash_header(s, policy);
     let upstream = s.text("upstream_model", "");
     let upstream = upstream.and_then(|text| names::check(s, "upstream_model", text));
     let model = name.zip(policy).map(|(name, policy)| Model {
         name: name.value.into(),
         endpoints,
         policy,
+        hash_header,
         upstream_model: upstream.map(|text| text.value.into()),
     });
     (name, model)
+}
+
+/// Only `consistent-hash` has a use for it.
+fn read_hash_header(s: &Section<'_>, policy: Option<Policy>) -> Option<Box<str>> {
+    let given = s.text("hash_header", "")?;
+    if policy.is_some_and(|policy| policy != Policy::ConsistentHash) {
+        let fix = "write policy = \"consistent-hash\", or remove it";
+        s.fault(given.at, "`hash_header` has no meaning under this policy", fix);
+    }
+    headers::check_token(s, "hash_header", given).map(Into::into)
 }
 
 fn read_endpoints(s: &Section<'_>, known: &Known) -> Vec<EndpointId> {

@@ -2,5 +2,8 @@
 //! ranked attempts, with the reason.
 
 pub mod candidate;
+pub mod cost;
+pub mod learn;
+pub mod policy;
 pub mod rank;
 pub mod views;
