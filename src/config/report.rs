@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::plan::{
-    Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan, Routing,
-    Runtime, Server, Shards, Sink, Timeouts, Traits,
+    Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan,
+    Routing, Runtime, Server, Shards, Sink, Timeouts, Traits,
 };
 use super::{endpoints, headers, models, traits};
 
@@ -165,10 +165,14 @@ fn write_traits(out: &mut String, t: &Traits) -> std::fmt::Result {
         ("context_tokens_max", t.context_tokens_max),
         ("requests_max", t.requests_max),
         ("kv_tokens", t.kv_tokens),
+        ("price", t.price),
     ] {
         if value > 0 {
             writeln!(out, "  {name} = {value}")?;
         }
+    }
+    if t.weight != 1 {
+        writeln!(out, "  weight = {}", t.weight)?;
     }
     if t.capabilities != Capabilities::ALL {
         writeln!(out, "  capabilities = {}", traits::capability_names(t.capabilities))?;
@@ -199,6 +203,10 @@ fn write_endpoint(out: &mut String, plan: &Plan, id: EndpointId, e: &Endpoint) -
     }
     writeln!(out, "  connections_per_shard_max = {}", e.connections_per_shard_max)?;
     writeln!(out, "  retry_stale = {}", e.retry_stale)?;
+    writeln!(out, "  weight = {}", e.weight)?;
+    if e.price > 0.0 {
+        writeln!(out, "  price = {}", e.price)?;
+    }
     writeln!(out, "  health: {}", e.health_path.as_deref().unwrap_or("TCP connect"))?;
     write_traits(out, &e.traits)?;
     if !plan.models.iter().any(|model| model.endpoints.contains(&id)) {
@@ -213,6 +221,9 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
     writeln!(out, "[[models]] {:?}", model.name)?;
     writeln!(out, "  endpoints = {}", names.join(", "))?;
     writeln!(out, "  policy = {}", models::policy_name(model.policy))?;
+    if let Some(name) = &model.hash_header {
+        writeln!(out, "  hash_header = {name}")?;
+    }
     if let Some(name) = &model.adapter {
         writeln!(out, "  adapter = {name}")?;
     }

@@ -26,6 +26,8 @@ pub fn read(s: &Section<'_>) -> Traits {
         context_tokens_max: whole("context_tokens_max", 0, 0..=TOKENS_MAX),
         requests_max: whole("requests_max", 0, 0..=1_000_000),
         kv_tokens: whole("kv_tokens", 0, 0..=TOKENS_MAX),
+        weight: whole("weight", 1, 1..=1_000),
+        price: whole("price", 0, 0..=1_000_000_000),
         capabilities: capabilities(s),
         adapters: adapters.map(|name| name.value.into()).collect(),
         labels: LABELS.map(|label| s.text(label, "").map_or("".into(), |text| text.value.into())),
@@ -35,9 +37,8 @@ pub fn read(s: &Section<'_>) -> Traits {
 /// Left out, the endpoint can do everything; a list is all that it can do.
 fn capabilities(s: &Section<'_>) -> Capabilities {
     let Some(given) = s.texts("capabilities") else { return Capabilities::ALL };
-    let picked = given.value.into_iter().filter_map(|word| {
-        s.pick("capabilities", word, &CAPABILITIES)
-    });
+    let picked =
+        given.value.into_iter().filter_map(|word| s.pick("capabilities", word, &CAPABILITIES));
     picked.fold(Capabilities::NONE, |all, one| all.with(one))
 }
 
@@ -94,7 +95,10 @@ impl<'a> Demand<'a> {
 
 /// An endpoint's labels that are given, for people to read.
 pub fn labels(traits: &Traits) -> impl Iterator<Item = (&'static str, &str)> {
-    LABELS.into_iter().zip(traits.labels.iter().map(|label| &**label)).filter(|(_, v)| !v.is_empty())
+    LABELS
+        .into_iter()
+        .zip(traits.labels.iter().map(|label| &**label))
+        .filter(|(_, v)| !v.is_empty())
 }
 
 /// The names of what it can do.

@@ -86,6 +86,8 @@ pub struct Pick {
     pub ttft_seconds: f32,
     /// Predicted use of its GPU.
     pub gpu_millis: f32,
+    /// The part of its time there that is spent on its prompt, 0 to 1.
+    pub prefill_share: f32,
 }
 
 /// Which endpoints to try, and why the first is the first.
@@ -321,6 +323,8 @@ impl Router {
     fn pick(&self, question: &Question, at: usize) -> Pick {
         let (candidate, slot) = (&self.candidates[at], self.slots[at]);
         let cached_tokens = candidate.cached_tokens.min(question.input_tokens);
+        let own = wait(question, candidate).own;
+        let decode = question.output_tokens as f32 * candidate.decode_seconds;
         Pick {
             endpoint: candidate.endpoint,
             slot,
@@ -330,6 +334,7 @@ impl Router {
             tokens_ahead: candidate.prefill_tokens,
             ttft_seconds: wait(question, candidate).seconds(),
             gpu_millis: gpu_milliseconds(question, candidate),
+            prefill_share: own / (own + decode).max(f32::MIN_POSITIVE),
         }
     }
 
