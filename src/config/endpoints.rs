@@ -10,7 +10,7 @@ use super::plan::{Authority, Endpoint, EndpointId, EndpointTls, Engine};
 use super::reader::{At, Section};
 use super::secret::Secret;
 use super::url::{self, Target};
-use super::{headers, names, reference, tls};
+use super::{headers, names, reference, tls, traits};
 
 /// Each endpoint costs a set of time series and pools in every shard.
 const ENDPOINTS_MAX: usize = 4096;
@@ -74,6 +74,7 @@ fn read_endpoint<'a>(
     let price = s.whole("price", 0, 0..=1_000_000) as f32;
     let health = s.text("health_path", "");
     let (tls, ca) = read_tls(s, target.as_ref());
+    let traits = traits::read(s);
     let built = (|| {
         let (name, target, engine) = (name?, target?, engine?);
         Some(Endpoint {
@@ -91,6 +92,7 @@ fn read_endpoint<'a>(
             retry_stale,
             weight,
             price,
+            traits,
         })
     })();
     (name, built)

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::endpoints::Known;
-use super::{headers, names};
 use super::plan::{EndpointId, Model, ModelId, ModelIndex, Policy};
 use super::reader::{At, Section};
+use super::traits::Demand;
+use super::{headers, names};
 
 /// Each model costs a set of time series in every shard.
 const MODELS_MAX: usize = 4096;
@@ -50,9 +51,10 @@ pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, ModelIndex) {
 
 fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Option<Model>) {
     let name = names::name(s, "name", "llama-3.1-8b");
-    let endpoints = read_endpoints(s, known);
     let policy = s.choice("policy", policy_name(Policy::default()), &POLICIES);
-    let hash_header = read_hash_header(s, policy);
+    let hash_header = read_hash_header(s);
+    let demand = Demand::read(s);
+    let endpoints = demand.keep(s, read_endpoints(s, known), known);
     let upstream = s.text("upstream_model", "");
     let upstream = upstream.and_then(|text| names::check(s, "upstream_model", text));
     let model = name.zip(policy).map(|(name, policy)| Model {
@@ -60,19 +62,21 @@ fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Optio
         endpoints,
         policy,
         hash_header,
-        upstream_model: upstream.map(|text| text.value.into()),
+        // Engines know an adapter by its name.
+        upstream_model: upstream.map(|text| text.value.into()).or_else(|| demand.adapter()),
+        adapter: demand.adapter(),
     });
     (name, model)
 }
 
-/// Only `consistent-hash` has a use for it.
-fn read_hash_header(s: &Section<'_>, policy: Option<Policy>) -> Option<Box<str>> {
+/// Header names are compared in lower case.
+fn read_hash_header(s: &Section<'_>) -> Option<Box<str>> {
     let given = s.text("hash_header", "")?;
-    if policy.is_some_and(|policy| policy != Policy::ConsistentHash) {
-        let fix = "write policy = \"consistent-hash\", or remove it";
-        s.fault(given.at, "`hash_header` has no meaning under this policy", fix);
+    if !headers::is_name(given.value) {
+        let what = format!("{:?} is no header name", given.value);
+        s.fault(given.at, what, "use letters, digits and hyphens");
     }
-    headers::check_token(s, "hash_header", given).map(Into::into)
+    Some(given.value.to_ascii_lowercase().into())
 }
 
 fn read_endpoints(s: &Section<'_>, known: &Known) -> Vec<EndpointId> {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::config::plan::{EndpointId, ModelId, Plan};
 use crate::http::{ChunkLimits, HeadLimits};
 use crate::lifecycle::hold::Receipt;
-use crate::route::rank::{Ranked, View, rank};
+use crate::route::candidate::{Candidate, Question, Ranking, Reason};
+use crate::route::rank::rank;
 use crate::route::views::{Bound, Views};
 use crate::runtime::kit::Kit;
 use crate::telemetry::Series;
@@ -22,7 +23,7 @@ pub struct Epoch {
     /// By model: whose turn it is.
     turns: Vec<Cell<u64>>,
     /// Memory for ranking, used again for each request.
-    candidates: RefCell<Vec<View>>,
+    candidates: RefCell<Vec<Candidate>>,
     pub answer_limits: AnswerLimits,
 }
 
@@ -86,20 +87,46 @@ impl Epoch {
     }
 
     /// Ranks a model's endpoints for its next request.
-    pub fn rank(&self, id: ModelId) -> Ranked {
+    pub fn rank(&self, id: ModelId) -> (Reason, Vec<EndpointId>) {
         let views = self.views.borrow();
         let model = &self.plan().models[usize::from(id.0)];
-        let view = |id: &EndpointId| View {
-            endpoint: *id,
-            healthy: views.endpoints.get(usize::from(id.0)).is_none_or(|view| view.healthy),
-            in_flight: self.series().in_flight(*id),
+        let candidate = |id: &EndpointId| {
+            let endpoint = &self.plan().endpoints[usize::from(id.0)];
+            let requests = self.series().in_flight(*id);
+            Candidate {
+                endpoint: *id,
+                healthy: views.endpoints.get(usize::from(id.0)).is_none_or(|view| view.healthy),
+                weight: endpoint.weight,
+                requests,
+                prefill_tokens: 0,
+                placed_tokens: 0.0,
+                context_tokens: requests,
+                cached_tokens: 0,
+                prefill_rate: 1.0,
+                decode_seconds: 0.0,
+                kv_use: None,
+                running: None,
+                waiting: None,
+                kv_tokens: None,
+                price: endpoint.price,
+            }
         };
         let mut candidates = self.candidates.borrow_mut();
         candidates.clear();
-        candidates.extend(model.endpoints.iter().map(view));
+        candidates.extend(model.endpoints.iter().map(candidate));
         let turn = &self.turns[usize::from(id.0)];
         turn.set(turn.get().wrapping_add(1));
-        rank(model, &candidates, turn.get() >> 1)
+        let question = Question {
+            input_tokens: 1,
+            output_tokens: 1,
+            anchor: turn.get(),
+            session: None,
+            turn: turn.get() >> 1,
+            random: turn.get(),
+        };
+        let mut ranking = Ranking::default();
+        let reason = rank(model.policy, &question, &candidates, &mut ranking);
+        (reason, ranking.attempts().iter().map(|score| score.endpoint).collect())
     }
 
     /// Limits on a client's head.

@@ -78,8 +78,8 @@ async fn stages<X: Exchange>(
     let model = rights::model(exit.epoch.plan(), &ask.model)?;
     exit.model(model);
     let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
-    let ranked = exit.epoch.rank(model);
-    exit.row.route = ranked.reason.name();
+    let (reason, ranked) = exit.epoch.rank(model);
+    exit.row.route = reason.name();
     let (lease, mut opening) = place::place(core, exit, inbound, x, &admitted, &ranked).await?;
     let mut placed = admitted.place(lease);
     inbound.release();
