@@ -11,11 +11,6 @@ pub mod predicted;
 pub mod turns;
 mod wait;
 
-#[cfg(test)]
-mod herd_tests;
-#[cfg(test)]
-mod rank_tests;
-
 pub use wait::{Wait, wait};
 
 use crate::route::candidate::{Candidate, Question};
