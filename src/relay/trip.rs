@@ -93,9 +93,9 @@ impl Trip {
     pub fn attempt(&mut self, endpoint: EndpointId, now: Instant) -> Option<Foreseen> {
         self.fail();
         let pick = *self.decision.pick(endpoint)?;
-        let flight = self.core.router(|router| {
-            router.dispatched(now.nanos(), &self.chain, &pick, &self.whose)
-        });
+        let flight = self
+            .core
+            .router(|router| router.dispatched(now.nanos(), &self.chain, &pick, &self.whose));
         let context = u64::from(self.decision.estimate.input_tokens)
             + u64::from(self.decision.estimate.output_tokens);
         self.leg = flight.map(|flight| Leg {
