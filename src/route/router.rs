@@ -352,9 +352,9 @@ impl Router {
         &self.table
     }
 
-    /// News that found no room, since the beginning.
-    pub fn news_lost(&self) -> u64 {
-        self.outbox.lost()
+    /// News that found no room, since the last call.
+    pub fn take_news_lost(&mut self) -> u64 {
+        self.outbox.take_lost()
     }
 
     /// splitmix64.
