@@ -174,7 +174,7 @@ impl Router {
             candidates: Vec::new(),
             slots: Vec::new(),
             ranking: Ranking::default(),
-            chains: Vec::new(),
+            chains: Vec::with_capacity(CHAINS_MAX),
             random: seed,
         }
     }
