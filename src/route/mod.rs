@@ -2,8 +2,14 @@
 //! ranked attempts, with the reason.
 
 pub mod candidate;
+pub mod chain;
 pub mod cost;
+pub mod eligible;
+pub mod endpoints;
 pub mod learn;
 pub mod policy;
 pub mod rank;
+pub mod router;
+pub mod session;
+pub mod table;
 pub mod views;

@@ -69,6 +69,17 @@ impl Failure {
     }
 }
 
+/// What an endpoint has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Attempts that hold it.
+    pub requests: u64,
+    /// Uncached prompt tokens of those that have given no content yet.
+    pub prefill_tokens: u64,
+    /// Prompt and expected output tokens of all of them.
+    pub context_tokens: u64,
+}
+
 /// One shard's numbers for one configured endpoint.
 #[derive(Debug)]
 #[repr(C, align(128))]

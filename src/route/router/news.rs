@@ -4,14 +4,13 @@
 
 use std::collections::VecDeque;
 
-/// Block hashes in one piece of news: with the endpoint, a cache line.
+/// Block hashes in one piece of news: with the rest, 64 bytes.
 const HASHES_MAX: usize = 6;
 /// News that wait for the end of the epoch; the newest are dropped beyond it.
 const WAITING_MAX: usize = 8_192;
 
 /// Blocks that an endpoint was sent, or the length of a prompt in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(align(64))]
 pub struct News {
     /// The endpoint's identity; 0 stands for none: the hash is a prompt's end, and `tokens` its length.
     pub(super) endpoint: u64,
@@ -43,14 +42,19 @@ impl Outbox {
         Self { waiting, listened, lost: 0 }
     }
 
-    /// These blocks are new in an endpoint's column.
-    pub fn blocks(&mut self, endpoint: u64, hashes: &[u64]) {
-        for some in hashes.chunks(HASHES_MAX) {
-            let mut news =
-                News { endpoint, hashes: [0; HASHES_MAX], count: some.len() as u32, tokens: 0 };
-            news.hashes[..some.len()].copy_from_slice(some);
-            self.push(news);
+    /// This block is new in an endpoint's column.
+    pub fn block(&mut self, endpoint: u64, hash: u64) {
+        if let Some(last) = self.waiting.back_mut()
+            && last.endpoint == endpoint
+            && (last.count as usize) < HASHES_MAX
+        {
+            last.hashes[last.count as usize] = hash;
+            last.count += 1;
+            return;
         }
+        let mut hashes = [0; HASHES_MAX];
+        hashes[0] = hash;
+        self.push(News { endpoint, hashes, count: 1, tokens: 0 });
     }
 
     /// The prompt that ends with this block has so many tokens.
@@ -73,9 +77,9 @@ impl Outbox {
         self.waiting.drain(..)
     }
 
-    /// News that found no room, since the beginning.
-    pub fn lost(&self) -> u64 {
-        self.lost
+    /// News that found no room, since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 }
 
@@ -87,15 +91,15 @@ mod tests {
     fn blocks_go_out_in_their_order_and_nothing_without_listeners() {
         let hashes: Vec<u64> = (1..=8).collect();
         let mut outbox = Outbox::new(true);
-        outbox.blocks(7, &hashes);
+        hashes.iter().for_each(|hash| outbox.block(7, *hash));
         let news: Vec<News> = outbox.drain().collect();
         let told: Vec<u64> = news.iter().flat_map(|one| one.hashes().to_vec()).collect();
         assert_eq!(told, hashes);
         assert!(news.iter().all(|one| one.endpoint == 7));
         assert_eq!(std::mem::size_of::<News>(), 64);
         let mut alone = Outbox::new(false);
-        alone.blocks(7, &hashes);
-        assert_eq!((alone.drain().count(), alone.lost()), (0, 0));
+        alone.block(7, 1);
+        assert_eq!((alone.drain().count(), alone.take_lost()), (0, 0));
     }
 
     #[test]
@@ -104,6 +108,6 @@ mod tests {
         for end in 0..WAITING_MAX as u64 + 3 {
             outbox.tokens(end, 1);
         }
-        assert_eq!(outbox.lost(), 3);
+        assert_eq!((outbox.take_lost(), outbox.take_lost()), (3, 0));
     }
 }
