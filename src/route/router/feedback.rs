@@ -3,7 +3,7 @@
 use super::{News, Pick, Report, Router, Slot};
 use crate::route::candidate::Nanos;
 use crate::route::chain::Chain;
-use crate::route::learn::FirstContent;
+use crate::route::learn::{FirstContent, StepEnd};
 use crate::route::session::Visit;
 use crate::route::table::Fresh;
 
@@ -26,7 +26,17 @@ pub struct Flight {
     dispatched: Nanos,
     /// What its cache was expected to have was there a moment before.
     fresh: bool,
+    /// How old, in generations, the last block was that it was expected to have.
+    age: Option<u8>,
     first_content: Option<Nanos>,
+    step: Option<StepEnd>,
+}
+
+/// Tokens of the prompt that the engine had to compute: as it told, or as was expected.
+fn computed_tokens(flight: &Flight, report: &Report) -> u32 {
+    let told = report.input_tokens.zip(report.cached_tokens);
+    let told = told.map(|(input, cached)| input.saturating_sub(cached).max(1));
+    told.map_or(flight.pick.prefill_tokens, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
 }
 
 /// How well a cache was foreseen, of an answer whose engine told.
@@ -42,12 +52,16 @@ impl Router {
     /// The request is being sent to `pick`, which is expected to have its prompt from now on.
     pub fn dispatched(&mut self, now: Nanos, chain: &Chain, pick: &Pick, whose: &Whose) -> Flight {
         let hashes = chain.hashes();
-        let mut fresh = false;
+        let (mut fresh, mut age) = (false, None);
         if let Some((slot, identity)) = self.current(pick.slot) {
             let column = &mut self.columns[usize::from(slot.index)];
             column.learned.dispatched(now, pick.prefill_tokens);
             let end = pick.blocks.checked_sub(1).and_then(|last| hashes.get(last));
             fresh = end.is_some_and(|end| column.is_recent(*end));
+            age = end.and_then(|end| self.table.age(*end, slot.index));
+            for _ in 0..column.horizon.computes(pick.prefill_tokens) {
+                self.table.pass(slot.index);
+            }
             self.table.insert(hashes, slot.index, &mut self.fresh);
             self.fresh.drain().for_each(|fresh| self.outbox.block(identity, fresh.hash));
             if let (Some(session), Some(end)) = (whose.session, hashes.last()) {
@@ -55,7 +69,15 @@ impl Router {
                 self.sessions.visited(session, now, visit);
             }
         }
-        Flight { pick: *pick, whose: *whose, dispatched: now, fresh, first_content: None }
+        Flight {
+            pick: *pick,
+            whose: *whose,
+            dispatched: now,
+            fresh,
+            age,
+            first_content: None,
+            step: None,
+        }
     }
 
     /// Its first content came: it has been computed.
@@ -65,12 +87,13 @@ impl Router {
         }
         flight.first_content = Some(now);
         if let Some((slot, _)) = self.current(flight.pick.slot) {
-            self.columns[usize::from(slot.index)].learned.first_content(&FirstContent {
+            let learned = &mut self.columns[usize::from(slot.index)].learned;
+            flight.step = Some(learned.first_content(&FirstContent {
                 dispatched: flight.dispatched,
                 now,
                 ahead_tokens: flight.pick.tokens_ahead,
-                own_tokens: flight.pick.prefill_tokens,
-            });
+                predicted_seconds: flight.pick.ttft_seconds - flight.pick.lag_seconds,
+            }));
         }
     }
 
@@ -90,6 +113,16 @@ impl Router {
             column.learned.decoded(after_first, last_content.saturating_sub(first));
         }
         let foresight = foresight(flight, report);
+        if let Some(step) = flight.step {
+            column.learned.computed(step, computed_tokens(flight, report));
+        }
+        let output = report.output_tokens.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
+        for _ in 0..column.horizon.computes(output) {
+            self.table.pass(slot.index);
+        }
+        if let Some(seen) = foresight.filter(|seen| !seen.lost) {
+            column.horizon.learn(flight.age, seen.expected_tokens, seen.got_tokens);
+        }
         if foresight.is_some_and(|seen| seen.lost) {
             self.returned(slot);
             // This prompt it has, of course: it has just computed it.
