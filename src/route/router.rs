@@ -130,6 +130,7 @@ pub struct Places {
 /// One shard's router.
 pub struct Router {
     table: PrefixTable,
+    memory_mib: usize,
     depths: Depths,
     endpoints: Slots,
     /// By the index of an endpoint's slot.
@@ -163,6 +164,7 @@ impl Router {
     pub fn new(memory_mib: usize, listened: bool, seed: u64) -> Self {
         Self {
             table: PrefixTable::new(memory_mib),
+            memory_mib,
             depths: Depths::default(),
             endpoints: Slots::default(),
             columns: Vec::new(),
@@ -178,6 +180,13 @@ impl Router {
             ranking: Ranking::default(),
             chains: Vec::with_capacity(CHAINS_MAX),
             random: seed,
+        }
+    }
+
+    /// Gives the prefix table so much memory, unless it has that. A larger one begins empty.
+    pub fn grow(&mut self, memory_mib: usize) {
+        if memory_mib > self.memory_mib {
+            (self.table, self.memory_mib) = (PrefixTable::new(memory_mib), memory_mib);
         }
     }
 
