@@ -404,3 +404,6 @@ impl<'a> Fleet<'a> {
 fn view<'a>(gpus: &'a [GpuView], engines: &'a [Option<Engine>], tried: &'a [Gpu]) -> FleetView<'a> {
     FleetView { gpus, tried, engines }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ impl Bench {
 
 #[test]
 fn turns_and_counts() {
-    let mut bench = Bench::new(3, &[&[1]; 4]);
+    let mut bench = Bench::new(3, &[&[1][..]; 4]);
     let mut turns = RoundRobin::default();
     assert_eq!([0, 1, 2, 3].map(|at| bench.send(&mut turns, at)), [0, 1, 2, 0]);
     let mut counts = LeastLoaded::new(3);
@@ -89,7 +89,7 @@ fn sglang_follows_the_longest_match_and_else_fills_the_smallest_tree() {
 
 #[test]
 fn sglang_takes_the_least_loaded_when_out_of_balance() {
-    let bench = Bench::new(2, &[&[1, 2, 3, 4]; 40]);
+    let bench = Bench::new(2, &[&[1, 2, 3, 4][..]; 40]);
     let mut chooser = CacheAware::new(2, Settings::LIBRARY);
     let gpus: Vec<usize> = (0..40).map(|at| bench.send(&mut chooser, at)).collect();
     assert!(gpus[..33].iter().all(|gpu| *gpu == gpus[0]));
@@ -158,7 +158,7 @@ fn dynamo_pays_for_what_is_not_cached_and_for_what_is_active() {
 
 #[test]
 fn bounded_hashing_keeps_a_key_until_it_is_too_much() {
-    let bench = Bench::new(4, &[&[1, 2, 3, 4, 5]; 8]);
+    let bench = Bench::new(4, &[&[1, 2, 3, 4, 5][..]; 8]);
     let mut chooser = BoundedHash::new(4);
     let first = bench.send(&mut chooser, 0);
     bench.finish(&mut chooser, 0, first);
