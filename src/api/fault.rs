@@ -50,6 +50,14 @@ pub enum Fault {
     MissingKey,
     BadKey,
     UnknownModel(Box<str>),
+    /// The prompt, or the prompt and the answer asked for, are longer than any server of the model takes.
+    ContextTooLong {
+        /// As estimated.
+        tokens: u64,
+        tokens_max: u64,
+    },
+    /// No server of the model can do this.
+    Unsupported(&'static str),
     NotFound,
     MethodNotAllowed {
         allow: &'static str,
@@ -88,6 +96,10 @@ pub enum Fault {
     Unavailable {
         retry_after_s: Option<u32>,
     },
+    /// Every endpoint of the model has as many requests as it may have.
+    Saturated {
+        retry_after_s: u32,
+    },
     /// Sluice itself is at its limit.
     Overloaded {
         retry_after_s: u32,
@@ -104,7 +116,9 @@ impl Fault {
             | Fault::MalformedBody(_)
             | Fault::MissingField(_)
             | Fault::InvalidField { .. }
-            | Fault::DuplicateField(_) => 400,
+            | Fault::DuplicateField(_)
+            | Fault::ContextTooLong { .. }
+            | Fault::Unsupported(_) => 400,
             Fault::MissingKey | Fault::BadKey => 401,
             Fault::UnknownModel(_) | Fault::NotFound => 404,
             Fault::MethodNotAllowed { .. } => 405,
@@ -121,7 +135,10 @@ impl Fault {
             // A credential that an endpoint refuses is not the client's.
             Fault::UpstreamReported { status: 401..=403, .. } => 502,
             Fault::UpstreamReported { status, .. } => *status,
-            Fault::Unavailable { .. } | Fault::Overloaded { .. } | Fault::ShuttingDown => 503,
+            Fault::Unavailable { .. }
+            | Fault::Saturated { .. }
+            | Fault::Overloaded { .. }
+            | Fault::ShuttingDown => 503,
             Fault::UpstreamTimeout => 504,
             Fault::HttpVersion => 505,
         }
@@ -133,7 +150,7 @@ impl Fault {
             Fault::MissingField(field)
             | Fault::InvalidField { field, .. }
             | Fault::DuplicateField(field) => Some(field),
-            Fault::UnknownModel(_) => Some("model"),
+            Fault::UnknownModel(_) | Fault::Unsupported(_) => Some("model"),
             _ => None,
         }
     }
@@ -147,6 +164,8 @@ impl Fault {
             Fault::DuplicateField(_) => "duplicate_parameter",
             Fault::BadKey => "invalid_api_key",
             Fault::UnknownModel(_) => "model_not_found",
+            Fault::ContextTooLong { .. } => "context_length_exceeded",
+            Fault::Unsupported(_) => "unsupported_by_model",
             Fault::NotFound => "unknown_url",
             Fault::MethodNotAllowed { .. } => "method_not_allowed",
             Fault::SlowHead | Fault::SlowBody => "request_timeout",
@@ -157,6 +176,7 @@ impl Fault {
             Fault::UpstreamFailed | Fault::UpstreamBroken => "upstream_error",
             Fault::UpstreamTimeout => "upstream_timeout",
             Fault::Unavailable { .. } => "service_unavailable",
+            Fault::Saturated { .. } => "saturated",
             Fault::Overloaded { .. } => "overloaded",
             Fault::ShuttingDown => "shutting_down",
             _ => return None,
@@ -172,7 +192,7 @@ impl Fault {
                 Blame::Backend
             }
             Fault::UpstreamReported { status, .. } => blame_of_status(*status),
-            Fault::Unavailable { .. } => Blame::Backend,
+            Fault::Unavailable { .. } | Fault::Saturated { .. } => Blame::Backend,
             Fault::Internal | Fault::Overloaded { .. } | Fault::ShuttingDown => Blame::Gateway,
             Fault::SlowHead | Fault::SlowBody => Blame::Network,
             _ => Blame::Client,
@@ -182,9 +202,9 @@ impl Fault {
     /// Whether asking again can help.
     pub fn retry(&self) -> Retry {
         match self {
-            Fault::RateLimited { retry_after_s } | Fault::Overloaded { retry_after_s } => {
-                Retry::AfterS(*retry_after_s)
-            }
+            Fault::RateLimited { retry_after_s }
+            | Fault::Saturated { retry_after_s }
+            | Fault::Overloaded { retry_after_s } => Retry::AfterS(*retry_after_s),
             Fault::Unavailable { retry_after_s: Some(seconds) } => Retry::AfterS(*seconds),
             Fault::Unavailable { .. } | Fault::ShuttingDown | Fault::Internal => Retry::Soon,
             Fault::UpstreamFailed | Fault::UpstreamBroken | Fault::UpstreamTimeout => Retry::Soon,
@@ -214,6 +234,15 @@ impl Fault {
                 let model = quoted(model);
                 format!("The model '{model}' does not exist or you do not have access to it.")
                     .into()
+            }
+            // In words that agents know: they shorten the conversation then.
+            Fault::ContextTooLong { tokens, tokens_max } => format!(
+                "This model's maximum context length is {tokens_max} tokens; prompt is too long: \
+                 about {tokens} tokens with the answer asked for > {tokens_max} maximum."
+            )
+            .into(),
+            Fault::Unsupported(what) => {
+                format!("No server of this model supports {what}.").into()
             }
             Fault::MethodNotAllowed { allow } => {
                 format!("This path does not answer that method; it allows {allow}.").into()
@@ -251,6 +280,9 @@ impl Fault {
             Fault::UpstreamBroken => "The model server stopped before its answer was complete.",
             Fault::UpstreamTimeout => "The model server did not answer in time.",
             Fault::Unavailable { .. } => "No server for this model is available now.",
+            Fault::Saturated { .. } => {
+                "Every server of this model is at its limit of requests; try again later."
+            }
             Fault::Overloaded { .. } => "The gateway is at its limit; try again later.",
             Fault::ShuttingDown => "The gateway is shutting down.",
             _ => "An internal error happened; the request was not completed.",
