@@ -134,6 +134,7 @@ impl Row {
             status: 0,
             outcome: Outcome::Abandoned,
             route: "",
+            foreseen: None,
             error: "",
             finish: "",
             tokens: Tokens::default(),

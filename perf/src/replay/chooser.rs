@@ -48,6 +48,12 @@ impl FleetView<'_> {
         if healthy.is_empty() { all().collect() } else { healthy }
     }
 
+    /// Tokens that a GPU's KV cache holds, as the engines' metrics say.
+    pub fn kv_tokens(&self) -> Option<u32> {
+        let config = self.engines.iter().flatten().next()?.config();
+        u32::try_from(config.capacity_tokens()).ok()
+    }
+
     /// Leading blocks that are in the GPU's cache, as its KV events told without any delay.
     pub fn blocks_stored(&self, gpu: Gpu, blocks: &[u64]) -> usize {
         self.engines[gpu].as_ref().map_or(0, |engine| engine.blocks_cached(blocks))

@@ -5,6 +5,7 @@ mod agents;
 mod baselines;
 mod body;
 mod capacity;
+mod chains;
 mod chooser;
 mod fault;
 mod fleet;
@@ -26,6 +27,8 @@ use sluice_sim::engine::{EngineConfig, prefill_cost};
 use crate::Failure;
 use fault::Fault;
 use fleet::{Load, Setup};
+use ours::Shape;
+use sluice::route::chain::Chain;
 use summary::{Ideals, Slo};
 use trace::Trace;
 
@@ -58,6 +61,8 @@ pub struct Replay {
     policies: bool,
     #[command(flatten)]
     fleet: FleetArguments,
+    #[command(flatten)]
+    ours: OursArguments,
     /// Share of the rate at which the fleet with one pooled cache and perfect balance is full.
     #[arg(long, value_delimiter = ',', default_value = "0.7")]
     load: Vec<f64>,
@@ -87,6 +92,37 @@ pub struct Replay {
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Workload {
     Agents,
+}
+
+/// What stands before the fleet, for Sluice's own policies.
+#[derive(Args)]
+struct OursArguments {
+    /// Gateways that know nothing of each other.
+    #[arg(long, default_value_t = 1)]
+    gateways: usize,
+    /// Shards of each gateway.
+    #[arg(long, default_value_t = 1)]
+    shards: usize,
+    /// Share of the news between shards that is lost.
+    #[arg(long, default_value_t = 0.01)]
+    loss: f64,
+    /// Memory of each shard's prefix table, MiB.
+    #[arg(long, default_value_t = 64)]
+    table_mib: usize,
+    /// No request says what session it belongs to.
+    #[arg(long)]
+    without_sessions: bool,
+}
+
+impl OursArguments {
+    fn shape(&self) -> Shape {
+        Shape {
+            gateways: self.gateways.max(1),
+            shards: self.shards.max(1),
+            loss: self.loss,
+            table_mib: self.table_mib,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -144,10 +180,13 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
     if replay.matrix || traces.is_empty() {
         traces.push(agents());
     }
+    if replay.ours.without_sessions {
+        traces.iter_mut().flat_map(|trace| &mut trace.asks).for_each(|ask| ask.session = None);
+    }
     if replay.fleet.gpus == 0 || replay.fleet.block_tokens == 0 {
         return Err("a fleet has GPUs, and a block has tokens".into());
     }
-    let stages = run::at_once(replay.threads, traces, |trace| Ok(Stage::new(replay, trace)))?;
+    let stages = run::at_once(replay.threads, traces, |trace| Stage::new(replay, trace))?;
     run::all(replay, &stages)
 }
 
@@ -159,10 +198,12 @@ struct Stage {
     full: Option<f64>,
     ideals: Ideals,
     slo: Slo,
+    /// What Sluice hashes of each request; empty if none of its policies is asked for.
+    chains: Vec<Chain>,
 }
 
 impl Stage {
-    fn new(replay: &Replay, trace: &Trace) -> Self {
+    fn new(replay: &Replay, trace: &Trace) -> Result<Self, String> {
         let fleet = &replay.fleet;
         let prepared = prompts::prepare(trace, fleet.block_tokens);
         let setup = fleet.setup(ideal::working_set(&prepared));
@@ -172,7 +213,12 @@ impl Stage {
         let slo = Slo { ttft_ms: replay.slo_ttft_ms, itl_ms: replay.slo_itl_ms };
         let load = Load { trace: trace.clone(), prepared, block_tokens: fleet.block_tokens };
         let full = replay.pace.is_none().then(|| capacity::full_pace(&load, &setup));
-        Self { load, setup, full, ideals, slo }
+        let ours = replay.policy.iter().any(|name| name.starts_with(policies::OURS));
+        let chains = match ours || replay.policy.is_empty() {
+            true => chains::chains(trace)?,
+            false => Vec::new(),
+        };
+        Ok(Self { load, setup, full, ideals, slo, chains })
     }
 
     /// The paces to run at, each with its share of the capacity.

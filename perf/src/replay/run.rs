@@ -65,7 +65,8 @@ pub fn all(replay: &Replay, stages: &[Stage]) -> Result<(), Failure> {
 fn names(replay: &Replay) -> Result<Vec<String>, Failure> {
     let all = || policies::POLICIES.iter().map(|(name, ..)| (*name).to_owned()).collect();
     let names: Vec<String> = if replay.policy.is_empty() { all() } else { replay.policy.clone() };
-    let context = Context { gpus: 1, seed: 0 };
+    let shape = replay.ours.shape();
+    let context = Context { gpus: 1, seed: 0, shape, chains: &[] };
     names.iter().try_for_each(|name| policies::chooser(name, &context).map(|_| ()))?;
     Ok(names)
 }
@@ -132,7 +133,8 @@ fn take<'a, J>(next: &AtomicUsize, jobs: &'a [J]) -> Option<(usize, &'a J)> {
 fn one<'a>(replay: &Replay, job: &Job<'a>) -> Result<Done<'a>, String> {
     let begun = Instant::now();
     let Job { stage, load, setup, name } = job;
-    let context = Context { gpus: setup.gpus, seed: replay.seed };
+    let shape = replay.ours.shape();
+    let context = Context { gpus: setup.gpus, seed: replay.seed, shape, chains: &stage.chains };
     let mut chooser = match name.as_str() {
         POOLED => Box::new(baselines::RoundRobin::default()),
         name => policies::chooser(name, &context)?,
@@ -166,6 +168,8 @@ fn keep(replay: &Replay, done: &[Done<'_>]) -> Result<(), Failure> {
             "ideals": stage.ideals,
             "slo": stage.slo,
             "took_seconds": run.took,
+            "gateways": replay.ours.gateways,
+            "shards": replay.ours.shards,
             "summary": run.summary,
         });
         writeln!(file, "{line}")?;
