@@ -241,9 +241,7 @@ impl Fault {
                  about {tokens} tokens with the answer asked for > {tokens_max} maximum."
             )
             .into(),
-            Fault::Unsupported(what) => {
-                format!("No server of this model supports {what}.").into()
-            }
+            Fault::Unsupported(what) => format!("No server of this model supports {what}.").into(),
             Fault::MethodNotAllowed { allow } => {
                 format!("This path does not answer that method; it allows {allow}.").into()
             }

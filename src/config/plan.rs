@@ -254,10 +254,6 @@ pub struct Traits {
     pub requests_max: u32,
     /// Tokens that its KV cache holds; 0 is unknown.
     pub kv_tokens: u32,
-    /// Its share among others, at least 1.
-    pub weight: u32,
-    /// Relative cost of its work; 0 is unknown.
-    pub price: u32,
     pub capabilities: Capabilities,
     /// Adapters (LoRA) that it has loaded, by name.
     pub adapters: Vec<Box<str>>,

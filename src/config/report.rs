@@ -165,14 +165,10 @@ fn write_traits(out: &mut String, t: &Traits) -> std::fmt::Result {
         ("context_tokens_max", t.context_tokens_max),
         ("requests_max", t.requests_max),
         ("kv_tokens", t.kv_tokens),
-        ("price", t.price),
     ] {
         if value > 0 {
             writeln!(out, "  {name} = {value}")?;
         }
-    }
-    if t.weight != 1 {
-        writeln!(out, "  weight = {}", t.weight)?;
     }
     if t.capabilities != Capabilities::ALL {
         writeln!(out, "  capabilities = {}", traits::capability_names(t.capabilities))?;

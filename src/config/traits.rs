@@ -26,8 +26,6 @@ pub fn read(s: &Section<'_>) -> Traits {
         context_tokens_max: whole("context_tokens_max", 0, 0..=TOKENS_MAX),
         requests_max: whole("requests_max", 0, 0..=1_000_000),
         kv_tokens: whole("kv_tokens", 0, 0..=TOKENS_MAX),
-        weight: whole("weight", 1, 1..=1_000),
-        price: whole("price", 0, 0..=1_000_000_000),
         capabilities: capabilities(s),
         adapters: adapters.map(|name| name.value.into()).collect(),
         labels: LABELS.map(|label| s.text(label, "").map_or("".into(), |text| text.value.into())),

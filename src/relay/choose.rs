@@ -17,7 +17,7 @@ use crate::relay::trip::Trip;
 use crate::route::candidate::ATTEMPTS_MAX;
 use crate::route::chain::{self, Chain, Root};
 use crate::route::eligible::{Gate, Lack, Needs, Nobody};
-use crate::route::router::{Decision, Estimate, Inquiry, Router, Seat, Slot, Whose};
+use crate::route::router::{Decision, Estimate, Inquiry, Router, Slot, Whose};
 
 /// Endpoints in the order in which to try them.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub fn choose(
     let seat = epoch.seating().model(admitted.model);
     let (Some(slot), true) = (seat.slot, seat.look > Look::Nothing) else {
         let (reason, order) = epoch.take_turns(admitted.model);
-        exit.row.route = reason.name();
+        exit.routed(reason);
         return Ok(order);
     };
     let mut asking = Asking::new(core, exit, inbound, admitted, seat, slot);
@@ -70,7 +70,7 @@ pub fn choose(
             return Err(fault);
         }
     };
-    exit.row.route = decision.reason.name();
+    exit.routed(decision.reason);
     let order = Order::of(decision.picks().map(|pick| pick.endpoint));
     exit.trip = Some(Trip::new(core, &epoch, decision, whose, chain, admitted.ask.stream));
     Ok(order)
@@ -164,7 +164,12 @@ fn read_chain(chain: &mut Chain, model: &Model, inbound: &Inbound, admitted: &Ad
 }
 
 /// What binds the request to earlier ones.
-fn session_of(model: &Model, configured: Option<&str>, inbound: &Inbound, client: u64) -> Option<u64> {
+fn session_of(
+    model: &Model,
+    configured: Option<&str>,
+    inbound: &Inbound,
+    client: u64,
+) -> Option<u64> {
     let hashed = model.hash_header.as_deref().filter(|_| model.policy == Policy::ConsistentHash);
     session::find(inbound, hashed.or(configured), client)
 }

@@ -40,13 +40,7 @@ pub struct Foresight {
 
 impl Router {
     /// The request is being sent to `pick`, which is expected to have its prompt from now on.
-    pub fn dispatched(
-        &mut self,
-        now: Nanos,
-        chain: &Chain,
-        pick: &Pick,
-        whose: &Whose,
-    ) -> Flight {
+    pub fn dispatched(&mut self, now: Nanos, chain: &Chain, pick: &Pick, whose: &Whose) -> Flight {
         let hashes = chain.hashes();
         let mut fresh = false;
         if let Some((slot, identity)) = self.current(pick.slot) {
@@ -134,6 +128,20 @@ impl Router {
         if let Some((slot, _)) = current.filter(|_| flight.first_content.is_none()) {
             self.table.trim(chain.hashes(), flight.pick.blocks, slot.index);
         }
+    }
+
+    /// The endpoint has come back so many times after it was away. If that is news, what was known of its
+    /// cache is forgotten.
+    pub fn has_returned(&mut self, slot: Slot, times: u32) -> bool {
+        if !self.endpoints.is_current(slot) {
+            return false;
+        }
+        let before = self.columns[usize::from(slot.index)].returns.replace(times);
+        let news = before.is_some_and(|before| before != times);
+        if news {
+            self.returned(slot);
+        }
+        news
     }
 
     /// The endpoint was restarted: its cache is empty.
