@@ -1,10 +1,9 @@
 //! What a cache could give at best: one without end, and one pooled over the whole fleet.
 
-use std::collections::HashSet;
-
 use sluice_sim::engine::BlockPool;
 use sluice_sim::text::mix;
 
+use super::hashes::Hashes;
 use super::prompts::Prepared;
 use super::trace::Trace;
 
@@ -24,7 +23,7 @@ impl Reuse {
 
 /// A plain count over the trace: leading pieces that some request before had, too, whole pieces only.
 pub fn plain(trace: &Trace) -> Reuse {
-    let (mut seen, mut reuse) = (HashSet::new(), Reuse::default());
+    let (mut seen, mut reuse) = (Hashes::default(), Reuse::default());
     for ask in &trace.asks {
         let (mut chain, mut leading) = (0, true);
         for piece in &ask.pieces {
@@ -40,7 +39,7 @@ pub fn plain(trace: &Trace) -> Reuse {
 /// Distinct blocks that the requests ever fill: the working set.
 pub fn working_set(prepared: &[Prepared]) -> usize {
     let blocks = prepared.iter().flat_map(|one| one.prompt.blocks.iter().chain(&one.said));
-    blocks.collect::<HashSet<_>>().len()
+    blocks.copied().collect::<Hashes>().len()
 }
 
 /// One cache of `blocks` blocks, least recently used out first, over all requests in their order. As in an

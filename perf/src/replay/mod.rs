@@ -9,6 +9,7 @@ mod chains;
 mod chooser;
 mod fault;
 mod fleet;
+mod hashes;
 mod ideal;
 mod ours;
 mod policies;

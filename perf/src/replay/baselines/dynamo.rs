@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use sluice_sim::engine::Time;
 
 use crate::replay::chooser::{Chooser, End, FleetView, Gpu, Question};
+use crate::replay::hashes::HashTable;
 use crate::replay::random::Random;
 
 #[derive(Default)]
@@ -17,7 +18,7 @@ struct Worker {
     /// Uncached prompt tokens of requests without a first token.
     prefill_tokens: u64,
     /// Blocks of prompts in flight → how many prompts.
-    active: HashMap<u64, u32>,
+    active: HashTable<u32>,
 }
 
 pub struct Dynamo {

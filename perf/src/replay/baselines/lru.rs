@@ -1,11 +1,13 @@
 //! A set of so many hashes that forgets what was added longest ago.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use crate::replay::hashes::HashTable;
 
 pub struct Lru {
     most: usize,
     /// Hash → the number of its last use.
-    used: HashMap<u64, u64>,
+    used: HashTable<u64>,
     /// Uses in their order; those that are not their hash's last are skipped.
     order: VecDeque<(u64, u64)>,
     count: u64,
@@ -13,7 +15,7 @@ pub struct Lru {
 
 impl Lru {
     pub fn new(most: usize) -> Self {
-        Self { most, used: HashMap::new(), order: VecDeque::new(), count: 0 }
+        Self { most, used: HashTable::default(), order: VecDeque::new(), count: 0 }
     }
 
     pub fn contains(&self, hash: u64) -> bool {

@@ -4,11 +4,10 @@
 //! more than a threshold of the prompt, else the worker with the smallest part of the tree. Out of balance:
 //! the worker with the fewest requests. The real tree matches characters; here a node is a block.
 
-use std::collections::HashMap;
-
 use sluice_sim::engine::{SECOND, Time};
 
 use crate::replay::chooser::{Chooser, End, FleetView, Gpu, Question};
+use crate::replay::hashes::HashTable;
 
 /// Characters of a token, for sizes in characters.
 const TOKEN_CHARACTERS: u64 = 4;
@@ -50,7 +49,7 @@ struct Node {
 
 pub struct CacheAware {
     settings: Settings,
-    tree: HashMap<u64, Node>,
+    tree: HashTable<Node>,
     /// Characters in the tree, by worker.
     sizes: Vec<u64>,
     in_flight: Vec<u64>,
@@ -61,7 +60,7 @@ impl CacheAware {
     pub fn new(gpus: usize, settings: Settings) -> Self {
         Self {
             settings,
-            tree: HashMap::new(),
+            tree: HashTable::default(),
             sizes: vec![0; gpus],
             in_flight: vec![0; gpus],
             next_eviction: settings.eviction_every,
