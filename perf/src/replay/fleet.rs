@@ -72,6 +72,22 @@ pub struct Course {
     pub tried: Vec<Gpu>,
 }
 
+impl Course {
+    /// Nothing has happened yet.
+    pub fn new() -> Self {
+        Self {
+            fate: Fate::Open,
+            arrived: 0,
+            gpu: 0,
+            first_token: 0,
+            last_token: 0,
+            output_tokens: 0,
+            cached_tokens: 0,
+            tried: Vec::new(),
+        }
+    }
+}
+
 /// What a GPU did.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Effort {
@@ -150,16 +166,6 @@ struct Fleet<'a> {
 
 impl<'a> Fleet<'a> {
     fn new(load: &'a Load, setup: &'a Setup) -> Self {
-        let course = Course {
-            fate: Fate::Open,
-            arrived: 0,
-            gpu: 0,
-            first_token: 0,
-            last_token: 0,
-            output_tokens: 0,
-            cached_tokens: 0,
-            tried: Vec::new(),
-        };
         let count = load.trace.asks.len();
         let view = GpuView { healthy: true, gauges: Gauges::default() };
         let mut fleet = Self {
@@ -169,7 +175,7 @@ impl<'a> Fleet<'a> {
             engines: (0..setup.gpus).map(|_| Some(Engine::new(setup.engine.clone()))).collect(),
             views: vec![view; setup.gpus],
             seats: vec![Vec::new(); setup.gpus],
-            courses: vec![course; count],
+            courses: vec![Course::new(); count],
             followers: vec![Vec::new(); count],
             arrivals: BinaryHeap::new(),
             open: count,

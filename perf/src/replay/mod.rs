@@ -15,6 +15,7 @@ mod ours;
 mod policies;
 mod prompts;
 mod random;
+mod real;
 mod run;
 mod summary;
 mod table;
@@ -64,6 +65,8 @@ pub struct Replay {
     fleet: FleetArguments,
     #[command(flatten)]
     ours: OursArguments,
+    #[command(flatten)]
+    real: real::RealArguments,
     /// Share of the rate at which the fleet with one pooled cache and perfect balance is full.
     #[arg(long, value_delimiter = ',', default_value = "0.7")]
     load: Vec<f64>,
@@ -108,7 +111,7 @@ struct OursArguments {
     #[arg(long, default_value_t = 0.01)]
     loss: f64,
     /// Memory of each shard's prefix table, MiB.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 16)]
     table_mib: usize,
     /// No request says what session it belongs to.
     #[arg(long)]

@@ -12,7 +12,7 @@ use super::fleet::{Setup, play};
 use super::ideal::Reuse;
 use super::policies::{self, Context};
 use super::summary::{Summary, summarise};
-use super::{Replay, Stage, baselines, capacity, table};
+use super::{Replay, Stage, baselines, capacity, real, table};
 use crate::Failure;
 use crate::record::machine;
 
@@ -26,6 +26,16 @@ struct Job<'a> {
     /// Share of the capacity, where that was asked for.
     load: Option<f64>,
     setup: Setup,
+}
+
+impl Job<'_> {
+    /// The name in tables.
+    fn shown(&self, replay: &Replay) -> String {
+        match replay.real.real {
+            true => replay.real.name(&self.name),
+            false => self.name.clone(),
+        }
+    }
 }
 
 /// A run's figures.
@@ -51,7 +61,9 @@ pub fn all(replay: &Replay, stages: &[Stage]) -> Result<(), Failure> {
     let names = names(replay)?;
     stages.iter().for_each(tell);
     let jobs = stages.iter().flat_map(|stage| jobs(replay, stage, &names)).collect();
-    let done = at_once(replay.threads, jobs, |job| one(replay, job))?;
+    // In real time, runs would be in each other's way.
+    let threads = if replay.real.real { 1 } else { replay.threads };
+    let done = at_once(threads, jobs, |job| one(replay, job))?;
     if !replay.dry {
         keep(replay, &done)?;
     }
@@ -98,6 +110,9 @@ fn jobs<'a>(replay: &Replay, stage: &'a Stage, names: &[String]) -> Vec<Job<'a>>
         let setup = Setup { pace, ..stage.setup.clone() };
         let job = |name: &String| Job { name: name.clone(), stage, load, setup: setup.clone() };
         jobs.extend(names.iter().map(job));
+        if replay.real.real {
+            continue;
+        }
         jobs.push(Job { name: POOLED.into(), stage, load, setup: capacity::pooled(&setup) });
     }
     jobs
@@ -133,19 +148,33 @@ fn take<'a, J>(next: &AtomicUsize, jobs: &'a [J]) -> Option<(usize, &'a J)> {
 fn one<'a>(replay: &Replay, job: &Job<'a>) -> Result<Done<'a>, String> {
     let begun = Instant::now();
     let Job { stage, load, setup, name } = job;
-    let shape = replay.ours.shape();
-    let context = Context { gpus: setup.gpus, seed: replay.seed, shape, chains: &stage.chains };
-    let mut chooser = match name.as_str() {
-        POOLED => Box::new(baselines::RoundRobin::default()),
-        name => policies::chooser(name, &context)?,
+    let summary = match replay.real.real {
+        true => real(replay, job)?,
+        false => {
+            let shape = replay.ours.shape();
+            let (gpus, seed, chains) = (setup.gpus, replay.seed, &stage.chains);
+            let mut chooser = match name.as_str() {
+                POOLED => Box::new(baselines::RoundRobin::default()),
+                name => policies::chooser(name, &Context { gpus, seed, shape, chains })?,
+            };
+            let played = play(&stage.load, setup, &mut *chooser);
+            summarise(&stage.load, &played, &stage.ideals, stage.slo)
+        }
     };
-    let played = play(&stage.load, setup, &mut *chooser);
-    let summary = summarise(&stage.load, &played, &stage.ideals, stage.slo);
     let took = begun.elapsed().as_secs_f64();
-    let done = Done { stage, load: *load, name: name.clone(), summary, took };
+    let done = Done { stage, load: *load, name: job.shown(replay), summary, took };
     let seconds = done.summary.seconds;
     eprintln!("{}: {name}: {seconds:.0} s of the fleet's time in {took:.1} s", done.cell());
     Ok(done)
+}
+
+/// In real time, through a process.
+fn real(replay: &Replay, job: &Job<'_>) -> Result<Summary, String> {
+    let (load, shards) = (&job.stage.load, replay.ours.shards);
+    let (played, parts) = real::play(load, &job.setup, &replay.real, &job.name, shards)
+        .map_err(|failure| failure.to_string())?;
+    let summary = summarise(load, &played, &job.stage.ideals, job.stage.slo);
+    Ok(summary.with_parts(parts))
 }
 
 /// Writes the runs where others are.
@@ -170,6 +199,7 @@ fn keep(replay: &Replay, done: &[Done<'_>]) -> Result<(), Failure> {
             "took_seconds": run.took,
             "gateways": replay.ours.gateways,
             "shards": replay.ours.shards,
+            "real": replay.real.real,
             "summary": run.summary,
         });
         writeln!(file, "{line}")?;

@@ -105,6 +105,15 @@ pub fn summarise(load: &Load, played: &Played, ideals: &Ideals, slo: Slo) -> Sum
     }
 }
 
+impl Summary {
+    /// With what the GPUs say themselves of their parts.
+    pub fn with_parts(mut self, gpus: Vec<Part>) -> Self {
+        self.imbalance_work = imbalance(&gpus, |part| part.computed_tokens as f64);
+        self.gpus = gpus;
+        self
+    }
+}
+
 /// Greatest over mean.
 fn imbalance(gpus: &[Part], of: impl Fn(&Part) -> f64) -> f64 {
     let most = gpus.iter().map(&of).fold(0.0, f64::max);

@@ -33,7 +33,7 @@ fn cheapest(
             (best, least, equals) = (Some(*gpu), cost, 1);
         } else if cost == least {
             equals += 1;
-            if random.next() % equals == 0 {
+            if random.next().is_multiple_of(equals) {
                 best = Some(*gpu);
             }
         }

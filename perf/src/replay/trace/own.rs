@@ -39,7 +39,7 @@ impl Reader {
     /// One line.
     pub fn line(&mut self, line: &str) -> Result<Ask, String> {
         let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        if !(line.at_ms >= self.last_ms) || line.at_ms > 1e12 {
+        if !(self.last_ms..=1e12).contains(&line.at_ms) {
             return Err(format!("at_ms {} is before the line above", line.at_ms));
         }
         self.last_ms = line.at_ms;
