@@ -21,19 +21,27 @@ impl Reuse {
     }
 }
 
-/// A plain count over the trace: leading pieces that some request before had, too, whole pieces only.
+/// A plain count over the trace: leading pieces that some request before had, too, or was answered with;
+/// whole pieces only.
 pub fn plain(trace: &Trace) -> Reuse {
     let (mut seen, mut reuse) = (Hashes::default(), Reuse::default());
     for ask in &trace.asks {
         let (mut chain, mut leading) = (0, true);
         for piece in &ask.pieces {
-            chain = mix(mix(chain, piece.seed), u64::from(piece.tokens) << 32);
+            chain = link(chain, piece.seed, piece.tokens);
             leading &= !seen.insert(chain);
             reuse.input_tokens += u64::from(piece.tokens);
             reuse.cached_tokens += if leading { u64::from(piece.tokens) } else { 0 };
         }
+        if let Some(voice) = ask.voice {
+            seen.insert(link(chain, voice, ask.output_tokens));
+        }
     }
     reuse
+}
+
+fn link(chain: u64, seed: u64, tokens: u32) -> u64 {
+    mix(mix(chain, seed), u64::from(tokens) << 32)
 }
 
 /// Distinct blocks that the requests ever fill: the working set.

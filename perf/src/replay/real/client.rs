@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sluice_sim::engine::Time;
@@ -19,10 +21,15 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// Lines of a head and of a chunk are no longer.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
+/// When a request was due, and which it is.
+pub type Due = (Time, usize);
+
 /// Serves requests until all are over.
-pub fn run(load: &Load, schedule: &Schedule, gateway: SocketAddr) {
+pub fn run(load: &Load, schedule: &Schedule, dues: &Mutex<Receiver<Due>>, gateway: SocketAddr) {
     let (mut body, mut kept) = (String::new(), None);
-    while let Some((at, index)) = schedule.next() {
+    // One client waits for the next request, the others for their turn to wait.
+    let next = || dues.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+    while let Some((at, index)) = next() {
         let ask = &load.trace.asks[index];
         render(ask, MODEL, &mut body);
         // The usage tells what was cached.

@@ -10,7 +10,7 @@ mod schedule;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Mutex, mpsc};
 
 use clap::Args;
 use sluice_sim::server::{Running, ServerConfig, spawn_thread};
@@ -137,16 +137,21 @@ fn sluice(
 
 /// Sends all requests and waits for their ends.
 fn send(load: &Load, setup: &Setup, address: SocketAddr) -> Played {
-    let schedule = Arc::new(Schedule::new(load, setup.pace));
-    let clients = CLIENTS.min(load.trace.asks.len());
+    let schedule = Schedule::new(load, setup.pace);
+    let (due, dues) = mpsc::channel();
+    let dues = Mutex::new(dues);
     std::thread::scope(|scope| {
-        for _ in 0..clients {
+        for _ in 0..CLIENTS.min(load.trace.asks.len()) {
             let client = std::thread::Builder::new().stack_size(CLIENT_STACK_BYTES);
-            let schedule = schedule.clone();
-            let run = move || client::run(load, &schedule, address);
             // With fewer threads the rest of the requests waits longer, and their delay shows.
-            let _ = client.spawn_scoped(scope, run);
+            let _ = client.spawn_scoped(scope, || client::run(load, &schedule, &dues, address));
         }
+        while let Some(next) = schedule.next() {
+            if due.send(next).is_err() {
+                break;
+            }
+        }
+        drop(due);
     });
     let (courses, gaps_us, ended) = schedule.take();
     Played { courses, gaps_us, efforts: vec![Effort::default()], queued: (0.0, 0.0), ended }

@@ -1,4 +1,5 @@
-//! Which request is due when, and what became of it; shared by all clients.
+//! Which request is due when, and what became of it; shared by the one who sends
+//! requests to clients and by these.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -87,7 +88,7 @@ impl Schedule {
             state.due.push(Reverse((at, follower)));
         }
         drop(state);
-        self.changed.notify_all();
+        self.changed.notify_one();
     }
 
     /// Everything, once all are over.
