@@ -72,7 +72,8 @@ pub fn choose(
     };
     exit.routed(decision.reason);
     let order = Order::of(decision.picks().map(|pick| pick.endpoint));
-    exit.trip = Some(Trip::new(core, &epoch, decision, whose, chain, admitted.ask.stream));
+    let streamed = admitted.ask.stream;
+    exit.trip = Some(Box::new(Trip::new(core, &epoch, decision, whose, chain, streamed)));
     Ok(order)
 }
 

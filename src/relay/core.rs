@@ -63,10 +63,10 @@ impl Epoch {
         router: &mut Option<Box<Router>>,
     ) -> Rc<Self> {
         let plan = &bound.plan;
-        if Seating::needs_router(plan) && router.is_none() {
+        if let Some(memory_mib) = Seating::prefix_table_mib(plan) {
             let listened = bound.series.peers.len() > 1;
-            let memory_mib = plan.routing.prefix_table_mib;
-            *router = Some(Box::new(Router::new(memory_mib, listened, kit.random())));
+            let fresh = || Box::new(Router::new(memory_mib, listened, kit.random()));
+            router.get_or_insert_with(fresh).grow(memory_mib);
         }
         let seating = Seating::of(plan, router.as_deref_mut());
         // Shards begin their turns in different places, or they would move in step.

@@ -51,7 +51,7 @@ pub struct Exit {
     last_token: Option<Instant>,
     usage_place: Option<Place>,
     /// Its way through the router, if its model's policy looks at requests.
-    pub trip: Option<Trip>,
+    pub trip: Option<Box<Trip>>,
 }
 
 impl Exit {
