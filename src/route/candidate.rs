@@ -34,6 +34,8 @@ pub struct Candidate {
     pub prefill_rate: f32,
     /// Seconds per output token at the present batch, learned, or the prior.
     pub decode_seconds: f32,
+    /// Seconds by which first tokens took longer there of late than was predicted.
+    pub lag_seconds: f32,
     /// The engine's own word, while fresh: share of its KV cache in use, 0 to 1.
     pub kv_use: Option<f32>,
     /// The engine's own word, while fresh: sequences in its batch.

@@ -16,17 +16,19 @@ pub struct Wait {
     pub step: f32,
     /// Until enough KV blocks are free.
     pub memory: f32,
+    /// What it took longer than predicted of late.
+    pub lag: f32,
 }
 
 impl Wait {
     /// All of it.
     pub fn seconds(&self) -> f32 {
-        self.queue + self.own + self.step + self.memory
+        self.ahead() + self.own
     }
 
     /// What this request finds there, whatever its own size.
     pub fn ahead(&self) -> f32 {
-        self.queue + self.step + self.memory
+        self.queue + self.step + self.memory + self.lag
     }
 }
 
@@ -40,16 +42,17 @@ pub fn wait(question: &Question, candidate: &Candidate) -> Wait {
         own: uncached / rate,
         step: positive(candidate.decode_seconds),
         memory: memory_seconds(question, candidate, uncached),
+        lag: positive(candidate.lag_seconds),
     }
 }
 
 /// Tokens per second.
-fn prefill_rate(candidate: &Candidate) -> f32 {
+pub fn prefill_rate(candidate: &Candidate) -> f32 {
     candidate.prefill_rate.max(RATE_MIN)
 }
 
 /// Tokens to compute: the last one always is.
-pub fn uncached_tokens(question: &Question, candidate: &Candidate) -> f32 {
+fn uncached_tokens(question: &Question, candidate: &Candidate) -> f32 {
     question.input_tokens.saturating_sub(candidate.cached_tokens).max(1) as f32
 }
 
