@@ -5,6 +5,7 @@
 mod floor;
 mod foundation;
 mod record;
+mod replay;
 mod target;
 mod traffic;
 
@@ -32,6 +33,8 @@ enum Command {
     Floor(floor::Floor),
     /// Measure Sluice against the floor: CPU, memory, instructions.
     Foundation(foundation::Foundation),
+    /// Play a trace over a simulated fleet and compare routing policies.
+    Replay(replay::Replay),
     /// Summarise the rounds kept in a directory again.
     Summary {
         /// A directory that an earlier measurement wrote.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Floor(floor) => floor::run(&floor),
         Command::Foundation(foundation) => foundation::run(&foundation),
+        Command::Replay(replay) => replay::run(&replay),
         Command::Summary { dir } => record::summary::print(&dir),
         Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second),
         Command::Launch(launch) => target::launch::run(&launch),

@@ -49,6 +49,8 @@ pub enum Fault {
     DuplicateField(&'static str),
     MissingKey,
     BadKey,
+    /// There are no keys, and a web page of elsewhere asks.
+    ForeignPage,
     UnknownModel(Box<str>),
     /// The prompt, or the prompt and the answer asked for, are longer than any server of the model takes.
     ContextTooLong {
@@ -120,6 +122,7 @@ impl Fault {
             | Fault::ContextTooLong { .. }
             | Fault::Unsupported(_) => 400,
             Fault::MissingKey | Fault::BadKey => 401,
+            Fault::ForeignPage => 403,
             Fault::UnknownModel(_) | Fault::NotFound => 404,
             Fault::MethodNotAllowed { .. } => 405,
             Fault::SlowHead | Fault::SlowBody => 408,
@@ -163,6 +166,7 @@ impl Fault {
             Fault::InvalidField { .. } => "invalid_value",
             Fault::DuplicateField(_) => "duplicate_parameter",
             Fault::BadKey => "invalid_api_key",
+            Fault::ForeignPage => "foreign_host",
             Fault::UnknownModel(_) => "model_not_found",
             Fault::ContextTooLong { .. } => "context_length_exceeded",
             Fault::Unsupported(_) => "unsupported_by_model",
@@ -186,7 +190,7 @@ impl Fault {
     /// Who is to blame.
     pub fn blame(&self) -> Blame {
         match self {
-            Fault::MissingKey | Fault::BadKey => Blame::Credential,
+            Fault::MissingKey | Fault::BadKey | Fault::ForeignPage => Blame::Credential,
             Fault::RateLimited { .. } => Blame::Quota,
             Fault::UpstreamFailed | Fault::UpstreamBroken | Fault::UpstreamTimeout => {
                 Blame::Backend
@@ -260,6 +264,9 @@ impl Fault {
                 "No API key given. Send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."
             }
             Fault::BadKey => "The API key is not valid.",
+            Fault::ForeignPage => {
+                "Without API keys the gateway answers only under an IP address or localhost."
+            }
             Fault::NotFound => "There is nothing at this path.",
             Fault::SlowHead => "The request head did not arrive in time.",
             Fault::SlowBody => "The request body did not arrive in time.",

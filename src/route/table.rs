@@ -31,6 +31,7 @@ use wide::{Place, Pool, WIDE_BYTES};
 
 use super::chain::CHAIN_BLOCKS_MAX;
 use super::endpoints::{Depths, EndpointSet};
+use super::horizon::GENERATIONS;
 
 /// The largest table, in MiB.
 pub const MEMORY_MIB_MAX: usize = 16 << 10;
@@ -239,8 +240,10 @@ impl PrefixTable {
                 set.insert(endpoint);
                 fresh
             }
-            Holders::Few(_) if bucket.slots(way).contains(&slot) => false,
             Holders::Few(count) => {
+                if let Some(before) = bucket.renew(way, slot) {
+                    return !self.generations.holds(before);
+                }
                 if count == SLOTS {
                     bucket.retain(way, |slot| self.generations.holds(slot));
                 }
@@ -338,11 +341,27 @@ impl PrefixTable {
     }
 
     /// Forgets all that `endpoint` holds: it was restarted, or its index is another endpoint's now. Costs
-    /// a sweep of a sixtieth of the table at most, if an earlier clear's sweep is not done.
+    /// a sweep of a sixth of the table at most, if an earlier one is not done.
     pub fn clear(&mut self, endpoint: u16) {
-        self.sweep(self.buckets.len().div_ceil(SHARES));
+        self.sweep(self.buckets.len() * usize::from(GENERATIONS) / SHARES + 1);
         self.generations.clear(endpoint);
         self.unswept = self.buckets.len();
+    }
+
+    /// A generation of `endpoint` passes: what was not inserted in the last few is stale now.
+    pub fn pass(&mut self, endpoint: u16) {
+        self.sweep(self.buckets.len().div_ceil(SHARES));
+        self.generations.pass(endpoint);
+        self.unswept = self.buckets.len();
+    }
+
+    /// How many generations ago `endpoint` was last said to hold this block; `None` if it is not, or if
+    /// so many hold it that it does not age.
+    pub fn age(&self, hash: u64, endpoint: u16) -> Option<u8> {
+        let bucket = &self.buckets[index(hash, self.buckets.len())];
+        let slots = bucket.slots(bucket.find(tag(hash))?);
+        let slot = slots.iter().find(|slot| Generations::endpoint(**slot) == endpoint)?;
+        Some(self.generations.age(*slot)).filter(|_| self.generations.holds(*slot))
     }
 
     /// Takes what is stale out of the next buckets, if there is anything left to sweep.
