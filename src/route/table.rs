@@ -131,7 +131,7 @@ impl PrefixTable {
         depths.clear();
         let hashes = &hashes[..hashes.len().min(CHAIN_BLOCKS_MAX)];
         self.locate(hashes);
-        let mut unknown = *wanted;
+        let (mut unknown, mut left) = (*wanted, wanted.len());
         for (i, hash) in hashes.iter().enumerate().rev() {
             let way = self.ways[i];
             if way == NOWHERE {
@@ -140,7 +140,9 @@ impl PrefixTable {
             let bucket = index(*hash, self.buckets.len());
             let place = Place { bucket, way: usize::from(way) };
             self.buckets[bucket].mark(place.way);
-            self.depth_at(place, i + 1, &mut unknown, depths);
+            if left > 0 {
+                left -= self.depth_at(place, i + 1, &mut unknown, depths);
+            }
         }
     }
 
@@ -161,15 +163,16 @@ impl PrefixTable {
         black_box(hashes.iter().fold(0, |sum, hash| sum ^ bucket(hash).word()));
     }
 
-    /// Gives `depth` to those of `unknown` who hold the block at `place`.
+    /// Gives `depth` to those of `unknown` who hold the block at `place`; tells how many they are.
     fn depth_at(
         &mut self,
         place: Place,
         depth: usize,
         unknown: &mut EndpointSet,
         depths: &mut Depths,
-    ) {
+    ) -> usize {
         let bucket = &self.buckets[place.bucket];
+        let mut count = 0;
         match bucket.holders(place.way) {
             Holders::Few(_) => {
                 for slot in bucket.slots(place.way) {
@@ -177,6 +180,7 @@ impl PrefixTable {
                     if unknown.contains(endpoint) && self.generations.holds(*slot) {
                         unknown.remove(endpoint);
                         depths.set(endpoint, depth);
+                        count += 1;
                     }
                 }
             }
@@ -184,9 +188,11 @@ impl PrefixTable {
                 let wide = self.refreshed(place, wide);
                 for endpoint in unknown.take(self.pool.get(wide.index)).iter() {
                     depths.set(endpoint, depth);
+                    count += 1;
                 }
             }
         }
+        count
     }
 
     /// The wide set of an entry, brought up to date.
