@@ -127,9 +127,12 @@ impl Epoch {
 
     /// Ranks a model's endpoints by a policy that looks at nothing of its request.
     pub fn take_turns(&self, id: ModelId) -> (Reason, Order) {
+        let model = &self.plan().models[usize::from(id.0)];
+        if let [only] = model.endpoints[..] {
+            return (Reason::OnlyOne, Order::of(std::iter::once(only)));
+        }
         let mut held = self.candidates.borrow_mut();
         let (candidates, ranking) = &mut *held;
-        let model = &self.plan().models[usize::from(id.0)];
         let views = self.views.borrow();
         candidates.clear();
         let blank = |id: &EndpointId| self.candidate(*id, &views, Load::default());

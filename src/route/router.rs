@@ -132,6 +132,8 @@ pub struct Router {
     table: PrefixTable,
     memory_mib: usize,
     depths: Depths,
+    /// Of the last look-up.
+    ruler: Ruler,
     endpoints: Slots,
     /// By the index of an endpoint's slot.
     columns: Vec<Column>,
@@ -166,6 +168,7 @@ impl Router {
             table: PrefixTable::new(memory_mib),
             memory_mib,
             depths: Depths::default(),
+            ruler: Ruler::default(),
             endpoints: Slots::default(),
             columns: Vec::new(),
             models: Slots::default(),
@@ -227,7 +230,8 @@ impl Router {
     pub fn estimate(&mut self, now: Nanos, inquiry: &Inquiry<'_>) -> Estimate {
         self.table.depths(inquiry.chain.hashes(), inquiry.columns, &mut self.depths);
         self.recall(now, inquiry);
-        let ruler = self.ruler(inquiry.whose.model, inquiry.chain);
+        self.ruler = self.measure(inquiry.whose.model, inquiry.chain);
+        let ruler = self.ruler;
         let limit = inquiry.output_tokens_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX));
         let output_tokens =
             self.answers.expected(inquiry.whose.client, inquiry.whose.model.key(), limit);
@@ -250,7 +254,7 @@ impl Router {
         self.sessions.find(inquiry.whose.session?, now, inquiry.session_ttl)
     }
 
-    fn ruler(&self, model: Slot, chain: &Chain) -> Ruler {
+    fn measure(&self, model: Slot, chain: &Chain) -> Ruler {
         let depth = self.depths.warm().iter().map(|column| self.depths.get(column)).max();
         let ratio = self.line(model).map_or_else(InputRatio::default, |line| line.ratio);
         Ruler::new(&self.table, chain, depth.unwrap_or(0), ratio)
@@ -291,7 +295,7 @@ impl Router {
 
     /// Fills in what is known of each seat.
     fn seat(&mut self, now: Nanos, inquiry: &Inquiry<'_>, seats: impl Iterator<Item = Seat>) {
-        let ruler = self.ruler(inquiry.whose.model, inquiry.chain);
+        let ruler = self.ruler;
         let Self { candidates, slots, columns, depths, prior: (_, prior), .. } = self;
         candidates.clear();
         slots.clear();
