@@ -244,7 +244,11 @@ impl Router {
         let Some(slot) = self.endpoints.of(visit.endpoint) else { return };
         let blocks = visit.blocks as usize;
         let continued = inquiry.chain.hashes().get(blocks.wrapping_sub(1)) == Some(&visit.end);
-        if continued && inquiry.columns.contains(slot.index) && self.depths.get(slot.index) < blocks
+        let kept = self.columns[usize::from(slot.index)].horizon.reaches(visit.generation);
+        if continued
+            && kept
+            && inquiry.columns.contains(slot.index)
+            && self.depths.get(slot.index) < blocks
         {
             self.depths.set(slot.index, blocks);
         }

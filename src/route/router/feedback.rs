@@ -65,7 +65,9 @@ impl Router {
             self.table.insert(hashes, slot.index, &mut self.fresh);
             self.fresh.drain().for_each(|fresh| self.outbox.block(identity, fresh.hash));
             if let (Some(session), Some(end)) = (whose.session, hashes.last()) {
-                let visit = Visit { endpoint: identity, end: *end, blocks: hashes.len() as u32 };
+                let generation = self.columns[usize::from(slot.index)].horizon.generation();
+                let blocks = hashes.len() as u32;
+                let visit = Visit { endpoint: identity, end: *end, blocks, generation };
                 self.sessions.visited(session, now, visit);
             }
         }
