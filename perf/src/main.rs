@@ -6,6 +6,7 @@ mod floor;
 mod foundation;
 mod load;
 mod record;
+mod replay;
 mod target;
 mod traffic;
 
@@ -35,6 +36,8 @@ enum Command {
     Foundation(foundation::Foundation),
     /// Put load on anything that speaks the OpenAI API, and measure its answers.
     Load(Box<load::command::Load>),
+    /// Play a trace over a simulated fleet and compare routing policies.
+    Replay(replay::Replay),
     /// Summarise the rounds kept in a directory again.
     Summary {
         /// A directory that an earlier measurement wrote.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Floor(floor) => floor::run(&floor),
         Command::Foundation(foundation) => foundation::run(&foundation),
         Command::Load(load) => load::command::command(&load),
+        Command::Replay(replay) => replay::run(&replay),
         Command::Summary { dir } => record::summary::print(&dir),
         Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second),
         Command::Launch(launch) => target::launch::run(&launch),

@@ -10,7 +10,7 @@ use super::plan::{Authority, Endpoint, EndpointId, EndpointTls, Engine};
 use super::reader::{At, Section};
 use super::secret::Secret;
 use super::url::{self, Target};
-use super::{headers, names, reference, tls};
+use super::{headers, names, reference, tls, traits};
 
 /// Each endpoint costs a set of time series and pools in every shard.
 const ENDPOINTS_MAX: usize = 4096;
@@ -70,8 +70,11 @@ fn read_endpoint<'a>(
     let headers = headers::read(s, has_api_key);
     let connections_per_shard_max = s.size("connections_per_shard_max", 1024, 1..=65_535);
     let retry_stale = s.switch("retry_stale", true);
+    let weight = s.whole("weight", 1, 1..=1_000) as u32;
+    let price = s.whole("price", 0, 0..=1_000_000) as f32;
     let health = s.text("health_path", "");
     let (tls, ca) = read_tls(s, target.as_ref());
+    let traits = traits::read(s);
     let built = (|| {
         let (name, target, engine) = (name?, target?, engine?);
         Some(Endpoint {
@@ -87,6 +90,9 @@ fn read_endpoint<'a>(
             headers,
             connections_per_shard_max,
             retry_stale,
+            weight,
+            price,
+            traits,
         })
     })();
     (name, built)

@@ -56,11 +56,15 @@ pub fn read(s: &Section<'_>, has_api_key: bool) -> Vec<(Box<str>, Secret)> {
     headers
 }
 
-fn check_name(s: &Section<'_>, name: At<&str>, has_api_key: bool) -> Option<At<String>> {
-    // The token characters of RFC 9110 section 5.6.2.
+/// Whether it is a token (RFC 9110 section 5.6.2).
+pub fn is_name(name: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.bytes().all(token)
+}
+
+fn check_name(s: &Section<'_>, name: At<&str>, has_api_key: bool) -> Option<At<String>> {
     let lower = name.value.to_ascii_lowercase();
-    let (what, fix) = if lower.is_empty() || !lower.bytes().all(token) {
+    let (what, fix) = if !is_name(&lower) {
         (format!("{:?} is no header name", name.value), "use letters, digits and hyphens")
     } else if OURS.contains(&lower.as_str()) {
         (format!("header {lower:?} is set by Sluice itself"), "remove it")

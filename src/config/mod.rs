@@ -18,10 +18,12 @@ pub mod plan;
 mod reader;
 mod reference;
 mod report;
+mod routing;
 pub mod secret;
 mod settings;
 mod suggest;
 mod tls;
+mod traits;
 mod url;
 
 #[cfg(test)]
@@ -107,6 +109,7 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let limits = root.table("limits", settings::read_limits);
     let timeouts = root.table("timeouts", settings::read_timeouts);
     let log = root.table("log", settings::read_log);
+    let routing = root.table("routing", routing::read);
     let listening = server.iter().map(|server| server.listen);
     let listening = listening.chain(admin.iter().map(|admin| admin.listen)).collect();
     let endpoints = endpoints::read(root, listening);
@@ -123,6 +126,7 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
         limits,
         timeouts,
         log,
+        routing,
         endpoints: endpoints.list,
         models,
         model_index,

@@ -40,6 +40,7 @@ pub struct Plan {
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub log: Log,
+    pub routing: Routing,
     pub endpoints: Vec<Endpoint>,
     pub models: Vec<Model>,
     /// Public model name → position in `models`.
@@ -177,6 +178,17 @@ pub struct Log {
     pub queue_rows_max: usize,
 }
 
+/// `[routing]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routing {
+    /// Memory of each shard's prefix table, MiB. Taken when a policy first needs it.
+    pub prefix_table_mib: usize,
+    /// A header that names a client's session, lower-case, before those that known agents send.
+    pub session_header: Option<Box<str>>,
+    /// How long a session that is not heard of keeps its place.
+    pub session_ttl: Duration,
+}
+
 /// What an engine speaks and how it misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -227,16 +239,79 @@ pub struct Endpoint {
     pub retry_stale: bool,
     /// Whole path probed by the control plane, prefix included, e.g. `/health`; `None` = a TCP connect.
     pub health_path: Option<Box<str>>,
+    /// Its share under `weighted`, and its size where requests are counted.
+    pub weight: u32,
+    /// What its work costs, in a unit of the operator's choice; 0 is unknown.
+    pub price: f32,
     /// Equal for two plans' endpoints exactly if their pooled connections are interchangeable
     /// (address, TLS and name alike).
     pub identity: u64,
+    pub traits: Traits,
+}
+
+/// What an endpoint can take and what it is worth.
+#[derive(Clone, Debug)]
+pub struct Traits {
+    /// Prompt and output of one request together, tokens; 0 is unknown.
+    pub context_tokens_max: u32,
+    /// Requests in flight, all shards together; 0 is no bound.
+    pub requests_max: u32,
+    /// Tokens that its KV cache holds; 0 is unknown.
+    pub kv_tokens: u32,
+    pub capabilities: Capabilities,
+    /// Adapters (LoRA) that it has loaded, by name.
+    pub adapters: Vec<Box<str>>,
+    /// Region, SKU, quantization and role, each empty if not given.
+    pub labels: [Box<str>; 4],
+}
+
+/// A set of things that not every server can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities(u8);
+
+impl Capabilities {
+    pub const NONE: Self = Self(0);
+    /// Calling tools.
+    pub const TOOLS: Self = Self(1);
+    /// Images in the prompt.
+    pub const VISION: Self = Self(2);
+    /// Output bound to a JSON schema.
+    pub const JSON_SCHEMA: Self = Self(4);
+    pub const ALL: Self = Self(7);
+
+    /// Both sets together.
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in this set.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 /// How a model picks among its endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    RoundRobin,
+    /// The least predicted time to first token, sticky until saturated.
+    #[default]
+    PredictedTtft,
+    /// Most of the prompt in its cache.
+    PrefixAffinity,
+    /// Fewest tokens in flight.
     LeastLoaded,
+    /// Fewer tokens in flight, of two drawn endpoints.
+    PowerOfTwo,
+    /// Least of its KV cache in use.
+    LeastKv,
+    RoundRobin,
+    Random,
+    /// By turns, in proportion to the weights.
+    Weighted,
+    /// By a header's value, or the session, or how the conversation began.
+    ConsistentHash,
+    /// Least price while the wait is bearable.
+    Cheapest,
 }
 
 /// One `[[models]]` table.
@@ -245,8 +320,12 @@ pub struct Model {
     pub name: Box<str>,
     pub endpoints: Vec<EndpointId>,
     pub policy: Policy,
+    /// The header whose value `consistent-hash` goes by, lower-case; `None`: the session.
+    pub hash_header: Option<Box<str>>,
     /// The name sent upstream instead of the client's.
     pub upstream_model: Option<Box<str>>,
+    /// The adapter (LoRA) that its name stands for.
+    pub adapter: Option<Box<str>>,
 }
 
 /// One `[[keys]]` table.

@@ -6,10 +6,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::plan::{
-    Admin, Authority, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan, Runtime, Server,
-    Shards, Sink, Timeouts,
+    Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan,
+    Routing, Runtime, Server, Shards, Sink, Timeouts, Traits,
 };
-use super::{endpoints, headers, models};
+use super::{endpoints, headers, models, traits};
 
 /// The plan for people to read: several lines, each ended.
 pub fn describe(plan: &Plan) -> String {
@@ -29,6 +29,7 @@ fn write_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
     write_limits(out, &plan.limits)?;
     write_timeouts(out, &plan.timeouts)?;
     write_log(out, &plan.log)?;
+    write_routing(out, &plan.routing)?;
     for (id, endpoint) in (0..).map(EndpointId).zip(&plan.endpoints) {
         write_endpoint(out, plan, id, endpoint)?;
     }
@@ -155,6 +156,34 @@ fn write_log(out: &mut String, log: &Log) -> std::fmt::Result {
     writeln!(out, "  queue_rows_max = {queue_rows_max}")
 }
 
+fn write_routing(out: &mut String, routing: &Routing) -> std::fmt::Result {
+    let Routing { prefix_table_mib, session_header, session_ttl } = routing;
+    writeln!(out, "[routing]\n  prefix_table_mib = {prefix_table_mib}")?;
+    if let Some(header) = session_header {
+        writeln!(out, "  session_header = {header}")?;
+    }
+    writeln!(out, "  session_ttl_seconds = {}", session_ttl.as_secs_f64())
+}
+
+fn write_traits(out: &mut String, t: &Traits) -> std::fmt::Result {
+    for (name, value) in [
+        ("context_tokens_max", t.context_tokens_max),
+        ("requests_max", t.requests_max),
+        ("kv_tokens", t.kv_tokens),
+    ] {
+        if value > 0 {
+            writeln!(out, "  {name} = {value}")?;
+        }
+    }
+    if t.capabilities != Capabilities::ALL {
+        writeln!(out, "  capabilities = {}", traits::capability_names(t.capabilities))?;
+    }
+    if !t.adapters.is_empty() {
+        writeln!(out, "  adapters = {}", t.adapters.join(", "))?;
+    }
+    traits::labels(t).try_for_each(|(name, value)| writeln!(out, "  {name} = {value}"))
+}
+
 fn write_endpoint(out: &mut String, plan: &Plan, id: EndpointId, e: &Endpoint) -> std::fmt::Result {
     let scheme = if e.tls.is_some() { "https" } else { "http" };
     writeln!(out, "[[endpoints]] {:?}", e.name)?;
@@ -175,7 +204,12 @@ fn write_endpoint(out: &mut String, plan: &Plan, id: EndpointId, e: &Endpoint) -
     }
     writeln!(out, "  connections_per_shard_max = {}", e.connections_per_shard_max)?;
     writeln!(out, "  retry_stale = {}", e.retry_stale)?;
+    writeln!(out, "  weight = {}", e.weight)?;
+    if e.price > 0.0 {
+        writeln!(out, "  price = {}", e.price)?;
+    }
     writeln!(out, "  health: {}", e.health_path.as_deref().unwrap_or("TCP connect"))?;
+    write_traits(out, &e.traits)?;
     if !plan.models.iter().any(|model| model.endpoints.contains(&id)) {
         writeln!(out, "  note: no model uses this endpoint")?;
     }
@@ -188,6 +222,12 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
     writeln!(out, "[[models]] {:?}", model.name)?;
     writeln!(out, "  endpoints = {}", names.join(", "))?;
     writeln!(out, "  policy = {}", models::policy_name(model.policy))?;
+    if let Some(name) = &model.hash_header {
+        writeln!(out, "  hash_header = {name}")?;
+    }
+    if let Some(name) = &model.adapter {
+        writeln!(out, "  adapter = {name}")?;
+    }
     match &model.upstream_model {
         Some(name) => writeln!(out, "  upstream_model = {name}"),
         None => Ok(()),
@@ -210,6 +250,7 @@ pub fn restart_needed(old: &Plan, new: &Plan) -> Vec<String> {
             ("runtime.tick_milliseconds", tick.as_millis().to_string()),
             // The queues between shards and the log writer are built once.
             ("log.queue_rows_max", plan.log.queue_rows_max.to_string()),
+            ("routing.prefix_table_mib", plan.routing.prefix_table_mib.to_string()),
         ]
     };
     let pairs = values(old).into_iter().zip(values(new));

@@ -166,6 +166,7 @@ impl Fleet {
         let view = |tracked: &Tracked| EndpointView {
             addresses: tracked.addresses.borrow().to_vec(),
             healthy: tracked.health.usable(),
+            returns: tracked.health.returns(),
         };
         let endpoints = self.endpoints.iter().map(view).collect();
         Arc::new(Views { generation: self.plan.generation, endpoints })

@@ -11,6 +11,7 @@ pub struct Health {
     /// `None` until enough probes have ended.
     up: Option<bool>,
     failures: u8,
+    returns: u32,
 }
 
 /// What a probe changed.
@@ -35,6 +36,7 @@ impl Health {
             (false, Some(false)) => Change::WentDown,
             _ => Change::None,
         };
+        self.returns += u32::from(self.up == Some(false) && up == Some(true));
         self.up = up;
         change
     }
@@ -42,6 +44,11 @@ impl Health {
     /// Whether requests may go there: yes until it is known to be down.
     pub fn usable(&self) -> bool {
         self.up != Some(false)
+    }
+
+    /// How often it came up after it had been down.
+    pub fn returns(&self) -> u32 {
+        self.returns
     }
 
     /// What the admin listener shows.
@@ -75,6 +82,7 @@ mod tests {
         ] {
             assert_eq!((health.observe(ok), health.usable()), (change, usable));
         }
+        assert_eq!(health.returns(), 1);
     }
 
     #[test]

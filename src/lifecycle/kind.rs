@@ -15,12 +15,14 @@ pub enum Kind {
     UpstreamConnection,
     StreamBuffer,
     Retry,
+    PrefillTokens,
+    KvTokens,
     Spend,
 }
 
 impl Kind {
     /// Every kind, in the order of its discriminants.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Connection,
         Kind::Turn,
         Kind::PlanPin,
@@ -32,6 +34,8 @@ impl Kind {
         Kind::UpstreamConnection,
         Kind::StreamBuffer,
         Kind::Retry,
+        Kind::PrefillTokens,
+        Kind::KvTokens,
         Kind::Spend,
     ];
 
@@ -49,6 +53,8 @@ impl Kind {
             Kind::UpstreamConnection => "upstream_connection",
             Kind::StreamBuffer => "stream_buffer",
             Kind::Retry => "retry",
+            Kind::PrefillTokens => "prefill_tokens",
+            Kind::KvTokens => "kv_tokens",
             Kind::Spend => "spend",
         }
     }

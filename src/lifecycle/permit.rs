@@ -43,6 +43,10 @@ resources! {
     StreamBuffer,
     /// An extra attempt.
     Retry,
+    /// Uncached prompt tokens at an endpoint that has given no content yet.
+    PrefillTokens,
+    /// Prompt and expected output tokens in an endpoint's KV cache, estimated.
+    KvTokens,
     /// Tokens held for a request (see [`super::hold::Hold`]).
     Spend,
 }

@@ -15,10 +15,13 @@ use crate::relay::core::Epoch;
 use crate::relay::ids::{self, Id};
 use crate::relay::inbound::Inbound;
 use crate::relay::stop::Stop;
+use crate::relay::trip::Trip;
+use crate::route::router::Report;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
 use crate::telemetry::endpoint::Failure;
 use crate::telemetry::queue::Place;
+use crate::telemetry::route::Reason;
 use crate::telemetry::row::{Inline, Row, Tokens};
 use crate::telemetry::shard::Stage;
 
@@ -47,6 +50,8 @@ pub struct Exit {
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     usage_place: Option<Place>,
+    /// Its way through the router, if its model's policy looks at requests.
+    pub trip: Option<Box<Trip>>,
 }
 
 impl Exit {
@@ -76,6 +81,7 @@ impl Exit {
             first_token: None,
             last_token: None,
             usage_place: None,
+            trip: None,
             epoch,
         }
     }
@@ -116,10 +122,24 @@ impl Exit {
         self.usage_place = Some(place);
     }
 
+    /// It was decided where the request goes first.
+    pub fn routed(&mut self, reason: Reason) {
+        self.row.route = reason.name();
+        if let Some(model) = self.row.model {
+            self.epoch.series().models[usize::from(model.0)].routed(reason);
+        }
+    }
+
     /// An attempt begins.
     pub fn attempt(&mut self, endpoint: EndpointId) {
         self.row.endpoint = Some(endpoint);
         self.row.attempts = self.row.attempts.saturating_add(1);
+        if let Some(trip) = &mut self.trip {
+            self.row.foreseen = trip.attempt(endpoint, self.mark);
+        }
+        if let (Some(seen), Some(model)) = (&self.row.foreseen, self.row.model) {
+            self.epoch.series().models[usize::from(model.0)].gpu_micros.add(seen.gpu_micros);
+        }
     }
 
     /// When the present stage began.
@@ -163,6 +183,21 @@ impl Exit {
             Some(last) => series.event_gap.record(now.since(last)),
         }
         self.last_token = Some(now);
+        if let Some(off) = self.trip.as_mut().and_then(|trip| trip.content(now)) {
+            series.first_token_error.record(off);
+        }
+    }
+
+    /// The answer came to its end, and its endpoint is done with it.
+    pub fn settled(&mut self, usage: &Usage) {
+        let Some(mut trip) = self.trip.take() else { return };
+        // An error says nothing of how prompts are computed.
+        if self.row.status < 400 {
+            let Usage { input, output, cached, .. } = *usage;
+            let report =
+                Report { input_tokens: input, cached_tokens: cached, output_tokens: output };
+            trip.settled(self.last_token, &report);
+        }
     }
 
     /// What the answer said of itself.

@@ -1,5 +1,16 @@
 //! Which endpoint answers: a pure function from a request, the plan and what is known of the endpoints to
 //! ranked attempts, with the reason.
 
+pub mod candidate;
+pub mod chain;
+pub mod cost;
+pub mod eligible;
+pub mod endpoints;
+pub mod horizon;
+pub mod learn;
+pub mod policy;
 pub mod rank;
+pub mod router;
+pub mod session;
+pub mod table;
 pub mod views;

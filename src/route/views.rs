@@ -13,6 +13,8 @@ pub struct EndpointView {
     pub addresses: Vec<SocketAddr>,
     /// False once probes failed; true before the first probe.
     pub healthy: bool,
+    /// Counts the times that it came back after probes had failed: its cache may be gone.
+    pub returns: u32,
 }
 
 /// All endpoints of one plan.
@@ -32,7 +34,7 @@ impl Views {
                 Authority::Address(address) => vec![*address],
                 Authority::Name { .. } => Vec::new(),
             };
-            EndpointView { addresses, healthy: true }
+            EndpointView { addresses, healthy: true, returns: 0 }
         };
         let endpoints = plan.endpoints.iter().map(|endpoint| view(&endpoint.authority)).collect();
         Self { generation: plan.generation, endpoints }

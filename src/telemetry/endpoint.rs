@@ -69,12 +69,36 @@ impl Failure {
     }
 }
 
+/// What an endpoint has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Attempts that hold it.
+    pub requests: u64,
+    /// Uncached prompt tokens of those that have given no content yet.
+    pub prefill_tokens: u64,
+    /// Prompt and expected output tokens of all of them.
+    pub context_tokens: u64,
+}
+
 /// One shard's numbers for one configured endpoint.
 #[derive(Debug)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct EndpointSeries {
-    /// Attempts that hold this endpoint now; other shards read it to find the least loaded.
+    // What other shards read for each decision comes first: one cache line.
+    /// Attempts that hold this endpoint now.
     pub in_flight: Gauge,
+    /// Uncached prompt tokens of those that have given no content yet, as estimated.
+    pub prefill_tokens: Gauge,
+    /// Prompt and expected output tokens of all of them, as estimated.
+    pub context_tokens: Gauge,
+    /// Tokens of prompts that were expected in this endpoint's cache, of answers that told their number.
+    pub cached_expected: Counter,
+    /// Those that were there.
+    pub cached_got: Counter,
+    /// By how many tokens the expectations were wrong, either way.
+    pub cached_error: Counter,
+    /// Times its cache was found empty, and what was known of it forgotten.
+    pub cache_resets: Counter,
     pub attempts: Counter,
     /// Fresh connections made.
     pub connects: Counter,
@@ -93,6 +117,12 @@ impl Default for EndpointSeries {
     fn default() -> Self {
         Self {
             in_flight: Gauge::default(),
+            prefill_tokens: Gauge::default(),
+            context_tokens: Gauge::default(),
+            cached_expected: Counter::default(),
+            cached_got: Counter::default(),
+            cached_error: Counter::default(),
+            cache_resets: Counter::default(),
             attempts: Counter::default(),
             connects: Counter::default(),
             reused: Counter::default(),

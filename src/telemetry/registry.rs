@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::endpoint::EndpointSeries;
+use super::endpoint::{EndpointSeries, Load};
 use super::model::ModelSeries;
 use super::queue::Rows;
 use super::shard::ShardSeries;
@@ -75,10 +75,15 @@ pub struct Series {
 }
 
 impl Series {
-    /// Attempts that hold an endpoint now, all shards together.
-    pub fn in_flight(&self, id: EndpointId) -> u64 {
+    /// What an endpoint has to do now, all shards together: exact as to this shard, and as the others
+    /// published it.
+    pub fn load(&self, id: EndpointId) -> Load {
         let per_shard = &self.endpoint_peers[usize::from(id.0)];
-        per_shard.iter().map(|series| series.in_flight.get()).sum()
+        per_shard.iter().fold(Load::default(), |sum, series| Load {
+            requests: sum.requests + series.in_flight.get(),
+            prefill_tokens: sum.prefill_tokens.saturating_add(series.prefill_tokens.get()),
+            context_tokens: sum.context_tokens.saturating_add(series.context_tokens.get()),
+        })
     }
 }
 

@@ -17,7 +17,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("api", &["http", "json", "sse"]),
     ("gate", &["config", "http", "api"]),
     ("telemetry", &["config", "lifecycle"]),
-    ("route", &["config", "telemetry"]),
+    ("route", &["config", "json", "api", "telemetry"]),
     ("upstream", &["config", "lifecycle", "runtime", "http", "json", "api", "telemetry"]),
     (
         "relay",

@@ -23,9 +23,22 @@ impl Child {
     /// # Errors
     /// It cannot be started.
     pub fn spawn(program: &[String], cpu: usize, log: &Path) -> Result<Self, Failure> {
+        Self::launch(&["--cpu".to_owned(), cpu.to_string()], program, log)
+    }
+
+    /// Starts `program` wherever the kernel likes.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn_unpinned(program: &[String], log: &Path) -> Result<Self, Failure> {
+        Self::launch(&[], program, log)
+    }
+
+    fn launch(how: &[String], program: &[String], log: &Path) -> Result<Self, Failure> {
         let said = File::create(log)?;
         let inner = Command::new(std::env::current_exe()?)
-            .args(["launch", "--cpu", &cpu.to_string()])
+            .arg("launch")
+            .args(how)
             .args(["--parent", &std::process::id().to_string(), "--"])
             .args(program)
             .stdin(Stdio::null())

@@ -12,9 +12,9 @@ use crate::Failure;
 /// Become another program, pinned, and die with the parent.
 #[derive(Args)]
 pub struct Launch {
-    /// The CPU it may use.
+    /// The CPU it may use, before the machine's other work; without it, any, like everybody else.
     #[arg(long)]
-    cpu: usize,
+    cpu: Option<usize>,
     /// The process it must not outlive.
     #[arg(long)]
     parent: i32,
@@ -33,8 +33,10 @@ pub fn run(launch: &Launch) -> Result<(), Failure> {
     if getppid().is_none_or(|parent| parent.as_raw_nonzero().get() != launch.parent) {
         return Err("the harness is gone already".into());
     }
-    pin(launch.cpu)?;
-    prefer();
+    if let Some(cpu) = launch.cpu {
+        pin(cpu)?;
+        prefer();
+    }
     let (program, arguments) = launch.program.split_first().ok_or("no program")?;
     let error = Command::new(program).args(arguments).exec();
     Err(format!("cannot start {program}: {error}").into())

@@ -105,6 +105,11 @@ impl Engine {
         }
     }
 
+    /// How many of these leading blocks are in the cache now.
+    pub fn blocks_cached(&self, blocks: &[u64]) -> usize {
+        blocks.iter().take_while(|hash| self.pool.find(**hash).is_some()).count()
+    }
+
     /// Queues a request that arrives at `now` (never earlier than any time given before).
     pub fn submit(&mut self, now: Time, request: Request) -> Result<SeqId, TooLong> {
         let (needed, capacity) = (request.tokens_max(), self.config.capacity_tokens());
@@ -177,6 +182,7 @@ impl Engine {
             + batch.prefilled * self.config.step_per_prefill_token;
         let length = (length as f64 * self.slowdown) as Time;
         self.step = Some(Step { ends: start + length, plan: batch.plan });
+        self.stats.busy += length;
         self.stats.step_tokens += u64::from(batch.tokens);
     }
 

@@ -151,4 +151,6 @@ pub struct Stats {
     pub steps: u64,
     /// Tokens of all steps done.
     pub step_tokens: u64,
+    /// Time of all steps begun.
+    pub busy: Time,
 }

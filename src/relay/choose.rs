@@ -1,0 +1,197 @@
+//! Which endpoints a request is tried at, in order.
+
+use std::rc::Rc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::api::fault::Fault;
+use crate::api::needs;
+use crate::config::plan::{Capabilities, EndpointId, Model, Policy};
+use crate::relay::core::Core;
+use crate::relay::exit::Exit;
+use crate::relay::inbound::Inbound;
+use crate::relay::seating::{Look, ModelSeat};
+use crate::relay::session;
+use crate::relay::state::Admitted;
+use crate::relay::trip::Trip;
+use crate::route::candidate::ATTEMPTS_MAX;
+use crate::route::chain::{self, Chain, Root};
+use crate::route::eligible::{Gate, Lack, Needs, Nobody};
+use crate::route::router::{Decision, Estimate, Inquiry, Router, Slot, Whose};
+
+/// Endpoints in the order in which to try them.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    endpoints: [EndpointId; ATTEMPTS_MAX],
+    count: usize,
+}
+
+impl Order {
+    /// The first [`ATTEMPTS_MAX`] of `endpoints`.
+    pub fn of(endpoints: impl Iterator<Item = EndpointId>) -> Self {
+        let mut order = Self { endpoints: [EndpointId(0); ATTEMPTS_MAX], count: 0 };
+        for (place, endpoint) in order.endpoints.iter_mut().zip(endpoints) {
+            *place = endpoint;
+            order.count += 1;
+        }
+        order
+    }
+
+    /// The endpoints.
+    pub fn endpoints(&self) -> &[EndpointId] {
+        &self.endpoints[..self.count]
+    }
+}
+
+/// Chooses, and notes why.
+///
+/// # Errors
+/// No endpoint of the model can take the request.
+pub fn choose(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    inbound: &Inbound,
+    admitted: &Admitted,
+) -> Result<Order, Fault> {
+    let epoch = exit.epoch.clone();
+    let seat = epoch.seating().model(admitted.model);
+    let (Some(slot), true) = (seat.slot, seat.look > Look::Nothing) else {
+        let (reason, order) = epoch.take_turns(admitted.model);
+        exit.routed(reason);
+        return Ok(order);
+    };
+    let mut asking = Asking::new(core, exit, inbound, admitted, seat, slot);
+    let decision = asking.decide();
+    let Asking { chain, whose, .. } = asking;
+    let decision = match decision {
+        Ok(decision) => decision,
+        Err(fault) => {
+            core.router(|router| router.put_chain(chain));
+            return Err(fault);
+        }
+    };
+    exit.routed(decision.reason);
+    let order = Order::of(decision.picks().map(|pick| pick.endpoint));
+    let streamed = admitted.ask.stream;
+    exit.trip = Some(Box::new(Trip::new(core, &epoch, decision, whose, chain, streamed)));
+    Ok(order)
+}
+
+/// A request on its way to a decision.
+struct Asking<'a> {
+    core: &'a Core,
+    inbound: &'a Inbound,
+    admitted: &'a Admitted,
+    seat: &'a ModelSeat,
+    model: &'a Model,
+    chain: Chain,
+    whose: Whose,
+    now: u64,
+}
+
+impl<'a> Asking<'a> {
+    fn new(
+        core: &'a Core,
+        exit: &Exit,
+        inbound: &'a Inbound,
+        admitted: &'a Admitted,
+        seat: &'a ModelSeat,
+        slot: Slot,
+    ) -> Self {
+        let plan = admitted.epoch().plan();
+        let model = &plan.models[usize::from(admitted.model.0)];
+        let key = exit.row.key.and_then(|key| plan.keys.get(usize::from(key.0)));
+        let client = key.map_or(0, |key| xxh3_64(key.name.as_bytes()));
+        let mut chain = core.router(Router::chain).unwrap_or_default();
+        let prompt_bytes = match seat.look {
+            Look::Prompt => read_chain(&mut chain, model, inbound, admitted),
+            Look::Nothing | Look::Tokens => inbound.body().len() as u64,
+        };
+        let session = session_of(model, plan.routing.session_header.as_deref(), inbound, client);
+        let whose = Whose { model: slot, client, session, prompt_bytes };
+        Self { core, inbound, admitted, seat, model, chain, whose, now: exit.mark().nanos() }
+    }
+
+    fn decide(&mut self) -> Result<Decision, Fault> {
+        let ask = &self.admitted.ask;
+        let plan = self.admitted.epoch().plan();
+        let inquiry = Inquiry {
+            policy: self.model.policy,
+            whose: self.whose,
+            columns: &self.seat.columns,
+            chain: &self.chain,
+            output_tokens_max: ask.output_tokens_max.map(|max| max.saturating_mul(ask.n)),
+            session_ttl: plan.routing.session_ttl.as_nanos() as u64,
+        };
+        let estimate = self.core.router(|router| router.estimate(self.now, &inquiry));
+        let estimate = estimate.ok_or(Fault::Internal)?;
+        let gate = self.gate(&estimate)?;
+        let seats = self.admitted.epoch().seats(self.admitted.model).filter(|seat| {
+            let endpoint = &plan.endpoints[usize::from(seat.candidate.endpoint.0)];
+            gate.lets(&endpoint.traits, seat.candidate.requests)
+        });
+        let decided =
+            self.core.router(|router| router.decide(self.now, &inquiry, &estimate, seats));
+        decided.flatten().ok_or(Fault::Unavailable { retry_after_s: None })
+    }
+
+    /// Who can take it at all.
+    fn gate(&self, estimate: &Estimate) -> Result<Gate, Fault> {
+        if !self.seat.guarded {
+            return Ok(Gate::Open);
+        }
+        let (ask, epoch) = (&self.admitted.ask, self.admitted.epoch());
+        let capabilities = match self.seat.choosy {
+            true => capabilities(needs::read(self.inbound.body(), ask)),
+            false => Capabilities::NONE,
+        };
+        let Estimate { input_tokens, .. } = *estimate;
+        let wanted = Needs { capabilities, input_tokens, output_tokens_max: ask.output_tokens_max };
+        let all = self.model.endpoints.iter().map(|id| {
+            let requests = epoch.series().load(*id).requests;
+            (&epoch.plan().endpoints[usize::from(id.0)].traits, requests)
+        });
+        wanted.gate(all).map_err(fault)
+    }
+}
+
+/// The blocks of the prompt, read anew into `chain`; its bytes.
+fn read_chain(chain: &mut Chain, model: &Model, inbound: &Inbound, admitted: &Admitted) -> u64 {
+    let name = model.upstream_model.as_deref().unwrap_or(&model.name);
+    let root =
+        Root { model: name, adapter: model.adapter.as_deref().unwrap_or_default(), salt: b"" };
+    chain::read(chain, &root, inbound.body(), &admitted.ask);
+    chain.bytes()
+}
+
+/// What binds the request to earlier ones.
+fn session_of(
+    model: &Model,
+    configured: Option<&str>,
+    inbound: &Inbound,
+    client: u64,
+) -> Option<u64> {
+    let hashed = model.hash_header.as_deref().filter(|_| model.policy == Policy::ConsistentHash);
+    session::find(inbound, hashed.or(configured), client)
+}
+
+fn capabilities(asked: needs::Asked) -> Capabilities {
+    let needs::Asked { tools, images, json_schema } = asked;
+    let all = [
+        (tools, Capabilities::TOOLS),
+        (images, Capabilities::VISION),
+        (json_schema, Capabilities::JSON_SCHEMA),
+    ];
+    let wanted = all.into_iter().filter(|(asked, _)| *asked);
+    wanted.fold(Capabilities::NONE, |set, (_, one)| set.with(one))
+}
+
+fn fault(nobody: Nobody) -> Fault {
+    match nobody {
+        Nobody::Lacks(Lack::Tools) => Fault::Unsupported("tools"),
+        Nobody::Lacks(Lack::Vision) => Fault::Unsupported("images"),
+        Nobody::Lacks(Lack::JsonSchema) => Fault::Unsupported("a JSON schema"),
+        Nobody::TooLong { tokens, tokens_max } => Fault::ContextTooLong { tokens, tokens_max },
+        Nobody::Busy => Fault::Saturated { retry_after_s: 1 },
+    }
+}

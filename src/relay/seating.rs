@@ -1,0 +1,118 @@
+//! What routing knows of a plan: for each model what its policy looks at, for each endpoint its place in the
+//! router's tables.
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::config::plan::{Capabilities, Endpoint, Model, ModelId, Plan, Policy};
+use crate::route::endpoints::EndpointSet;
+use crate::route::router::{Places, Router, Slot};
+
+/// How much of a request its model's policy looks at. What is not looked at costs nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Look {
+    /// Turns, weights, chance.
+    Nothing,
+    /// How many tokens it will take.
+    Tokens,
+    /// Which endpoint has the beginning of its prompt.
+    Prompt,
+}
+
+/// One model.
+#[derive(Clone, Debug)]
+pub struct ModelSeat {
+    pub look: Look,
+    /// Some endpoint does not take every request.
+    pub guarded: bool,
+    /// Some endpoint cannot do everything.
+    pub choosy: bool,
+    pub slot: Option<Slot>,
+    /// The columns of its endpoints.
+    pub columns: EndpointSet,
+}
+
+/// One plan's seating.
+#[derive(Clone, Debug)]
+pub struct Seating {
+    pub models: Vec<ModelSeat>,
+    /// By endpoint.
+    pub slots: Vec<Option<Slot>>,
+}
+
+impl Seating {
+    /// MiB of the prefix table that `plan` needs, the least there is where no prompt is looked at; `None` if
+    /// it needs no router at all.
+    pub fn prefix_table_mib(plan: &Plan) -> Option<usize> {
+        match plan.models.iter().map(|model| look(plan, model)).max()? {
+            Look::Nothing => None,
+            Look::Tokens => Some(1),
+            Look::Prompt => Some(plan.routing.prefix_table_mib),
+        }
+    }
+
+    /// Seats a plan; without a router, nobody has a slot.
+    pub fn of(plan: &Plan, router: Option<&mut Router>) -> Self {
+        let endpoints: Vec<u64> = plan.endpoints.iter().map(identity).collect();
+        let models: Vec<u64> =
+            plan.models.iter().map(|model| xxh3_64(model.name.as_bytes())).collect();
+        let places = router.map_or_else(Places::default, |r| r.adopt(&endpoints, &models));
+        let mut slots = places.endpoints;
+        slots.resize(plan.endpoints.len(), None);
+        let seat = |(at, model): (usize, &Model)| {
+            let traits =
+                || model.endpoints.iter().map(|id| &plan.endpoints[usize::from(id.0)].traits);
+            let columns = model.endpoints.iter().filter_map(|id| slots[usize::from(id.0)]);
+            ModelSeat {
+                look: look(plan, model),
+                guarded: guarded(plan, model),
+                choosy: traits().any(|traits| traits.capabilities != Capabilities::ALL),
+                slot: places.models.get(at).copied().flatten(),
+                columns: columns.map(|slot| slot.index).collect(),
+            }
+        };
+        let models = plan.models.iter().enumerate().map(seat).collect();
+        Self { models, slots }
+    }
+
+    /// A model's seat.
+    pub fn model(&self, id: ModelId) -> &ModelSeat {
+        &self.models[usize::from(id.0)]
+    }
+}
+
+/// What an endpoint's cache depends on: where it is. Names and credentials may change.
+fn identity(endpoint: &Endpoint) -> u64 {
+    xxh3_64_with_seed(endpoint.path_prefix.as_bytes(), endpoint.identity)
+}
+
+fn guarded(plan: &Plan, model: &Model) -> bool {
+    model.endpoints.iter().any(|id| {
+        let traits = &plan.endpoints[usize::from(id.0)].traits;
+        traits.context_tokens_max > 0
+            || traits.requests_max > 0
+            || traits.capabilities != Capabilities::ALL
+    })
+}
+
+/// What the policy looks at. Whether a request fits takes its tokens; where there is no choice, a prompt is
+/// not looked at to make it.
+fn look(plan: &Plan, model: &Model) -> Look {
+    match policy_look(plan, model) {
+        Look::Prompt if model.endpoints.len() < 2 => Look::Tokens,
+        look => look,
+    }
+}
+
+fn policy_look(plan: &Plan, model: &Model) -> Look {
+    match model.policy {
+        Policy::RoundRobin | Policy::Random | Policy::Weighted => match guarded(plan, model) {
+            true => Look::Tokens,
+            false => Look::Nothing,
+        },
+        Policy::LeastLoaded | Policy::PowerOfTwo | Policy::LeastKv => Look::Tokens,
+        Policy::PredictedTtft
+        | Policy::PrefixAffinity
+        | Policy::ConsistentHash
+        | Policy::Cheapest => Look::Prompt,
+    }
+}

@@ -1,0 +1,172 @@
+//! A request's way through the router: from what it asks to what became of it.
+//!
+//! Invariants: what an endpoint has to do because of a request is counted in a [`Claim`], and taken back by
+//! its drop, whatever happens; a prompt's memory goes back to the router; a policy that looks at nothing
+//! has no trip, and pays for none of it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::config::plan::EndpointId;
+use crate::lifecycle::permit::{KvTokens, Permit, PrefillTokens, Resource};
+use crate::relay::core::{Core, Epoch};
+use crate::route::chain::Chain;
+use crate::route::router::{Decision, Flight, Foresight, Pick, Report, Whose};
+use crate::runtime::clock::Instant;
+use crate::telemetry::cell::Gauge;
+use crate::telemetry::endpoint::EndpointSeries;
+use crate::telemetry::row::Foreseen;
+
+/// A request between its decision and its end.
+pub struct Trip {
+    core: Rc<Core>,
+    epoch: Rc<Epoch>,
+    pub decision: Decision,
+    whose: Whose,
+    chain: Chain,
+    streamed: bool,
+    leg: Option<Leg>,
+}
+
+/// One attempt.
+struct Leg {
+    flight: Flight,
+    began: Instant,
+    /// Until its first content.
+    prefill: Option<Claim<PrefillTokens>>,
+    _context: Option<Claim<KvTokens>>,
+}
+
+/// Tokens that an endpoint has to do with because of one request.
+struct Claim<R: Tokens> {
+    epoch: Rc<Epoch>,
+    endpoint: EndpointId,
+    permit: Permit<R>,
+}
+
+/// What a claim counts, and where other shards read it.
+trait Tokens: Resource {
+    fn gauge(series: &EndpointSeries) -> &Gauge;
+}
+
+impl Tokens for PrefillTokens {
+    fn gauge(series: &EndpointSeries) -> &Gauge {
+        &series.prefill_tokens
+    }
+}
+
+impl Tokens for KvTokens {
+    fn gauge(series: &EndpointSeries) -> &Gauge {
+        &series.context_tokens
+    }
+}
+
+impl<R: Tokens> Claim<R> {
+    /// `None` where the ledger's limit would be passed.
+    fn take(core: &Core, epoch: &Rc<Epoch>, endpoint: EndpointId, tokens: u64) -> Option<Self> {
+        let permit = core.kit.ledgers.take::<R>(tokens)?;
+        R::gauge(&epoch.series().endpoints[usize::from(endpoint.0)]).add(tokens);
+        Some(Self { epoch: epoch.clone(), endpoint, permit })
+    }
+}
+
+impl<R: Tokens> Drop for Claim<R> {
+    fn drop(&mut self) {
+        let series = &self.epoch.series().endpoints[usize::from(self.endpoint.0)];
+        R::gauge(series).sub(self.permit.amount());
+    }
+}
+
+impl Trip {
+    /// A request that was decided upon.
+    pub fn new(
+        core: &Rc<Core>,
+        epoch: &Rc<Epoch>,
+        decision: Decision,
+        whose: Whose,
+        chain: Chain,
+        streamed: bool,
+    ) -> Self {
+        let (core, epoch) = (core.clone(), epoch.clone());
+        Self { core, epoch, decision, whose, chain, streamed, leg: None }
+    }
+
+    /// An attempt begins; the one before it has failed. What is expected of it.
+    pub fn attempt(&mut self, endpoint: EndpointId, now: Instant) -> Option<Foreseen> {
+        self.fail();
+        let pick = *self.decision.pick(endpoint)?;
+        let flight = self
+            .core
+            .router(|router| router.dispatched(now.nanos(), &self.chain, &pick, &self.whose));
+        let context = u64::from(self.decision.estimate.input_tokens)
+            + u64::from(self.decision.estimate.output_tokens);
+        self.leg = flight.map(|flight| Leg {
+            flight,
+            began: now,
+            prefill: Claim::take(&self.core, &self.epoch, endpoint, self.prefill_tokens(&pick)),
+            _context: Claim::take(&self.core, &self.epoch, endpoint, context),
+        });
+        Some(Foreseen {
+            input_tokens: self.decision.estimate.input_tokens,
+            output_tokens: self.decision.estimate.output_tokens,
+            cached_tokens: pick.cached_tokens,
+            first_token_micros: (pick.ttft_seconds * 1e6) as u64,
+            gpu_micros: (pick.gpu_millis * 1e3) as u64,
+        })
+    }
+
+    /// An answer that is not streamed does not say when its prompt was done, so it claims as much for all
+    /// of its time as it has to compute on average.
+    fn prefill_tokens(&self, pick: &Pick) -> u64 {
+        match self.streamed {
+            true => u64::from(pick.prefill_tokens),
+            false => (pick.prefill_tokens as f32 * pick.prefill_share) as u64,
+        }
+    }
+
+    /// Content came. If it is the first, how far its predicted time was off.
+    pub fn content(&mut self, now: Instant) -> Option<Duration> {
+        let leg = self.leg.as_mut()?;
+        leg.prefill.take()?;
+        self.core.router(|router| router.first_content(now.nanos(), &mut leg.flight));
+        let took = now.since(leg.began).as_secs_f32();
+        let off = (took - leg.flight.pick.ttft_seconds).abs();
+        Duration::try_from_secs_f32(off).ok()
+    }
+
+    /// The answer is whole: what the engine said of it, and when its last content came.
+    pub fn settled(&mut self, last_content: Option<Instant>, report: &Report) {
+        let Some(leg) = self.leg.take() else { return };
+        let last = last_content.map_or(0, Instant::nanos);
+        let settled = |router: &mut crate::route::router::Router| {
+            router.settled(last, &self.chain, &leg.flight, report)
+        };
+        if let Some(foresight) = self.core.router(settled).flatten() {
+            let at = usize::from(leg.flight.pick.endpoint.0);
+            count(&self.epoch.series().endpoints[at], &foresight);
+        }
+    }
+
+    /// The attempt under way has come to nothing, or its answer broke off.
+    pub fn fail(&mut self) {
+        if let Some(leg) = self.leg.take() {
+            self.core.router(|router| router.failed(&self.chain, &leg.flight));
+        }
+    }
+}
+
+impl Drop for Trip {
+    fn drop(&mut self) {
+        self.fail();
+        let chain = std::mem::take(&mut self.chain);
+        self.core.router(|router| router.put_chain(chain));
+    }
+}
+
+fn count(series: &EndpointSeries, seen: &Foresight) {
+    let Foresight { expected_tokens, got_tokens, lost } = *seen;
+    series.cached_expected.add(expected_tokens);
+    series.cached_got.add(got_tokens);
+    series.cached_error.add(expected_tokens.abs_diff(got_tokens));
+    series.cache_resets.add(u64::from(lost));
+}

@@ -1,0 +1,210 @@
+//! Which of a model's endpoints can take a request at all, before a policy chooses among them.
+//!
+//! Estimates of tokens may be wrong, so a prompt that looks too long for every endpoint is still sent to
+//! the one that takes most, unless it is certainly too long.
+
+use crate::config::plan::{Capabilities, Traits};
+
+/// The part of an estimate that is certain: a prompt rarely has half the tokens of its estimate.
+const CERTAIN_SHARE: u64 = 2;
+
+/// What a request needs of its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    pub capabilities: Capabilities,
+    /// Tokens of the prompt, estimated.
+    pub input_tokens: u32,
+    /// Tokens that its answer may have, where the client bounded them.
+    pub output_tokens_max: Option<u64>,
+}
+
+/// Why an endpoint cannot take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unfit {
+    /// It lacks some of these capabilities.
+    Capability(Lack),
+    /// Its context is too short.
+    Context,
+    /// It has as many requests as it may have.
+    Busy,
+}
+
+/// The first capability that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lack {
+    Tools,
+    Vision,
+    JsonSchema,
+}
+
+/// Why no endpoint can take a request: what comes closest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nobody {
+    Lacks(Lack),
+    /// Even the longest context, of so many tokens, is certainly too short for so many.
+    TooLong {
+        tokens: u64,
+        tokens_max: u64,
+    },
+    Busy,
+}
+
+impl Needs {
+    /// Prompt and answer together, as estimated.
+    fn tokens(&self) -> u64 {
+        let output = self.output_tokens_max.unwrap_or(1);
+        u64::from(self.input_tokens).saturating_add(output)
+    }
+
+    /// The same, where no estimate is wrong by so much.
+    fn tokens_certain(&self) -> u64 {
+        let output = self.output_tokens_max.unwrap_or(1);
+        (u64::from(self.input_tokens) / CERTAIN_SHARE).saturating_add(output)
+    }
+
+    /// Whether an endpoint with `requests` in flight can take it.
+    ///
+    /// # Errors
+    /// The first reason why it cannot.
+    pub fn fit(&self, traits: &Traits, requests: u64) -> Result<(), Unfit> {
+        if let Some(lack) = self.lack(traits.capabilities) {
+            return Err(Unfit::Capability(lack));
+        }
+        if within(self.tokens(), traits.context_tokens_max) {
+            return match traits.requests_max {
+                0 => Ok(()),
+                max if requests < u64::from(max) => Ok(()),
+                _ => Err(Unfit::Busy),
+            };
+        }
+        Err(Unfit::Context)
+    }
+
+    fn lack(&self, has: Capabilities) -> Option<Lack> {
+        let known = [
+            (Capabilities::TOOLS, Lack::Tools),
+            (Capabilities::VISION, Lack::Vision),
+            (Capabilities::JSON_SCHEMA, Lack::JsonSchema),
+        ];
+        let missing = |one: Capabilities| self.capabilities.has(one) && !has.has(one);
+        known.into_iter().find(|(one, _)| missing(*one)).map(|(_, lack)| lack)
+    }
+
+    /// The gate for this request before `all` of its model's endpoints (traits, requests in flight).
+    ///
+    /// # Errors
+    /// None of them can take it.
+    pub fn gate<'a>(
+        &self,
+        all: impl Iterator<Item = (&'a Traits, u64)> + Clone,
+    ) -> Result<Gate, Nobody> {
+        if all.clone().any(|(traits, requests)| self.fit(traits, requests).is_ok()) {
+            return Ok(Gate::Fitting(*self));
+        }
+        self.last_resort(all).map(|longest| Gate::Longest(*self, longest))
+    }
+
+    /// What to do where none fits: the context that may do after all, if the estimate is wrong, or why
+    /// there is none.
+    fn last_resort<'a>(
+        &self,
+        all: impl Iterator<Item = (&'a Traits, u64)> + Clone,
+    ) -> Result<u32, Nobody> {
+        let able = all.clone().filter(|(traits, _)| self.lack(traits.capabilities).is_none());
+        let Some(longest) = able.clone().map(|(traits, _)| traits.context_tokens_max).max() else {
+            let lacks = all.filter_map(|(traits, _)| self.lack(traits.capabilities));
+            return Err(lacks.min().map_or(Nobody::Busy, Nobody::Lacks));
+        };
+        let busy =
+            |(traits, requests): (&Traits, u64)| self.fit(traits, requests) == Err(Unfit::Busy);
+        if able.clone().any(busy) {
+            return Err(Nobody::Busy);
+        }
+        match within(self.tokens_certain(), longest) {
+            true => Ok(longest),
+            false => Err(Nobody::TooLong { tokens: self.tokens(), tokens_max: u64::from(longest) }),
+        }
+    }
+}
+
+/// Who is let through to the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    Open,
+    /// Those that can take it.
+    Fitting(Needs),
+    /// Nobody seems to: those with the longest context, of so many tokens.
+    Longest(Needs, u32),
+}
+
+impl Gate {
+    /// Whether an endpoint with `requests` in flight is let through.
+    pub fn lets(&self, traits: &Traits, requests: u64) -> bool {
+        match self {
+            Gate::Open => true,
+            Gate::Fitting(needs) => needs.fit(traits, requests).is_ok(),
+            Gate::Longest(needs, longest) => {
+                needs.lack(traits.capabilities).is_none() && traits.context_tokens_max == *longest
+            }
+        }
+    }
+}
+
+/// Whether so many tokens fit; a context of 0 is not known.
+fn within(tokens: u64, context_tokens_max: u32) -> bool {
+    context_tokens_max == 0 || tokens <= u64::from(context_tokens_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traits(context_tokens_max: u32, requests_max: u32, capabilities: Capabilities) -> Traits {
+        Traits {
+            context_tokens_max,
+            requests_max,
+            kv_tokens: 0,
+            capabilities,
+            adapters: Vec::new(),
+            labels: Default::default(),
+        }
+    }
+
+    fn needs(input_tokens: u32, output: u64, capabilities: Capabilities) -> Needs {
+        Needs { capabilities, input_tokens, output_tokens_max: Some(output) }
+    }
+
+    #[test]
+    fn what_fits_fits_and_what_does_not_says_why() {
+        let plain = needs(900, 100, Capabilities::NONE);
+        let any = traits(0, 0, Capabilities::ALL);
+        assert_eq!(plain.fit(&any, 1_000_000), Ok(()));
+        assert_eq!(plain.fit(&traits(1_000, 0, Capabilities::NONE), 0), Ok(()));
+        assert_eq!(plain.fit(&traits(999, 0, Capabilities::ALL), 0), Err(Unfit::Context));
+        assert_eq!(plain.fit(&traits(0, 4, Capabilities::ALL), 3), Ok(()));
+        assert_eq!(plain.fit(&traits(0, 4, Capabilities::ALL), 4), Err(Unfit::Busy));
+        let seeing = needs(1, 1, Capabilities::VISION.with(Capabilities::TOOLS));
+        let lacking = seeing.fit(&traits(0, 0, Capabilities::TOOLS), 0);
+        assert_eq!(lacking, Err(Unfit::Capability(Lack::Vision)));
+    }
+
+    #[test]
+    fn the_longest_context_is_the_last_resort_unless_it_is_certainly_too_short() {
+        let fleet = [traits(1_000, 0, Capabilities::ALL), traits(4_000, 0, Capabilities::ALL)];
+        let all = fleet.iter().map(|one| (one, 0));
+        let none = Capabilities::NONE;
+        let tight = needs(5_000, 10, none).gate(all.clone()).expect("a last resort");
+        assert_eq!([tight.lets(&fleet[0], 0), tight.lets(&fleet[1], 0)], [false, true]);
+        let good = needs(2_000, 10, none).gate(all.clone()).expect("one that fits");
+        assert_eq!([good.lets(&fleet[0], 0), good.lets(&fleet[1], 0)], [false, true]);
+        let long = needs(9_000, 10, none).gate(all.clone());
+        assert_eq!(long, Err(Nobody::TooLong { tokens: 9_010, tokens_max: 4_000 }));
+        let busy = [traits(0, 1, Capabilities::ALL)];
+        let all = busy.iter().map(|one| (one, 1));
+        assert_eq!(needs(1, 1, none).gate(all), Err(Nobody::Busy));
+        let blind = [traits(0, 0, Capabilities::TOOLS)];
+        let all = blind.iter().map(|one| (one, 0));
+        let lacks = needs(1, 1, Capabilities::VISION).gate(all);
+        assert_eq!(lacks, Err(Nobody::Lacks(Lack::Vision)));
+    }
+}
