@@ -9,6 +9,10 @@ use super::span::Span;
 /// Options that a Connection field may list.
 const CONNECTION_OPTIONS_MAX: usize = 32;
 
+/// Fields that say where the message or the connection ends.
+const STEERING: u64 =
+    Known::ContentLength.bit() | Known::TransferEncoding.bit() | Known::Connection.bit();
+
 /// What the fields say together.
 #[derive(Default)]
 pub(super) struct Digest {
@@ -46,9 +50,7 @@ pub(super) fn collect(
         digest.add(field.known, header.value)?;
         fields.push(field);
     }
-    if digest.names_fields {
-        mark_named(buf, fields);
-    }
+    digest.mark_named(buf, fields);
     Ok(digest)
 }
 
@@ -62,7 +64,26 @@ fn field(buf: &[u8], header: &httparse::Header<'_>) -> Field {
 }
 
 impl Digest {
-    fn add(&mut self, known: Known, value: &[u8]) -> Result<(), Malformed> {
+    /// Takes in one more field.
+    #[inline(always)]
+    pub(super) fn add(&mut self, known: Known, value: &[u8]) -> Result<(), Malformed> {
+        match STEERING & known.bit() {
+            0 => {
+                self.seen |= known.bit();
+                Ok(())
+            }
+            _ => self.steered(known, value),
+        }
+    }
+
+    /// Marks the fields that the Connection fields name: they go no further.
+    pub(super) fn mark_named(&self, buf: &[u8], fields: &mut [Field]) {
+        if self.names_fields {
+            mark_named(buf, fields);
+        }
+    }
+
+    fn steered(&mut self, known: Known, value: &[u8]) -> Result<(), Malformed> {
         let doubled = self.seen & known.bit() != 0;
         self.seen |= known.bit();
         match known {

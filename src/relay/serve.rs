@@ -115,10 +115,12 @@ fn media_type(inbound: &Inbound) -> Result<(), Fault> {
 
 /// `application/json` or a `+json` type, parameters aside.
 pub fn is_json(value: &[u8]) -> bool {
+    if value == b"application/json" {
+        return true;
+    }
     let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let suffix = essence.len().checked_sub(5).map(|at| &essence[at..]);
-    essence == b"application/json"
-        || essence.eq_ignore_ascii_case(b"application/json")
+    essence.eq_ignore_ascii_case(b"application/json")
         || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
 }
 

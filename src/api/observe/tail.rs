@@ -15,6 +15,9 @@ static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finis
 /// Longest finish reason that is known, bytes.
 const REASON_BYTES_MAX: usize = 32;
 
+/// How far from the end most usages begin, and most finish reasons from their usage, bytes.
+const NEAR_BYTES: usize = 384;
+
 /// Usage and finish of an answer whose last `"usage"` is a member of the answer itself; `None` where it is
 /// not so simple.
 pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
@@ -22,7 +25,7 @@ pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
     if !generates && !matches!(op, Operation::Embeddings | Operation::Rerank) {
         return None;
     }
-    let at = USAGE.find_iter(body).last()?;
+    let at = last(&USAGE, body)?;
     let start = value_at(body, at + USAGE.needle().len())?;
     let (counts, length) = Counts::read(&body[start..])?;
     if !closes_one_level(&body[start + length..]) {
@@ -34,6 +37,13 @@ pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
         usage.input = usage.input.or(counts.0[Key::Total as usize]);
     }
     Some((usage, if generates { finish(&body[..at]) } else { None }))
+}
+
+/// Where the needle stands last. That is near the end, or nowhere: there it is looked for first.
+fn last(needle: &Finder<'_>, text: &[u8]) -> Option<usize> {
+    let near = text.len().saturating_sub(NEAR_BYTES);
+    let found = needle.find_iter(&text[near..]).last().map(|at| near + at);
+    found.or_else(|| needle.find_iter(text).last())
 }
 
 /// The members of a usage object that are read, wherever in it they stand.
@@ -127,7 +137,7 @@ fn number(text: &[u8]) -> Option<(u64, usize)> {
 
 /// The last finish reason before the usage.
 fn finish(body: &[u8]) -> Option<Finish> {
-    let at = FINISH.find_iter(body).last()?;
+    let at = last(&FINISH, body)?;
     let text = body.get(value_at(body, at + FINISH.needle().len())?..)?.strip_prefix(b"\"")?;
     let end = text.iter().take(REASON_BYTES_MAX).position(|byte| *byte == b'"')?;
     std::str::from_utf8(&text[..end]).ok().map(Finish::from_openai)
