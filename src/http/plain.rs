@@ -21,7 +21,7 @@ pub(super) fn request_line(buf: &[u8]) -> Option<(Method, Span, usize)> {
         [b'G', b'E', b'T', b' ', b'/', ..] => (Method::Get, 4),
         _ => return None,
     };
-    let end = run::<b'!'>(buf, start);
+    let end = start + run::<b'!'>(&buf[start..]);
     let after = end + b" HTTP/1.1\r\n".len();
     (buf.get(end..after)? == b" HTTP/1.1\r\n").then(|| (method, Span::new(start, end), after))
 }
@@ -31,92 +31,150 @@ pub(super) fn status_line(buf: &[u8]) -> Option<(u16, usize)> {
     let rest = buf.strip_prefix(b"HTTP/1.1 ")?;
     let [a, b, c, b' ', ..] = rest else { return None };
     let digits = [a, b, c].map(|byte| u16::from(byte.wrapping_sub(b'0')));
-    let end = run::<b' '>(buf, buf.len() - rest.len() + 4);
+    let end = buf.len() - rest.len() + 4 + run::<b' '>(&rest[4..]);
     let plain = digits.iter().all(|digit| *digit < 10) && buf.get(end..end + 2)? == b"\r\n";
     plain.then_some((digits[0] * 100 + digits[1] * 10 + digits[2], end + 2))
 }
 
-/// The fields from `at` to the blank line, and where that ends. What `fields` holds after `None` means
-/// nothing.
+/// What bounds the fields of a head.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    pub count_max: usize,
+    /// Names that must not stand twice, by [`Known::bit`].
+    pub once: u64,
+}
+
+/// The fields from `at` to the blank line, and where that ends. Senders repeat themselves: the lines with
+/// which the head `before`, whose fields `fields` has, began are not read again. What `fields` holds after
+/// `None` means nothing.
 pub(super) fn fields(
     buf: &[u8],
     mut at: usize,
-    count_max: usize,
-    once: u64,
+    bounds: Bounds,
+    before: &[u8],
     fields: &mut Vec<Field>,
 ) -> Option<(Digest, usize)> {
     let mut digest = Digest::default();
-    while buf.get(at..at + 2)? != b"\r\n" {
-        let (field, next) = line(buf, at)?;
-        if fields.len() == count_max || digest.seen & once & field.known.bit() != 0 {
+    let common = common(buf, before);
+    fields.truncate(fields.iter().take_while(|field| line_end(field) <= common).count());
+    for field in fields.iter_mut() {
+        field.hop = false;
+        digest.add(field.known, field.value.of(buf)).ok()?;
+        at = line_end(field);
+    }
+    loop {
+        let rest = buf.get(at..)?;
+        if let [b'\r', b'\n', ..] = rest {
+            break;
+        }
+        let Line { name, start, end, known } = line(rest)?;
+        if fields.len() >= bounds.count_max || digest.seen & bounds.once & known.bit() != 0 {
             return None;
         }
-        digest.add(field.known, &buf[field.value.range()]).ok()?;
-        fields.push(field);
-        at = next;
+        digest.add(known, &rest[start..end]).ok()?;
+        let (name, value) = (Span::new(at, at + name), Span::new(at + start, at + end));
+        fields.push(Field { name, value, known, hop: false });
+        at += end + 2;
+    }
+    if fields.len() > bounds.count_max {
+        return None;
     }
     digest.mark_named(buf, fields);
     Some((digest, at + 2))
 }
 
-/// One field line, and where the next one begins.
+/// Where the line of a plain field ends.
+fn line_end(field: &Field) -> usize {
+    field.value.end as usize + 2
+}
+
+/// Longest head that is kept for the next one, bytes.
+const KEPT_BYTES_MAX: usize = 1024;
+
+/// `head` in the memory of the one before it.
+pub(super) fn kept(mut before: Vec<u8>, head: &[u8]) -> Vec<u8> {
+    if head.len() > KEPT_BYTES_MAX {
+        return Vec::new();
+    }
+    before.clear();
+    before.reserve_exact(head.len());
+    before.extend_from_slice(head);
+    before
+}
+
+/// With how many bytes both begin.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    let (blocks_a, blocks_b) = (a.as_chunks::<32>().0, b.as_chunks::<32>().0);
+    let blocks = blocks_a.iter().zip(blocks_b).take_while(|(a, b)| a == b).count() * 32;
+    let bytes = a[blocks..].iter().zip(&b[blocks..]).take_while(|(a, b)| a == b).count();
+    blocks + bytes
+}
+
+/// One field line: the length of its name, and where its value starts and ends.
+struct Line {
+    name: usize,
+    start: usize,
+    end: usize,
+    known: Known,
+}
+
+/// The line that `text` begins with, if it is `name:value` or `name: value` without more blanks.
 #[inline(always)]
-fn line(buf: &[u8], at: usize) -> Option<(Field, usize)> {
-    let colon = name_end(buf, at)?;
-    let name = &buf[at..colon];
+fn line(text: &[u8]) -> Option<Line> {
+    let (name, rest) = text.split_at(name_end(text)?);
     let known = Known::recognise(name);
     // Of a name that is known, nothing is left to prove.
     if matches!(known, Known::Other | Known::XForwarded) && !is_token(name) {
         return None;
     }
-    let mut start = colon + 1;
-    while *buf.get(start)? == b' ' {
-        start += 1;
-    }
-    let line_end = run::<b' '>(buf, start);
-    if line_end == start || buf.get(line_end..line_end + 2)? != b"\r\n" {
+    let value = match rest {
+        [b':', b' ', value @ ..] | [_, value @ ..] => value,
+        [] => return None,
+    };
+    let length = run::<b' '>(value);
+    let (value, rest) = value.split_at(length);
+    let blank_or_empty = matches!(value, [] | [b' ', ..] | [.., b' ']);
+    if blank_or_empty || !matches!(rest, [b'\r', b'\n', ..]) {
         return None;
     }
-    let mut end = line_end;
-    // The first byte is not blank.
-    while buf[end - 1] == b' ' {
-        end -= 1;
-    }
-    let (name, value) = (Span::new(at, colon), Span::new(start, end));
-    Some((Field { name, value, known, hop: false }, line_end + 2))
+    let end = text.len() - rest.len();
+    Some(Line { name: name.len(), start: end - length, end, known })
 }
 
 fn is_token(name: &[u8]) -> bool {
     !name.is_empty() && chars::all(name, TOKEN)
 }
 
-/// Where the colon stands, if visible characters and blanks alone stand before it.
+/// The first colon, if visible characters and blanks alone stand before it.
 #[inline(always)]
-fn name_end(buf: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        let word = word(buf, at);
+fn name_end(text: &[u8]) -> Option<usize> {
+    let (words, _) = text.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
         let other = word ^ (ONES * b':' as u64);
         let colon = other.wrapping_sub(ONES) & !other & TOPS;
         let ends = colon | outside::<b' '>(word);
         // What borrows and carries mark wrongly stands behind what is marked rightly.
         if ends != 0 {
             let first = ends & ends.wrapping_neg();
-            return (colon & first != 0).then(|| at + first.trailing_zeros() as usize / 8);
+            return (colon & first != 0).then(|| at * 8 + first.trailing_zeros() as usize / 8);
         }
-        at += 8;
     }
+    None
 }
 
-/// The first byte from `at` on that is less than `LEAST` or no visible ASCII; the end if there is none.
+/// How many bytes come before the first that is less than `LEAST` or no visible ASCII.
 #[inline(always)]
-fn run<const LEAST: u8>(buf: &[u8], mut at: usize) -> usize {
-    loop {
-        let ends = outside::<LEAST>(word(buf, at));
+fn run<const LEAST: u8>(text: &[u8]) -> usize {
+    let (words, rest) = text.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let ends = outside::<LEAST>(u64::from_le_bytes(*word));
         if ends != 0 {
-            return at + ends.trailing_zeros() as usize / 8;
+            return at * 8 + ends.trailing_zeros() as usize / 8;
         }
-        at += 8;
     }
+    let rest = rest.iter().take_while(|byte| (LEAST..=b'~').contains(*byte)).count();
+    words.len() * 8 + rest
 }
 
 /// Marks the bytes that are less than `LEAST` or more than `~`; of those marked, the first is right.
@@ -124,19 +182,4 @@ fn run<const LEAST: u8>(buf: &[u8], mut at: usize) -> usize {
 fn outside<const LEAST: u8>(word: u64) -> u64 {
     let less = word.wrapping_sub(ONES * LEAST as u64);
     (less | word.wrapping_add(ONES) | word) & TOPS
-}
-
-/// Eight bytes from `at` on, the first one lowest; zeros stand for what is beyond the end.
-#[inline(always)]
-fn word(buf: &[u8], at: usize) -> u64 {
-    let rest = buf.get(at..).unwrap_or_default();
-    match rest.first_chunk::<8>() {
-        Some(bytes) => u64::from_le_bytes(*bytes),
-        None => last_word(rest),
-    }
-}
-
-#[cold]
-fn last_word(rest: &[u8]) -> u64 {
-    rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }

@@ -27,11 +27,12 @@ pub fn parse_request(
     limits: &HeadLimits,
     out: &mut RequestHead,
 ) -> Result<Parsed, Reject> {
-    out.clear();
+    out.renew();
     let window = &buf[..buf.len().min(limits.head_bytes_max.min(HEAD_BYTES_CAP))];
     if plain_request(window, limits, out)? {
         return Ok(Parsed::Complete);
     }
+    out.fields.clear();
     by_httparse(buf, limits, out)
 }
 
@@ -100,16 +101,17 @@ fn complete(
 
 /// Takes a head that is whole and plain; `false`: httparse must look at it.
 fn plain_request(buf: &[u8], limits: &HeadLimits, out: &mut RequestHead) -> Result<bool, Reject> {
+    let before = std::mem::take(&mut out.before);
     let Some((method, target, at)) = plain::request_line(buf) else { return Ok(false) };
-    let count_max = limits.header_count_max.min(HEADER_COUNT_CAP);
-    let Some((digest, bytes)) = plain::fields(buf, at, count_max, ONCE, &mut out.fields) else {
-        out.fields.clear();
+    let bounds = plain::Bounds { count_max: limits.header_count_max.min(HEADER_COUNT_CAP), once: ONCE };
+    let Some((digest, bytes)) = plain::fields(buf, at, bounds, &before, &mut out.fields) else {
         return Ok(false);
     };
     (out.method, out.target, out.bytes) = (method, target, bytes);
     out.method_name = Span::new(0, target.start as usize - 1);
     read_target(buf, limits, out)?;
     conclude(buf, digest, out)?;
+    out.before = plain::kept(before, &buf[..bytes]);
     Ok(true)
 }
 

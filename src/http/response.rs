@@ -20,11 +20,12 @@ pub fn parse_response(
     request_was_head: bool,
     out: &mut ResponseHead,
 ) -> Result<Parsed, BadResponse> {
-    out.clear();
+    out.renew();
     let window = &buf[..buf.len().min(limits.head_bytes_max.min(HEAD_BYTES_CAP))];
     if plain_response(window, limits, request_was_head, out)? {
         return Ok(Parsed::Complete);
     }
+    out.fields.clear();
     by_httparse(buf, limits, request_was_head, out)
 }
 
@@ -85,15 +86,16 @@ fn plain_response(
     request_was_head: bool,
     out: &mut ResponseHead,
 ) -> Result<bool, BadResponse> {
+    let before = std::mem::take(&mut out.before);
     let Some((status, at)) = plain::status_line(buf) else { return Ok(false) };
-    let count_max = limits.header_count_max.min(HEADER_COUNT_CAP);
-    let Some((digest, bytes)) = plain::fields(buf, at, count_max, 0, &mut out.fields) else {
-        out.fields.clear();
+    let bounds = plain::Bounds { count_max: limits.header_count_max.min(HEADER_COUNT_CAP), once: 0 };
+    let Some((digest, bytes)) = plain::fields(buf, at, bounds, &before, &mut out.fields) else {
         return Ok(false);
     };
     (out.status, out.bytes) = (status, bytes);
     check_status(status)?;
     conclude(buf, digest, request_was_head, out)?;
+    out.before = plain::kept(before, &buf[..bytes]);
     Ok(true)
 }
 

@@ -75,6 +75,9 @@ async fn stages<X: Exchange>(
     media_type(inbound)?;
     read_body(exit, inbound, x).await?;
     let ask = read(resolved.op, exit, inbound)?;
+    if ask.stream {
+        x.expect_silence();
+    }
     let model = rights::model(exit.epoch.plan(), &ask.model)?;
     exit.model(model);
     let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
@@ -84,7 +87,12 @@ async fn stages<X: Exchange>(
     let mut placed = admitted.place(lease);
     inbound.release();
     let (outcome, usage) = match &mut opening {
-        Opening::Stream(stream) => stream::relay(stream, &mut placed, exit, x).await?,
+        Opening::Stream(stream) => {
+            // A stream may last, and hold no more than it needs.
+            inbound.head.forget();
+            placed.lease.connection().head.forget();
+            stream::relay(stream, &mut placed, exit, x).await?
+        }
         Opening::Unary(unary) => unary::relay(unary, &mut placed, exit, x).await?,
     };
     placed.settle(usage, exit.mark());

@@ -90,10 +90,10 @@ impl Repeat {
 
 /// How many bytes come before the first quote or control character, eight at a time: most texts are short.
 #[inline]
-fn plain_text(stream: &[u8]) -> Option<usize> {
+pub(super) fn plain_text(stream: &[u8]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = 0x8080_8080_8080_8080;
-    let (words, _) = stream.as_chunks::<8>();
+    let (words, rest) = stream.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
         let other = word ^ (ONES * b'"' as u64);
@@ -103,7 +103,8 @@ fn plain_text(stream: &[u8]) -> Option<usize> {
             return Some(at * 8 + ends.trailing_zeros() as usize / 8);
         }
     }
-    None
+    let at = rest.iter().position(|byte| *byte == b'"' || *byte < b' ')?;
+    Some(words.len() * 8 + at)
 }
 
 /// The offset of the quote that ends the JSON string whose inside begins at `at`.

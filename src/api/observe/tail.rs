@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::prefilter::value_at;
+use super::repeat::plain_text;
 use crate::api::operation::Operation;
 use crate::api::usage::{Finish, Usage};
 
@@ -139,7 +140,7 @@ fn number(text: &[u8]) -> Option<(u64, usize)> {
 fn finish(body: &[u8]) -> Option<Finish> {
     let at = last(&FINISH, body)?;
     let text = body.get(value_at(body, at + FINISH.needle().len())?..)?.strip_prefix(b"\"")?;
-    let end = text.iter().take(REASON_BYTES_MAX).position(|byte| *byte == b'"')?;
+    let end = string_end(text).filter(|end| *end <= REASON_BYTES_MAX)? - 1;
     std::str::from_utf8(&text[..end]).ok().map(Finish::from_openai)
 }
 
@@ -161,14 +162,9 @@ fn closes_one_level(rest: &[u8]) -> bool {
     depth == -1
 }
 
-/// The offset behind the quote that ends a string.
+/// The offset behind the quote that ends a string; `None` where that quote may be a part of it.
 fn string_end(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
-        match text[at] {
-            b'"' => return Some(at + 1),
-            _ => at += 2,
-        }
-    }
+    let at = plain_text(text)?;
+    let ends = text[at] == b'"' && !text[..at].ends_with(b"\\");
+    ends.then_some(at + 1)
 }

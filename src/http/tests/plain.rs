@@ -8,7 +8,7 @@ use super::*;
 
 const REQUEST: &[u8] = b"POST /v1/chat/completions?a=b HTTP/1.1\r\nhost: gateway.test:8080\r\n\
     Accept: application/json\r\nuser-agent: OpenAI/Python 1.99.9\r\nX-Forwarded-For: ::1\r\n\
-    authorization: Bearer sk-0\r\nContent-Type: application/json  \r\nx: y\r\n\
+    authorization: Bearer sk-0\r\nContent-Type: application/json\r\nx: y\r\n\
     connection: x\r\ncontent-length: 3\r\n\r\n{ }";
 
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ndate: Fri, 20 Nov 2026 00:00:00 GMT\r\n\
@@ -71,18 +71,22 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Both readers say the same of `text`, under limits that it may pass.
-fn agree(text: &[u8], limits: &HeadLimits) -> Result<(), TestCaseError> {
+/// Both readers say the same of `text`, under limits that it may pass, whatever came before it.
+fn agree(before: &[u8], text: &[u8], limits: &HeadLimits) -> Result<(), TestCaseError> {
     let (mut ours, mut theirs) = (RequestHead::default(), RequestHead::default());
+    let _ = parse_request(before, &LIMITS, &mut ours);
     let verdict = parse_request(text, limits, &mut ours);
     prop_assert_eq!(verdict, request::by_httparse(text, limits, &mut theirs));
+    ours.forget();
     if verdict == Ok(Parsed::Complete) {
         prop_assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
     }
     for to_head in [false, true] {
         let (mut ours, mut theirs) = (ResponseHead::default(), ResponseHead::default());
+        let _ = parse_response(before, &LIMITS, to_head, &mut ours);
         let verdict = parse_response(text, limits, to_head, &mut ours);
         prop_assert_eq!(verdict, response::by_httparse(text, limits, to_head, &mut theirs));
+        ours.forget();
         if verdict == Ok(Parsed::Complete) {
             prop_assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
         }
@@ -95,12 +99,13 @@ proptest! {
 
     #[test]
     fn both_readers_agree(
+        before in prop_oneof![parts(), damaged()],
         text in prop_oneof![parts(), damaged()],
         (head_bytes_max, header_count_max, target_bytes_max) in (1usize..400, 0usize..12, 1usize..40),
         limited in any::<bool>(),
     ) {
         let tight = HeadLimits { head_bytes_max, header_count_max, target_bytes_max };
-        agree(&text, if limited { &tight } else { &LIMITS })?;
+        agree(&before, &text, if limited { &tight } else { &LIMITS })?;
     }
 }
 
@@ -111,7 +116,7 @@ fn every_single_byte_is_judged_alike() {
             for byte in 0..=u8::MAX {
                 let mut text = sample.to_vec();
                 text[at] = byte;
-                agree(&text, &LIMITS).unwrap();
+                agree(sample, &text, &LIMITS).unwrap();
             }
         }
     }
@@ -119,10 +124,20 @@ fn every_single_byte_is_judged_alike() {
 
 #[test]
 fn usual_heads_are_plain() {
+    let bounds = pass::Bounds { count_max: 64, once: 0 };
     let (_, _, at) = pass::request_line(REQUEST).unwrap();
-    let (_, end) = pass::fields(REQUEST, at, 64, 0, &mut Vec::new()).unwrap();
+    let (_, end) = pass::fields(REQUEST, at, bounds, b"", &mut Vec::new()).unwrap();
     assert_eq!(&REQUEST[end..], b"{ }");
     let (status, at) = pass::status_line(RESPONSE).unwrap();
-    let (_, end) = pass::fields(RESPONSE, at, 64, 0, &mut Vec::new()).unwrap();
+    let (_, end) = pass::fields(RESPONSE, at, bounds, b"", &mut Vec::new()).unwrap();
     assert_eq!((status, &RESPONSE[end..]), (200, &b"{\"a\":"[..]));
+}
+
+#[test]
+fn a_long_head_is_not_kept() {
+    let mut head = request("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert!(!head.before.is_empty());
+    let long = format!("GET / HTTP/1.1\r\nhost: h\r\nx: {}\r\n\r\n", "y".repeat(1024));
+    assert_eq!(parse_request(long.as_bytes(), &LIMITS, &mut head), Ok(Parsed::Complete));
+    assert_eq!((head.fields.len(), head.before.capacity()), (2, 0));
 }
