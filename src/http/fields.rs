@@ -141,10 +141,14 @@ impl Digest {
 
 /// Digits only, and few enough of them to fit: no sign, no list, no space.
 fn content_length(value: &[u8]) -> Result<u64, Malformed> {
-    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+    if value.is_empty() || value.len() > 19 {
         return Err(Malformed::ContentLength);
     }
-    Ok(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+    value.iter().try_fold(0u64, |sum, byte| match byte.wrapping_sub(b'0') {
+        // Nineteen digits cannot overflow.
+        digit @ 0..=9 => Ok(sum.wrapping_mul(10).wrapping_add(u64::from(digit))),
+        _ => Err(Malformed::ContentLength),
+    })
 }
 
 fn transfer_encoding(value: &[u8]) -> Result<(), Malformed> {

@@ -104,10 +104,16 @@ pub(super) fn kept(mut before: Vec<u8>, head: &[u8]) -> Vec<u8> {
 
 /// With how many bytes both begin.
 fn common(a: &[u8], b: &[u8]) -> usize {
-    let (blocks_a, blocks_b) = (a.as_chunks::<32>().0, b.as_chunks::<32>().0);
-    let blocks = blocks_a.iter().zip(blocks_b).take_while(|(a, b)| a == b).count() * 32;
-    let bytes = a[blocks..].iter().zip(&b[blocks..]).take_while(|(a, b)| a == b).count();
-    blocks + bytes
+    let blocks = common_chunks::<32>(a, b);
+    let words = blocks + common_chunks::<8>(&a[blocks..], &b[blocks..]);
+    words + common_chunks::<1>(&a[words..], &b[words..])
+}
+
+#[inline(always)]
+fn common_chunks<const N: usize>(a: &[u8], b: &[u8]) -> usize {
+    let (a, b) = (a.as_chunks::<N>().0, b.as_chunks::<N>().0);
+    let differ = a.iter().zip(b).position(|(a, b)| a != b);
+    differ.unwrap_or(a.len().min(b.len())) * N
 }
 
 /// One field line: the length of its name, and where its value starts and ends.

@@ -16,8 +16,10 @@ static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finis
 /// Longest finish reason that is known, bytes.
 const REASON_BYTES_MAX: usize = 32;
 
-/// How far from the end most usages begin, and most finish reasons from their usage, bytes.
-const NEAR_BYTES: usize = 384;
+/// How far from the end most usages begin, bytes.
+const USAGE_NEAR_BYTES: usize = 256;
+/// How far before their usage most finish reasons begin, bytes.
+const FINISH_NEAR_BYTES: usize = 128;
 
 /// Usage and finish of an answer whose last `"usage"` is a member of the answer itself; `None` where it is
 /// not so simple.
@@ -26,7 +28,7 @@ pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
     if !generates && !matches!(op, Operation::Embeddings | Operation::Rerank) {
         return None;
     }
-    let at = last(&USAGE, body)?;
+    let at = last(&USAGE, body, USAGE_NEAR_BYTES)?;
     let start = value_at(body, at + USAGE.needle().len())?;
     let (counts, length) = Counts::read(&body[start..])?;
     if !closes_one_level(&body[start + length..]) {
@@ -41,8 +43,8 @@ pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
 }
 
 /// Where the needle stands last. That is near the end, or nowhere: there it is looked for first.
-fn last(needle: &Finder<'_>, text: &[u8]) -> Option<usize> {
-    let near = text.len().saturating_sub(NEAR_BYTES);
+fn last(needle: &Finder<'_>, text: &[u8], near_bytes: usize) -> Option<usize> {
+    let near = text.len().saturating_sub(near_bytes);
     let found = needle.find_iter(&text[near..]).last().map(|at| near + at);
     found.or_else(|| needle.find_iter(text).last())
 }
@@ -138,7 +140,7 @@ fn number(text: &[u8]) -> Option<(u64, usize)> {
 
 /// The last finish reason before the usage.
 fn finish(body: &[u8]) -> Option<Finish> {
-    let at = last(&FINISH, body)?;
+    let at = last(&FINISH, body, FINISH_NEAR_BYTES)?;
     let text = body.get(value_at(body, at + FINISH.needle().len())?..)?.strip_prefix(b"\"")?;
     let end = string_end(text).filter(|end| *end <= REASON_BYTES_MAX)? - 1;
     std::str::from_utf8(&text[..end]).ok().map(Finish::from_openai)
