@@ -103,7 +103,8 @@ fn complete(
 fn plain_request(buf: &[u8], limits: &HeadLimits, out: &mut RequestHead) -> Result<bool, Reject> {
     let before = std::mem::take(&mut out.before);
     let Some((method, target, at)) = plain::request_line(buf) else { return Ok(false) };
-    let bounds = plain::Bounds { count_max: limits.header_count_max.min(HEADER_COUNT_CAP), once: ONCE };
+    let bounds =
+        plain::Bounds { count_max: limits.header_count_max.min(HEADER_COUNT_CAP), once: ONCE };
     let Some((digest, bytes)) = plain::fields(buf, at, bounds, &before, &mut out.fields) else {
         return Ok(false);
     };

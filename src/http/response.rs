@@ -88,7 +88,8 @@ fn plain_response(
 ) -> Result<bool, BadResponse> {
     let before = std::mem::take(&mut out.before);
     let Some((status, at)) = plain::status_line(buf) else { return Ok(false) };
-    let bounds = plain::Bounds { count_max: limits.header_count_max.min(HEADER_COUNT_CAP), once: 0 };
+    let bounds =
+        plain::Bounds { count_max: limits.header_count_max.min(HEADER_COUNT_CAP), once: 0 };
     let Some((digest, bytes)) = plain::fields(buf, at, bounds, &before, &mut out.fields) else {
         return Ok(false);
     };

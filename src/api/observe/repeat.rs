@@ -97,7 +97,8 @@ pub(super) fn plain_text(stream: &[u8]) -> Option<usize> {
     for (at, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
         let other = word ^ (ONES * b'"' as u64);
-        let ends = (other.wrapping_sub(ONES) & !other | word.wrapping_sub(ONES * 32) & !word) & TOPS;
+        let ends =
+            (other.wrapping_sub(ONES) & !other | word.wrapping_sub(ONES * 32) & !word) & TOPS;
         // What a borrow marks wrongly stands behind what is marked rightly.
         if ends != 0 {
             return Some(at * 8 + ends.trailing_zeros() as usize / 8);
