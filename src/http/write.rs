@@ -115,17 +115,17 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// Appends `number` in decimal.
 pub fn number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
+    let mut digits = [b'0'; 20];
+    let mut count = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' | (number % 10) as u8;
         number /= 10;
+        count += 1;
         if number == 0 {
             break;
         }
     }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(&digits[digits.len() - count..]);
 }
 
 /// After the data of each chunk.

@@ -111,16 +111,14 @@ static PAIRS: [[u8; 2]; 256] = {
     pairs
 };
 
-/// `prefix` and so many hexadecimal digits.
+/// `prefix` and so many hexadecimal digits. Digits are made by sixteen: what is too much stands behind the end.
 fn fresh(prefix: &[u8], digits: usize, kit: &Kit) -> Id {
-    let mut id = Id::new(prefix);
-    let (_, rest) = id.bytes.split_at_mut(prefix.len());
-    for sixteen in rest[..digits].chunks_mut(16) {
-        let hex = hex16(kit.random());
-        sixteen.copy_from_slice(&hex[..sixteen.len()]);
+    let mut bytes = [0; REQUEST_ID_BYTES_MAX];
+    bytes[..prefix.len()].copy_from_slice(prefix);
+    for at in (prefix.len()..prefix.len() + digits).step_by(16) {
+        bytes[at..at + 16].copy_from_slice(&hex16(kit.random()));
     }
-    id.length = (prefix.len() + digits) as u8;
-    id
+    Id { length: (prefix.len() + digits) as u8, bytes }
 }
 
 #[cfg(test)]

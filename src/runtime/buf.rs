@@ -195,12 +195,18 @@ impl Buf {
 }
 
 impl Drop for Buf {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(mut memory) = self.0.take()
-            && let Some((home, _permit)) = memory.home.take()
-        {
-            home.put_back(memory);
+        // Most have none: it was taken out.
+        if let Some(memory) = self.0.take() {
+            give_back(memory);
         }
+    }
+}
+
+fn give_back(mut memory: Box<Memory>) {
+    if let Some((home, _permit)) = memory.home.take() {
+        home.put_back(memory);
     }
 }
 
