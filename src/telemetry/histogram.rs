@@ -133,7 +133,8 @@ impl Histogram {
     #[inline]
     pub fn record(&self, span: Duration) {
         let per_tick = NANOS / self.bounds.ticks_per_unit;
-        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let nanos =
+            span.as_secs().saturating_mul(NANOS).saturating_add(u64::from(span.subsec_nanos()));
         self.record_ticks(nanos / per_tick);
     }
 

@@ -85,31 +85,32 @@ impl Key {
 impl Counts {
     /// Reads the object that `text` begins with, and its length.
     fn read(text: &[u8]) -> Option<(Self, usize)> {
-        let (mut counts, mut depth, mut at) = (Self::default(), 0u32, 0);
-        let mut key = None;
+        let (mut counts, mut depth, mut key) = (Self::default(), 0u32, None);
+        let mut rest = text;
         loop {
-            let byte = *text.get(at)?;
-            at += 1;
+            let (byte, after) = rest.split_first()?;
             match byte {
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' if depth == 1 => return Some((counts, at)),
-                b'}' | b']' => depth = depth.checked_sub(1)?,
                 b'"' => {
-                    let name = at;
-                    at += string_end(&text[at..])?;
-                    key = Key::of(&text[name..at - 1], depth);
+                    let (name, behind) = string(after)?;
+                    (key, rest) = (Key::of(name, depth), behind);
+                    continue;
                 }
                 b'0'..=b'9' => {
-                    let (number, digits) = number(&text[at - 1..])?;
-                    at += digits - 1;
+                    let (number, behind) = number(rest)?;
                     if let Some(key) = key.take() {
                         counts.0[key as usize] = Some(number);
                     }
+                    rest = behind;
+                    continue;
                 }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' if depth == 1 => return Some((counts, text.len() - after.len())),
+                b'}' | b']' => depth = depth.checked_sub(1)?,
                 b',' | b'-' => key = None,
                 _ if depth == 0 => return None,
                 _ => {}
             }
+            rest = after;
         }
     }
 
@@ -125,37 +126,38 @@ impl Counts {
     }
 }
 
-/// A whole number and its length; `None` for any other kind of number.
-fn number(text: &[u8]) -> Option<(u64, usize)> {
-    let mut value = 0u64;
-    for (at, byte) in text.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' => value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?,
-            b'.' | b'e' | b'E' => return None,
-            _ => return Some((value, at)),
-        }
+/// A whole number and what follows it; `None` for any other kind of number.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at(digits);
+    if digits.len() > NUMBER_DIGITS_MAX || matches!(rest.first()?, b'.' | b'e' | b'E') {
+        return None;
     }
-    None
+    let add = |sum: u64, digit: &u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+    Some((digits.iter().fold(0, add), rest))
 }
+
+/// Digits of a number that surely fits.
+const NUMBER_DIGITS_MAX: usize = 19;
 
 /// The last finish reason before the usage.
 fn finish(body: &[u8]) -> Option<Finish> {
     let at = last(&FINISH, body, FINISH_NEAR_BYTES)?;
     let text = body.get(value_at(body, at + FINISH.needle().len())?..)?.strip_prefix(b"\"")?;
-    let end = string_end(text).filter(|end| *end <= REASON_BYTES_MAX)? - 1;
-    std::str::from_utf8(&text[..end]).ok().map(Finish::from_openai)
+    let (reason, _) = string(text).filter(|(reason, _)| reason.len() < REASON_BYTES_MAX)?;
+    std::str::from_utf8(reason).ok().map(Finish::from_openai)
 }
 
 /// Whether one more bracket closes than opens: what came before stood directly in the outermost object.
-fn closes_one_level(rest: &[u8]) -> bool {
-    let (mut depth, mut at) = (0i32, 0);
-    while let Some(byte) = rest.get(at) {
-        at += 1;
+fn closes_one_level(mut rest: &[u8]) -> bool {
+    let mut depth = 0i32;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth -= 1,
-            b'"' => match string_end(&rest[at..]) {
-                Some(end) => at += end,
+            b'"' => match string(after) {
+                Some((_, behind)) => rest = behind,
                 None => return false,
             },
             _ => {}
@@ -164,9 +166,11 @@ fn closes_one_level(rest: &[u8]) -> bool {
     depth == -1
 }
 
-/// The offset behind the quote that ends a string; `None` where that quote may be a part of it.
-fn string_end(text: &[u8]) -> Option<usize> {
-    let at = plain_text(text)?;
-    let ends = text[at] == b'"' && !text[..at].ends_with(b"\\");
-    ends.then_some(at + 1)
+/// What stands before the quote that ends a string, and what behind it; `None` where that quote may be a
+/// part of the string.
+#[inline]
+fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (inside, rest) = text.split_at_checked(plain_text(text)?)?;
+    let rest = rest.strip_prefix(b"\"")?;
+    (!inside.ends_with(b"\\")).then_some((inside, rest))
 }
