@@ -45,7 +45,8 @@ pub trait Exchange {
     /// Ready once the client has left. To be polled beside every wait.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// The answer will take long, and meanwhile the client should send nothing: little memory is to wait for it.
+    /// The answer will take long, and the client should send nothing meanwhile: little memory is to wait
+    /// for it.
     fn expect_silence(&mut self);
 
     /// Whether the client was given up because it took too long to read.

@@ -111,7 +111,8 @@ static PAIRS: [[u8; 2]; 256] = {
     pairs
 };
 
-/// `prefix` and so many hexadecimal digits. Digits are made by sixteen: what is too much stands behind the end.
+/// `prefix` and so many hexadecimal digits. They are made by sixteen: what is too much stands behind the
+/// end.
 fn fresh(prefix: &[u8], digits: usize, kit: &Kit) -> Id {
     let mut bytes = [0; REQUEST_ID_BYTES_MAX];
     bytes[..prefix.len()].copy_from_slice(prefix);

@@ -101,9 +101,10 @@ proptest! {
     fn both_readers_agree(
         before in prop_oneof![parts(), damaged()],
         text in prop_oneof![parts(), damaged()],
-        (head_bytes_max, header_count_max, target_bytes_max) in (1usize..400, 0usize..12, 1usize..40),
+        bounds in (1usize..400, 0usize..12, 1usize..40),
         limited in any::<bool>(),
     ) {
+        let (head_bytes_max, header_count_max, target_bytes_max) = bounds;
         let tight = HeadLimits { head_bytes_max, header_count_max, target_bytes_max };
         agree(&before, &text, if limited { &tight } else { &LIMITS })?;
     }
