@@ -155,24 +155,27 @@ fn read(op: Operation, exit: &mut Exit, inbound: &Inbound) -> Result<Box<Ask>, F
     Ok(ask)
 }
 
-/// Sends what is staged before the endpoint is read on. While the client is slow, silence there is not the
-/// endpoint's: only the request's whole time, `total`, bounds it.
+/// Sends what is staged before the endpoint is read on; whether the client had to be waited for. While it is
+/// slow, silence there is not the endpoint's: only the request's whole time, `total`, bounds it.
 pub async fn flush_paused<X: Exchange>(
     x: &mut X,
     connection: &Connection,
     total: Instant,
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
+    let mut waited = false;
     if x.staged() == 0 {
-        return Ok(());
+        return Ok(waited);
     }
     let flushed = poll_fn(|cx| {
         let flushed = x.poll_flush(cx);
         if flushed.is_pending() {
+            waited = true;
             connection.until(Due::Total, total, total);
         }
         flushed
     });
-    Ok(flushed.await?)
+    flushed.await?;
+    Ok(waited)
 }
 
 /// Sends what is staged, unless the client leaves.

@@ -182,9 +182,16 @@ pub async fn relay<X: Exchange>(
     while !stream.done && result.is_ok() {
         let connection = placed.lease.connection();
         inject::point(Point::Streaming);
-        result = flush_paused(x, connection, total).await;
-        if result.is_err() {
-            break;
+        match flush_paused(x, connection, total).await {
+            // The endpoint's silence is counted from here on.
+            Ok(true) => {
+                exit.woke();
+            }
+            Ok(false) => {}
+            Err(stop) => {
+                result = Err(stop);
+                break;
+            }
         }
         connection.until(Due::Stall, exit.mark().after(stall), total);
         result = step(stream, connection, x).await;
