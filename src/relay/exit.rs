@@ -238,7 +238,7 @@ impl Exit {
     }
 
     /// The request ended so.
-    pub fn end(mut self, outcome: Outcome) {
+    pub fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }
 

@@ -151,7 +151,7 @@ async fn whole<X: Exchange>(
 ) -> Result<Opening, Failed> {
     let hold = exit.epoch.plan().limits.answer_hold_bytes_max;
     let stall = exit.epoch.plan().timeouts.stall;
-    let mut unary = Box::new(Unary::new(json));
+    let mut unary = Unary::new(json);
     while !unary.take(connection, x)? && x.staged() < hold {
         connection.until(Due::Stall, exit.mark().after(stall), exit.total);
         let more = more(x, connection).await;
