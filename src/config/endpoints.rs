@@ -71,6 +71,7 @@ fn read_endpoint<'a>(
     let connections_per_shard_max = s.size("connections_per_shard_max", 1024, 1..=65_535);
     let retry_stale = s.switch("retry_stale", true);
     let health = s.text("health_path", "");
+    let metrics = s.text("metrics_path", "");
     let (tls, ca) = read_tls(s, target.as_ref());
     let traits = traits::read(s);
     let built = (|| {
@@ -82,7 +83,8 @@ fn read_endpoint<'a>(
             authority: target.authority,
             tls,
             host_header: target.host_header.into(),
-            health_path: health_path(s, engine, health, &target.path_prefix),
+            health_path: own_path(s, "health_path", engine, health, &target.path_prefix),
+            metrics_path: own_path(s, "metrics_path", engine, metrics, &target.path_prefix),
             path_prefix: target.path_prefix.into(),
             api_key,
             headers,
@@ -192,16 +194,20 @@ fn verified_name(
     parsed
 }
 
-/// The probed path: as given, or the one that the engine is known for. "" asks for a TCP connect.
-fn health_path(
+/// A path that Sluice itself asks for: as given, or the one that the engine is known for. "" asks for none.
+fn own_path(
     s: &Section<'_>,
+    key: &str,
     engine: Engine,
     given: Option<At<&str>>,
     prefix: &str,
 ) -> Option<Box<str>> {
     let path = match (given, engine) {
         (Some(text), _) => text.value,
-        (None, Engine::Vllm | Engine::Sglang | Engine::TrtLlm | Engine::LlamaCpp) => "/health",
+        (None, Engine::Vllm | Engine::Sglang | Engine::TrtLlm | Engine::LlamaCpp) => match key {
+            "health_path" => "/health",
+            _ => "/metrics",
+        },
         (None, Engine::OpenAi | Engine::Anthropic | Engine::Generic) => "",
     };
     if path.is_empty() {
@@ -211,7 +217,7 @@ fn health_path(
         let slash = path.starts_with('/').then_some(());
         let slash = slash.ok_or(("does not begin with a slash", "write e.g. \"/health\""));
         if let Err((what, fix)) = slash.and_then(|()| url::check_path(path)) {
-            s.fault(text.at, format!("`health_path` {what}"), fix);
+            s.fault(text.at, format!("`{key}` {what}"), fix);
         }
     }
     Some(format!("{prefix}{path}").into())

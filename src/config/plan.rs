@@ -187,6 +187,8 @@ pub struct Routing {
     pub session_header: Option<Box<str>>,
     /// How long a session that is not heard of keeps its place.
     pub session_ttl: Duration,
+    /// Between two looks at an engine's metrics.
+    pub engine_metrics: Duration,
 }
 
 /// What an engine speaks and how it misbehaves.
@@ -239,6 +241,8 @@ pub struct Endpoint {
     pub retry_stale: bool,
     /// Whole path probed by the control plane, prefix included, e.g. `/health`; `None` = a TCP connect.
     pub health_path: Option<Box<str>>,
+    /// Whole path of the engine's metrics, prefix included; `None` = it has none.
+    pub metrics_path: Option<Box<str>>,
     /// Equal for two plans' endpoints exactly if their pooled connections are interchangeable
     /// (address, TLS and name alike).
     pub identity: u64,

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::plan::{
-    Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan, Routing,
-    Runtime, Server, Shards, Sink, Timeouts, Traits,
+    Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan,
+    Routing, Runtime, Server, Shards, Sink, Timeouts, Traits,
 };
 use super::{endpoints, headers, models, traits};
 
@@ -157,12 +157,13 @@ fn write_log(out: &mut String, log: &Log) -> std::fmt::Result {
 }
 
 fn write_routing(out: &mut String, routing: &Routing) -> std::fmt::Result {
-    let Routing { prefix_table_mib, session_header, session_ttl } = routing;
+    let Routing { prefix_table_mib, session_header, session_ttl, engine_metrics } = routing;
     writeln!(out, "[routing]\n  prefix_table_mib = {prefix_table_mib}")?;
     if let Some(header) = session_header {
         writeln!(out, "  session_header = {header}")?;
     }
-    writeln!(out, "  session_ttl_seconds = {}", session_ttl.as_secs_f64())
+    writeln!(out, "  session_ttl_seconds = {}", session_ttl.as_secs_f64())?;
+    writeln!(out, "  engine_metrics_seconds = {}", engine_metrics.as_secs_f64())
 }
 
 fn write_traits(out: &mut String, t: &Traits) -> std::fmt::Result {
@@ -205,6 +206,7 @@ fn write_endpoint(out: &mut String, plan: &Plan, id: EndpointId, e: &Endpoint) -
     writeln!(out, "  connections_per_shard_max = {}", e.connections_per_shard_max)?;
     writeln!(out, "  retry_stale = {}", e.retry_stale)?;
     writeln!(out, "  health: {}", e.health_path.as_deref().unwrap_or("TCP connect"))?;
+    writeln!(out, "  metrics: {}", e.metrics_path.as_deref().unwrap_or("none"))?;
     write_traits(out, &e.traits)?;
     if !plan.models.iter().any(|model| model.endpoints.contains(&id)) {
         writeln!(out, "  note: no model uses this endpoint")?;

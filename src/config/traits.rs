@@ -35,9 +35,8 @@ pub fn read(s: &Section<'_>) -> Traits {
 /// Left out, the endpoint can do everything; a list is all that it can do.
 fn capabilities(s: &Section<'_>) -> Capabilities {
     let Some(given) = s.texts("capabilities") else { return Capabilities::ALL };
-    let picked = given.value.into_iter().filter_map(|word| {
-        s.pick("capabilities", word, &CAPABILITIES)
-    });
+    let picked =
+        given.value.into_iter().filter_map(|word| s.pick("capabilities", word, &CAPABILITIES));
     picked.fold(Capabilities::NONE, |all, one| all.with(one))
 }
 
@@ -94,7 +93,10 @@ impl<'a> Demand<'a> {
 
 /// An endpoint's labels that are given, for people to read.
 pub fn labels(traits: &Traits) -> impl Iterator<Item = (&'static str, &str)> {
-    LABELS.into_iter().zip(traits.labels.iter().map(|label| &**label)).filter(|(_, v)| !v.is_empty())
+    LABELS
+        .into_iter()
+        .zip(traits.labels.iter().map(|label| &**label))
+        .filter(|(_, v)| !v.is_empty())
 }
 
 /// The names of what it can do.

@@ -41,6 +41,8 @@ pub struct Conductor {
     pulse: Pulse,
     files: Files,
     events: mpsc::Sender<Event>,
+    /// Engines said something new: shards hear of it with the next tick, of all of them together.
+    views_changed: bool,
 }
 
 /// The watch over the configuration's files.
@@ -84,6 +86,7 @@ impl Conductor {
             shared,
             writers,
             events,
+            views_changed: false,
         })
     }
 
@@ -122,6 +125,9 @@ impl Conductor {
                     self.publish_views();
                 }
             }
+            Event::Scraped { generation, id, reading } => {
+                self.views_changed |= self.fleet.scraped(generation, id, reading);
+            }
             Event::Resolved(answer) => {
                 if self.fleet.resolved(answer) {
                     self.publish_views();
@@ -149,6 +155,9 @@ impl Conductor {
             shards.iter().map(|shard| shard.state()).collect()
         });
         self.enter(self.phase.at(now, &states));
+        if std::mem::take(&mut self.views_changed) {
+            self.publish_views();
+        }
         if self.phase.serving() {
             self.fleet.ask_names();
             self.look(now);

@@ -22,6 +22,7 @@ fn quick() -> Pace {
         retry_refused: Duration::from_millis(100),
         probe_every: Duration::from_millis(20),
         probe_patience: Duration::from_millis(500),
+        scrape_patience: Duration::from_millis(500),
         names: names::Pace {
             refresh: Duration::from_millis(200),
             retry: Duration::from_millis(50),

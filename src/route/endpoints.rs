@@ -89,7 +89,11 @@ impl Default for Depths {
 impl Depths {
     /// Blocks that `endpoint` holds; 0 if none, or if it was not asked about.
     pub fn get(&self, endpoint: u16) -> usize {
-        if self.warm.contains(endpoint) { usize::from(self.blocks[usize::from(endpoint)]) } else { 0 }
+        if self.warm.contains(endpoint) {
+            usize::from(self.blocks[usize::from(endpoint)])
+        } else {
+            0
+        }
     }
 
     /// The endpoints that hold at least one block.
