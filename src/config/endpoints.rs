@@ -10,7 +10,7 @@ use super::plan::{Authority, Endpoint, EndpointId, EndpointTls, Engine};
 use super::reader::{At, Section};
 use super::secret::Secret;
 use super::url::{self, Target};
-use super::{headers, names, reference, tls, traits};
+use super::{headers, kv_events, names, reference, tls, traits};
 
 /// Each endpoint costs a set of time series and pools in every shard.
 const ENDPOINTS_MAX: usize = 4096;
@@ -72,6 +72,7 @@ fn read_endpoint<'a>(
     let retry_stale = s.switch("retry_stale", true);
     let health = s.text("health_path", "");
     let metrics = s.text("metrics_path", "");
+    let kv_events = kv_events::read(s);
     let (tls, ca) = read_tls(s, target.as_ref());
     let traits = traits::read(s);
     let built = (|| {
@@ -84,6 +85,7 @@ fn read_endpoint<'a>(
             tls,
             host_header: target.host_header.into(),
             health_path: own_path(s, "health_path", engine, health, &target.path_prefix),
+            kv_events,
             metrics_path: own_path(s, "metrics_path", engine, metrics, &target.path_prefix),
             path_prefix: target.path_prefix.into(),
             api_key,

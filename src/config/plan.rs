@@ -247,6 +247,20 @@ pub struct Endpoint {
     /// (address, TLS and name alike).
     pub identity: u64,
     pub traits: Traits,
+    /// Where its engine tells of its cache; `None`: it does not.
+    pub kv_events: Option<KvEvents>,
+}
+
+/// Where an engine publishes KV events (ZMQ).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvEvents {
+    /// The engine connects to us at `address`; else we connect to it.
+    pub bind: bool,
+    pub address: Box<str>,
+    /// Where missed messages can be asked for.
+    pub replay: Option<Box<str>>,
+    /// The topic that messages begin with.
+    pub topic: Box<str>,
 }
 
 /// What an endpoint can take, and what it is.

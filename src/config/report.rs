@@ -206,6 +206,11 @@ fn write_endpoint(out: &mut String, plan: &Plan, id: EndpointId, e: &Endpoint) -
     writeln!(out, "  connections_per_shard_max = {}", e.connections_per_shard_max)?;
     writeln!(out, "  retry_stale = {}", e.retry_stale)?;
     writeln!(out, "  health: {}", e.health_path.as_deref().unwrap_or("TCP connect"))?;
+    if let Some(kv) = &e.kv_events {
+        let how = if kv.bind { "bound" } else { "connected" };
+        writeln!(out, "  KV events: {how} {}", kv.address)?;
+        writeln!(out, "    replay: {}", kv.replay.as_deref().unwrap_or("none"))?;
+    }
     writeln!(out, "  metrics: {}", e.metrics_path.as_deref().unwrap_or("none"))?;
     write_traits(out, &e.traits)?;
     if !plan.models.iter().any(|model| model.endpoints.contains(&id)) {

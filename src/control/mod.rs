@@ -10,6 +10,7 @@ pub mod engine;
 pub mod event;
 pub mod fleet;
 pub mod health;
+pub mod kv;
 pub mod names;
 pub mod outbox;
 pub mod phase;

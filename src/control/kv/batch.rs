@@ -43,7 +43,8 @@ pub struct Stored {
 /// In words, for a log.
 pub fn decode(payload: &[u8]) -> Result<Vec<Event>, String> {
     let mut rest = payload;
-    let batch = rmpv::decode::read_value(&mut rest).map_err(|error| format!("no msgpack: {error}"))?;
+    let batch =
+        rmpv::decode::read_value(&mut rest).map_err(|error| format!("no msgpack: {error}"))?;
     let events = match &batch {
         // [timestamp, events, data-parallel rank]
         Value::Array(fields) => fields.get(1).and_then(Value::as_array),

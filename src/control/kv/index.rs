@@ -68,7 +68,13 @@ fn link(parent: Link, tokens: &[u32]) -> Link {
 
 impl Places {
     /// Takes a tokenised prompt in. Blocks that `blocks` holds already are told of at once.
-    pub fn learn(&mut self, tokens: &[u32], marks: &[Mark], blocks: &Blocks, changes: &mut Vec<Change>) {
+    pub fn learn(
+        &mut self,
+        tokens: &[u32],
+        marks: &[Mark],
+        blocks: &Blocks,
+        changes: &mut Vec<Change>,
+    ) {
         let size = blocks.block_tokens;
         if size == 0 {
             return;
@@ -195,7 +201,11 @@ mod tests {
         blocks.apply(&stored(&[100, 101], None, &tokens[..8]), &places, &mut changes);
         assert!(changes.is_empty(), "no prompt is known yet");
         places.learn(&tokens, &marks(&[(1, 3), (2, 4), (3, 9), (4, 15)]), &blocks, &mut changes);
-        assert_eq!(std::mem::take(&mut changes), [Change::Holds(2)], "of two ends in a block, the last");
+        assert_eq!(
+            std::mem::take(&mut changes),
+            [Change::Holds(2)],
+            "of two ends in a block, the last"
+        );
         blocks.apply(&stored(&[102, 103], Some(101), &tokens[8..]), &places, &mut changes);
         assert_eq!(std::mem::take(&mut changes), [Change::Holds(3), Change::Holds(4)]);
         blocks.apply(&Event::Removed { blocks: vec![103, 999] }, &places, &mut changes);
