@@ -49,9 +49,7 @@ fn plan(servers: &[SocketAddr], port: u16, admin_port: u16) -> Result<Plan, Boot
         );
     }
     let names = names.join(", ");
-    text += &format!(
-        "[[models]]\nname = \"{MODEL}\"\nendpoints = [{names}]\npolicy = \"least-loaded\"\n"
-    );
+    text += &format!("[[models]]\nname = \"{MODEL}\"\nendpoints = [{names}]\n");
     config::parse(&text, "quickstart", Path::new("."), &|_| None, 1).map_err(BootError::Config)
 }
 

@@ -52,6 +52,14 @@ pub enum Fault {
     /// There are no keys, and a web page of elsewhere asks.
     ForeignPage,
     UnknownModel(Box<str>),
+    /// The prompt, or the prompt and the answer asked for, are longer than any server of the model takes.
+    ContextTooLong {
+        /// As estimated.
+        tokens: u64,
+        tokens_max: u64,
+    },
+    /// No server of the model can do this.
+    Unsupported(&'static str),
     NotFound,
     MethodNotAllowed {
         allow: &'static str,
@@ -90,6 +98,10 @@ pub enum Fault {
     Unavailable {
         retry_after_s: Option<u32>,
     },
+    /// Every endpoint of the model has as many requests as it may have.
+    Saturated {
+        retry_after_s: u32,
+    },
     /// Sluice itself is at its limit.
     Overloaded {
         retry_after_s: u32,
@@ -106,7 +118,9 @@ impl Fault {
             | Fault::MalformedBody(_)
             | Fault::MissingField(_)
             | Fault::InvalidField { .. }
-            | Fault::DuplicateField(_) => 400,
+            | Fault::DuplicateField(_)
+            | Fault::ContextTooLong { .. }
+            | Fault::Unsupported(_) => 400,
             Fault::MissingKey | Fault::BadKey => 401,
             Fault::ForeignPage => 403,
             Fault::UnknownModel(_) | Fault::NotFound => 404,
@@ -124,7 +138,10 @@ impl Fault {
             // A credential that an endpoint refuses is not the client's.
             Fault::UpstreamReported { status: 401..=403, .. } => 502,
             Fault::UpstreamReported { status, .. } => *status,
-            Fault::Unavailable { .. } | Fault::Overloaded { .. } | Fault::ShuttingDown => 503,
+            Fault::Unavailable { .. }
+            | Fault::Saturated { .. }
+            | Fault::Overloaded { .. }
+            | Fault::ShuttingDown => 503,
             Fault::UpstreamTimeout => 504,
             Fault::HttpVersion => 505,
         }
@@ -136,7 +153,7 @@ impl Fault {
             Fault::MissingField(field)
             | Fault::InvalidField { field, .. }
             | Fault::DuplicateField(field) => Some(field),
-            Fault::UnknownModel(_) => Some("model"),
+            Fault::UnknownModel(_) | Fault::Unsupported(_) => Some("model"),
             _ => None,
         }
     }
@@ -151,6 +168,8 @@ impl Fault {
             Fault::BadKey => "invalid_api_key",
             Fault::ForeignPage => "foreign_host",
             Fault::UnknownModel(_) => "model_not_found",
+            Fault::ContextTooLong { .. } => "context_length_exceeded",
+            Fault::Unsupported(_) => "unsupported_by_model",
             Fault::NotFound => "unknown_url",
             Fault::MethodNotAllowed { .. } => "method_not_allowed",
             Fault::SlowHead | Fault::SlowBody => "request_timeout",
@@ -161,6 +180,7 @@ impl Fault {
             Fault::UpstreamFailed | Fault::UpstreamBroken => "upstream_error",
             Fault::UpstreamTimeout => "upstream_timeout",
             Fault::Unavailable { .. } => "service_unavailable",
+            Fault::Saturated { .. } => "saturated",
             Fault::Overloaded { .. } => "overloaded",
             Fault::ShuttingDown => "shutting_down",
             _ => return None,
@@ -176,7 +196,7 @@ impl Fault {
                 Blame::Backend
             }
             Fault::UpstreamReported { status, .. } => blame_of_status(*status),
-            Fault::Unavailable { .. } => Blame::Backend,
+            Fault::Unavailable { .. } | Fault::Saturated { .. } => Blame::Backend,
             Fault::Internal | Fault::Overloaded { .. } | Fault::ShuttingDown => Blame::Gateway,
             Fault::SlowHead | Fault::SlowBody => Blame::Network,
             _ => Blame::Client,
@@ -186,9 +206,9 @@ impl Fault {
     /// Whether asking again can help.
     pub fn retry(&self) -> Retry {
         match self {
-            Fault::RateLimited { retry_after_s } | Fault::Overloaded { retry_after_s } => {
-                Retry::AfterS(*retry_after_s)
-            }
+            Fault::RateLimited { retry_after_s }
+            | Fault::Saturated { retry_after_s }
+            | Fault::Overloaded { retry_after_s } => Retry::AfterS(*retry_after_s),
             Fault::Unavailable { retry_after_s: Some(seconds) } => Retry::AfterS(*seconds),
             Fault::Unavailable { .. } | Fault::ShuttingDown | Fault::Internal => Retry::Soon,
             Fault::UpstreamFailed | Fault::UpstreamBroken | Fault::UpstreamTimeout => Retry::Soon,
@@ -219,6 +239,13 @@ impl Fault {
                 format!("The model '{model}' does not exist or you do not have access to it.")
                     .into()
             }
+            // In words that agents know: they shorten the conversation then.
+            Fault::ContextTooLong { tokens, tokens_max } => format!(
+                "This model's maximum context length is {tokens_max} tokens; prompt is too long: \
+                 about {tokens} tokens with the answer asked for > {tokens_max} maximum."
+            )
+            .into(),
+            Fault::Unsupported(what) => format!("No server of this model supports {what}.").into(),
             Fault::MethodNotAllowed { allow } => {
                 format!("This path does not answer that method; it allows {allow}.").into()
             }
@@ -258,6 +285,9 @@ impl Fault {
             Fault::UpstreamBroken => "The model server stopped before its answer was complete.",
             Fault::UpstreamTimeout => "The model server did not answer in time.",
             Fault::Unavailable { .. } => "No server for this model is available now.",
+            Fault::Saturated { .. } => {
+                "Every server of this model is at its limit of requests; try again later."
+            }
             Fault::Overloaded { .. } => "The gateway is at its limit; try again later.",
             Fault::ShuttingDown => "The gateway is shutting down.",
             _ => "An internal error happened; the request was not completed.",

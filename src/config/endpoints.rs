@@ -70,6 +70,8 @@ fn read_endpoint<'a>(
     let headers = headers::read(s, has_api_key);
     let connections_per_shard_max = s.size("connections_per_shard_max", 1024, 1..=65_535);
     let retry_stale = s.switch("retry_stale", true);
+    let weight = s.whole("weight", 1, 1..=1_000) as u32;
+    let price = s.whole("price", 0, 0..=1_000_000) as f32;
     let health = s.text("health_path", "");
     let metrics = s.text("metrics_path", "");
     let kv_events = kv_events::read(s);
@@ -92,6 +94,8 @@ fn read_endpoint<'a>(
             headers,
             connections_per_shard_max,
             retry_stale,
+            weight,
+            price,
             traits,
         })
     })();

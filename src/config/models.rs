@@ -3,16 +3,26 @@
 use std::collections::HashSet;
 
 use super::endpoints::Known;
-use super::names;
 use super::plan::{EndpointId, Model, ModelId, ModelIndex, Policy};
 use super::reader::{At, Section};
 use super::traits::Demand;
+use super::{headers, names};
 
 /// Each model costs a set of time series in every shard.
 const MODELS_MAX: usize = 4096;
 
-const POLICIES: [(&str, Policy); 2] =
-    [("round-robin", Policy::RoundRobin), ("least-loaded", Policy::LeastLoaded)];
+const POLICIES: [(&str, Policy); 10] = [
+    ("predicted-ttft", Policy::PredictedTtft),
+    ("prefix-affinity", Policy::PrefixAffinity),
+    ("least-loaded", Policy::LeastLoaded),
+    ("power-of-two", Policy::PowerOfTwo),
+    ("least-kv", Policy::LeastKv),
+    ("round-robin", Policy::RoundRobin),
+    ("random", Policy::Random),
+    ("weighted", Policy::Weighted),
+    ("consistent-hash", Policy::ConsistentHash),
+    ("cheapest", Policy::Cheapest),
+];
 
 /// Reads every `[[models]]` table.
 pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, ModelIndex) {
@@ -41,20 +51,32 @@ pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, ModelIndex) {
 
 fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Option<Model>) {
     let name = names::name(s, "name", "llama-3.1-8b");
+    let policy = s.choice("policy", policy_name(Policy::default()), &POLICIES);
+    let hash_header = read_hash_header(s);
     let demand = Demand::read(s);
     let endpoints = demand.keep(s, read_endpoints(s, known), known);
-    let policy = s.choice("policy", "round-robin", &POLICIES);
     let upstream = s.text("upstream_model", "");
     let upstream = upstream.and_then(|text| names::check(s, "upstream_model", text));
     let model = name.zip(policy).map(|(name, policy)| Model {
         name: name.value.into(),
         endpoints,
         policy,
+        hash_header,
         // Engines know an adapter by its name.
         upstream_model: upstream.map(|text| text.value.into()).or_else(|| demand.adapter()),
         adapter: demand.adapter(),
     });
     (name, model)
+}
+
+/// Header names are compared in lower case.
+fn read_hash_header(s: &Section<'_>) -> Option<Box<str>> {
+    let given = s.text("hash_header", "")?;
+    if !headers::is_name(given.value) {
+        let what = format!("{:?} is no header name", given.value);
+        s.fault(given.at, what, "use letters, digits and hyphens");
+    }
+    Some(given.value.to_ascii_lowercase().into())
 }
 
 fn read_endpoints(s: &Section<'_>, known: &Known) -> Vec<EndpointId> {

@@ -243,6 +243,10 @@ pub struct Endpoint {
     pub health_path: Option<Box<str>>,
     /// Whole path of the engine's metrics, prefix included; `None` = it has none.
     pub metrics_path: Option<Box<str>>,
+    /// Its share under `weighted`, and its size where requests are counted.
+    pub weight: u32,
+    /// What its work costs, in a unit of the operator's choice; 0 is unknown.
+    pub price: f32,
     /// Equal for two plans' endpoints exactly if their pooled connections are interchangeable
     /// (address, TLS and name alike).
     pub identity: u64,
@@ -263,7 +267,7 @@ pub struct KvEvents {
     pub topic: Box<str>,
 }
 
-/// What an endpoint can take, and what it is.
+/// What an endpoint can take and what it is worth.
 #[derive(Clone, Debug)]
 pub struct Traits {
     /// Prompt and output of one request together, tokens; 0 is unknown.
@@ -305,10 +309,27 @@ impl Capabilities {
 }
 
 /// How a model picks among its endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    RoundRobin,
+    /// The least predicted time to first token, sticky until saturated.
+    #[default]
+    PredictedTtft,
+    /// Most of the prompt in its cache.
+    PrefixAffinity,
+    /// Fewest tokens in flight.
     LeastLoaded,
+    /// Fewer tokens in flight, of two drawn endpoints.
+    PowerOfTwo,
+    /// Least of its KV cache in use.
+    LeastKv,
+    RoundRobin,
+    Random,
+    /// By turns, in proportion to the weights.
+    Weighted,
+    /// By a header's value, or the session, or how the conversation began.
+    ConsistentHash,
+    /// Least price while the wait is bearable.
+    Cheapest,
 }
 
 /// One `[[models]]` table.
@@ -317,6 +338,8 @@ pub struct Model {
     pub name: Box<str>,
     pub endpoints: Vec<EndpointId>,
     pub policy: Policy,
+    /// The header whose value `consistent-hash` goes by, lower-case; `None`: the session.
+    pub hash_header: Option<Box<str>>,
     /// The name sent upstream instead of the client's.
     pub upstream_model: Option<Box<str>>,
     /// The adapter (LoRA) that its name stands for.

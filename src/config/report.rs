@@ -205,6 +205,10 @@ fn write_endpoint(out: &mut String, plan: &Plan, id: EndpointId, e: &Endpoint) -
     }
     writeln!(out, "  connections_per_shard_max = {}", e.connections_per_shard_max)?;
     writeln!(out, "  retry_stale = {}", e.retry_stale)?;
+    writeln!(out, "  weight = {}", e.weight)?;
+    if e.price > 0.0 {
+        writeln!(out, "  price = {}", e.price)?;
+    }
     writeln!(out, "  health: {}", e.health_path.as_deref().unwrap_or("TCP connect"))?;
     if let Some(kv) = &e.kv_events {
         let how = if kv.bind { "bound" } else { "connected" };
@@ -225,6 +229,9 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
     writeln!(out, "[[models]] {:?}", model.name)?;
     writeln!(out, "  endpoints = {}", names.join(", "))?;
     writeln!(out, "  policy = {}", models::policy_name(model.policy))?;
+    if let Some(name) = &model.hash_header {
+        writeln!(out, "  hash_header = {name}")?;
+    }
     if let Some(name) = &model.adapter {
         writeln!(out, "  adapter = {name}")?;
     }

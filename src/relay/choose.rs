@@ -17,7 +17,7 @@ use crate::relay::trip::Trip;
 use crate::route::candidate::ATTEMPTS_MAX;
 use crate::route::chain::{self, Chain, Root};
 use crate::route::eligible::{Gate, Lack, Needs, Nobody};
-use crate::route::router::{Decision, Estimate, Inquiry, Router, Seat, Slot, Whose};
+use crate::route::router::{Decision, Estimate, Inquiry, Router, Slot, Whose};
 
 /// Endpoints in the order in which to try them.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +164,12 @@ fn read_chain(chain: &mut Chain, model: &Model, inbound: &Inbound, admitted: &Ad
 }
 
 /// What binds the request to earlier ones.
-fn session_of(model: &Model, configured: Option<&str>, inbound: &Inbound, client: u64) -> Option<u64> {
+fn session_of(
+    model: &Model,
+    configured: Option<&str>,
+    inbound: &Inbound,
+    client: u64,
+) -> Option<u64> {
     let hashed = model.hash_header.as_deref().filter(|_| model.policy == Policy::ConsistentHash);
     session::find(inbound, hashed.or(configured), client)
 }

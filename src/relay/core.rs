@@ -7,10 +7,15 @@ use std::sync::Arc;
 use crate::config::plan::{EndpointId, ModelId, Plan};
 use crate::http::{ChunkLimits, HeadLimits};
 use crate::lifecycle::hold::Receipt;
-use crate::route::rank::{Ranked, View, rank};
+use crate::relay::choose::Order;
+use crate::relay::seating::Seating;
+use crate::route::candidate::{Candidate, Question, Ranking, Reason};
+use crate::route::rank::rank;
+use crate::route::router::{Router, Seat};
 use crate::route::views::{Bound, Views};
 use crate::runtime::kit::Kit;
 use crate::telemetry::Series;
+use crate::telemetry::endpoint::Load;
 use crate::upstream::backend::{Backend, Backends};
 use crate::upstream::connection::AnswerLimits;
 
@@ -21,8 +26,10 @@ pub struct Epoch {
     backends: Vec<Rc<Backend>>,
     /// By model: whose turn it is.
     turns: Vec<Cell<u64>>,
+    random: Cell<u64>,
     /// Memory for ranking, used again for each request.
-    candidates: RefCell<Vec<View>>,
+    candidates: RefCell<(Vec<Candidate>, Ranking)>,
+    seating: Seating,
     pub answer_limits: AnswerLimits,
 }
 
@@ -30,6 +37,8 @@ pub struct Epoch {
 pub struct Core {
     pub kit: Kit,
     pub backends: Backends,
+    /// Present once a plan needed one.
+    router: RefCell<Option<Box<Router>>>,
     epoch: RefCell<Rc<Epoch>>,
     /// Extra attempts that may still be made, in thousandths.
     retry_milli: Cell<u64>,
@@ -47,15 +56,27 @@ const RETRY_COST_MILLI: u64 = 1_000;
 const RETRY_SAVED_MILLI_MAX: u64 = 100_000;
 
 impl Epoch {
-    fn new(bound: Arc<Bound>, backends: &Backends, kit: &Kit) -> Rc<Self> {
+    fn new(
+        bound: Arc<Bound>,
+        backends: &Backends,
+        kit: &Kit,
+        router: &mut Option<Box<Router>>,
+    ) -> Rc<Self> {
         let plan = &bound.plan;
+        if Seating::needs_router(plan) && router.is_none() {
+            let listened = bound.series.peers.len() > 1;
+            let memory_mib = plan.routing.prefix_table_mib;
+            *router = Some(Box::new(Router::new(memory_mib, listened, kit.random())));
+        }
+        let seating = Seating::of(plan, router.as_deref_mut());
         // Shards begin their turns in different places, or they would move in step.
         let turns = plan.models.iter().map(|_| Cell::new(kit.random() >> 1)).collect();
         let answer_limits = AnswerLimits::of(&plan.limits);
         let views = RefCell::new(bound.views.clone());
         let candidates = RefCell::default();
         let backends = backends.bind(plan);
-        Rc::new(Self { views, backends, turns, candidates, answer_limits, bound })
+        let random = Cell::new(kit.random());
+        Rc::new(Self { views, backends, turns, random, candidates, seating, answer_limits, bound })
     }
 
     /// The configuration.
@@ -85,21 +106,67 @@ impl Epoch {
         }
     }
 
-    /// Ranks a model's endpoints for its next request.
-    pub fn rank(&self, id: ModelId) -> Ranked {
-        let views = self.views.borrow();
+    /// Where models and endpoints stand in the router's tables.
+    pub fn seating(&self) -> &Seating {
+        &self.seating
+    }
+
+    /// Ranks a model's endpoints by a policy that looks at nothing of its request.
+    pub fn take_turns(&self, id: ModelId) -> (Reason, Order) {
+        let mut held = self.candidates.borrow_mut();
+        let (candidates, ranking) = &mut *held;
         let model = &self.plan().models[usize::from(id.0)];
-        let view = |id: &EndpointId| View {
-            endpoint: *id,
-            healthy: views.endpoints.get(usize::from(id.0)).is_none_or(|view| view.healthy),
-            in_flight: self.series().load(*id).requests,
-        };
-        let mut candidates = self.candidates.borrow_mut();
+        let views = self.views.borrow();
         candidates.clear();
-        candidates.extend(model.endpoints.iter().map(view));
+        let blank = |id: &EndpointId| self.candidate(*id, &views, Load::default());
+        candidates.extend(model.endpoints.iter().map(blank));
         let turn = &self.turns[usize::from(id.0)];
         turn.set(turn.get().wrapping_add(1));
-        rank(model, &candidates, turn.get() >> 1)
+        let random = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(random);
+        let question = Question {
+            input_tokens: 1,
+            output_tokens: 1,
+            anchor: 0,
+            session: None,
+            turn: turn.get() >> 1,
+            random,
+        };
+        let reason = rank(model.policy, &question, candidates, ranking);
+        (reason, Order::of(ranking.attempts().iter().map(|score| score.endpoint)))
+    }
+
+    /// A model's endpoints, as the router looks at them.
+    pub fn seats(&self, id: ModelId) -> impl Iterator<Item = Seat> + '_ {
+        let model = &self.plan().models[usize::from(id.0)];
+        let views = self.views.borrow();
+        model.endpoints.iter().map(move |id| Seat {
+            slot: self.seating.slots[usize::from(id.0)],
+            candidate: self.candidate(*id, &views, self.series().load(*id)),
+        })
+    }
+
+    /// What is known of an endpoint whoever asks.
+    fn candidate(&self, id: EndpointId, views: &Views, load: Load) -> Candidate {
+        let endpoint = &self.plan().endpoints[usize::from(id.0)];
+        let view = views.endpoints.get(usize::from(id.0));
+        Candidate {
+            endpoint: id,
+            healthy: view.is_none_or(|view| view.healthy),
+            weight: endpoint.weight,
+            requests: load.requests,
+            prefill_tokens: load.prefill_tokens,
+            placed_tokens: 0.0,
+            context_tokens: load.context_tokens,
+            cached_tokens: 0,
+            prefill_rate: 0.0,
+            decode_seconds: 0.0,
+            kv_use: None,
+            running: None,
+            waiting: None,
+            kv_tokens: Some(endpoint.traits.kv_tokens).filter(|tokens| *tokens > 0),
+            price: endpoint.price,
+        }
     }
 
     /// Limits on a client's head.
@@ -118,7 +185,9 @@ impl Core {
     /// For one shard.
     pub fn new(kit: Kit, bound: Arc<Bound>) -> Rc<Self> {
         let backends = Backends::default();
-        let epoch = RefCell::new(Epoch::new(bound, &backends, &kit));
+        let mut router = None;
+        let epoch = RefCell::new(Epoch::new(bound, &backends, &kit, &mut router));
+        let router = RefCell::new(router);
         let retry_milli = Cell::new(RETRY_SAVED_MILLI_MAX);
         let booked = Rc::new(Cell::new((0, 0)));
         let total = booked.clone();
@@ -128,7 +197,7 @@ impl Core {
             let input = input.saturating_add(receipt.input);
             total.set((input, output.saturating_add(receipt.output)));
         });
-        Rc::new(Self { kit, backends, epoch, retry_milli, booked, book })
+        Rc::new(Self { kit, backends, router, epoch, retry_milli, booked, book })
     }
 
     /// The present epoch.
@@ -138,7 +207,13 @@ impl Core {
 
     /// Gives new requests another plan.
     pub fn swap(&self, bound: Arc<Bound>) {
-        *self.epoch.borrow_mut() = Epoch::new(bound, &self.backends, &self.kit);
+        let router = &mut *self.router.borrow_mut();
+        *self.epoch.borrow_mut() = Epoch::new(bound, &self.backends, &self.kit, router);
+    }
+
+    /// Asks the shard's router something, if there is one.
+    pub fn router<T>(&self, ask: impl FnOnce(&mut Router) -> T) -> Option<T> {
+        self.router.borrow_mut().as_deref_mut().map(ask)
     }
 
     /// Tokens booked since the shard began: (input, output).

@@ -15,6 +15,8 @@ use crate::relay::core::Epoch;
 use crate::relay::ids::{self, Id};
 use crate::relay::inbound::Inbound;
 use crate::relay::stop::Stop;
+use crate::relay::trip::Trip;
+use crate::route::router::Report;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
 use crate::telemetry::endpoint::Failure;
@@ -47,6 +49,8 @@ pub struct Exit {
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     usage_place: Option<Place>,
+    /// Its way through the router, if its model's policy looks at requests.
+    pub trip: Option<Trip>,
 }
 
 impl Exit {
@@ -76,6 +80,7 @@ impl Exit {
             first_token: None,
             last_token: None,
             usage_place: None,
+            trip: None,
             epoch,
         }
     }
@@ -120,6 +125,9 @@ impl Exit {
     pub fn attempt(&mut self, endpoint: EndpointId) {
         self.row.endpoint = Some(endpoint);
         self.row.attempts = self.row.attempts.saturating_add(1);
+        if let Some(trip) = &mut self.trip {
+            self.row.foreseen = trip.attempt(endpoint, self.mark);
+        }
     }
 
     /// When the present stage began.
@@ -163,6 +171,21 @@ impl Exit {
             Some(last) => series.event_gap.record(now.since(last)),
         }
         self.last_token = Some(now);
+        if let Some(trip) = &mut self.trip {
+            trip.content(now);
+        }
+    }
+
+    /// The answer came to its end, and its endpoint is done with it.
+    pub fn settled(&mut self, usage: &Usage) {
+        let Some(mut trip) = self.trip.take() else { return };
+        // An error says nothing of how prompts are computed.
+        if self.row.status < 400 {
+            let Usage { input, output, cached, .. } = *usage;
+            let report =
+                Report { input_tokens: input, cached_tokens: cached, output_tokens: output };
+            trip.settled(self.last_token, &report);
+        }
     }
 
     /// What the answer said of itself.

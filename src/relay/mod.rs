@@ -8,6 +8,7 @@
 //! other attempt; the client's departure is polled beside every wait.
 
 pub mod answer;
+pub mod choose;
 pub mod core;
 pub mod exchange;
 pub mod exit;
@@ -16,8 +17,11 @@ pub mod inbound;
 pub mod local;
 pub mod opening;
 pub mod place;
+pub mod seating;
 pub mod serve;
+pub mod session;
 pub mod state;
 pub mod stop;
 pub mod stream;
+pub mod trip;
 pub mod unary;

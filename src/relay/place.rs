@@ -21,7 +21,6 @@ use crate::relay::state::Admitted;
 use crate::relay::stop::Stop;
 use crate::relay::stream::Stream;
 use crate::relay::unary::Unary;
-use crate::route::rank::Ranked;
 use crate::runtime::wheel::Due;
 use crate::telemetry::shard::Stage;
 use crate::upstream::connection::Connection;
@@ -63,14 +62,13 @@ pub async fn place<X: Exchange>(
     inbound: &Inbound,
     x: &mut X,
     admitted: &Admitted,
-    ranked: &Ranked,
+    order: &[EndpointId],
 ) -> Result<(Lease, Opening), Stop> {
     core.earn_retry();
     inject::point(Point::Admitted);
     let edits = edits(exit, admitted)?;
     let mut failed = AttemptError::NoAddress;
     let mut retry = None;
-    let order = ranked.attempts();
     for (at, endpoint) in order.iter().enumerate() {
         // The last attempt's answer is relayed even if it is an error.
         let last = at + 1 == order.len() || !core.may_retry();

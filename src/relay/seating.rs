@@ -54,7 +54,8 @@ impl Seating {
         let mut slots = places.endpoints;
         slots.resize(plan.endpoints.len(), None);
         let seat = |(at, model): (usize, &Model)| {
-            let traits = || model.endpoints.iter().map(|id| &plan.endpoints[usize::from(id.0)].traits);
+            let traits =
+                || model.endpoints.iter().map(|id| &plan.endpoints[usize::from(id.0)].traits);
             let columns = model.endpoints.iter().filter_map(|id| slots[usize::from(id.0)]);
             ModelSeat {
                 look: look(plan, model),

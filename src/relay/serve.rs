@@ -12,6 +12,7 @@ use crate::json::Bounds;
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::answer;
+use crate::relay::choose;
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
@@ -37,7 +38,11 @@ pub async fn serve<X: Exchange>(
     inject::point(Point::Begin);
     let outcome = match stages(core, &mut exit, inbound, x).await {
         Ok(outcome) => outcome,
-        Err(stop) => answer::stopped(stop, &mut exit, x).await,
+        Err(stop) => {
+            // Whatever is still told the client, the endpoint has nothing to do with it any more.
+            exit.trip = None;
+            answer::stopped(stop, &mut exit, x).await
+        }
     };
     exit.row.response_bytes = x.sent_bytes();
     exit.end(outcome);
@@ -78,9 +83,9 @@ async fn stages<X: Exchange>(
     let model = rights::model(exit.epoch.plan(), &ask.model)?;
     exit.model(model);
     let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
-    let ranked = exit.epoch.rank(model);
-    exit.row.route = ranked.reason.name();
-    let (lease, mut opening) = place::place(core, exit, inbound, x, &admitted, &ranked).await?;
+    let order = choose::choose(core, exit, inbound, &admitted)?;
+    let order = order.endpoints();
+    let (lease, mut opening) = place::place(core, exit, inbound, x, &admitted, order).await?;
     let mut placed = admitted.place(lease);
     inbound.release();
     let (outcome, usage) = match &mut opening {
@@ -88,6 +93,7 @@ async fn stages<X: Exchange>(
         Opening::Unary(unary) => unary::relay(unary, &mut placed, exit, x).await?,
     };
     placed.settle(usage, exit.mark());
+    exit.settled(&usage);
     Ok(outcome)
 }
 

@@ -30,6 +30,7 @@ pub fn find(inbound: &Inbound, configured: Option<&str>, client: u64) -> Option<
 pub fn value<'a>(inbound: &'a Inbound, name: &str) -> Option<&'a [u8]> {
     let bytes = inbound.bytes();
     let other = inbound.head.fields.iter().filter(|field| field.known == Known::Other);
-    let mut found = other.filter(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()));
+    let mut found =
+        other.filter(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()));
     found.next().map(|field| field.value.of(bytes)).filter(|value| !value.is_empty())
 }

@@ -35,9 +35,10 @@ impl Stop {
 fn refused(fault: &Fault) -> Outcome {
     match fault {
         Fault::SlowHead | Fault::SlowBody | Fault::UpstreamTimeout => Outcome::TimedOut,
-        Fault::RateLimited { .. } | Fault::Unavailable { .. } | Fault::Overloaded { .. } => {
-            Outcome::Unavailable
-        }
+        Fault::RateLimited { .. }
+        | Fault::Unavailable { .. }
+        | Fault::Saturated { .. }
+        | Fault::Overloaded { .. } => Outcome::Unavailable,
         Fault::UpstreamReported { .. } => Outcome::UpstreamError,
         Fault::ShuttingDown => Outcome::Abandoned,
         other if matches!(other.blame(), Blame::Client | Blame::Credential) => Outcome::Refused,

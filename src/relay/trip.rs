@@ -14,6 +14,7 @@ use crate::route::router::{Decision, Flight, Foresight, Pick, Report, Whose};
 use crate::runtime::clock::Instant;
 use crate::telemetry::cell::Gauge;
 use crate::telemetry::endpoint::EndpointSeries;
+use crate::telemetry::row::Foreseen;
 
 /// A request between its decision and its end.
 pub struct Trip {
@@ -88,13 +89,13 @@ impl Trip {
         Self { core, epoch, decision, whose, chain, streamed, leg: None }
     }
 
-    /// An attempt begins; the one before it has failed.
-    pub fn attempt(&mut self, endpoint: EndpointId, now: Instant) {
+    /// An attempt begins; the one before it has failed. What is expected of it.
+    pub fn attempt(&mut self, endpoint: EndpointId, now: Instant) -> Option<Foreseen> {
         self.fail();
-        let Some(pick) = self.decision.pick(endpoint).copied() else { return };
-        let flight = self.core.router(|router| {
-            router.dispatched(now.nanos(), &self.chain, &pick, &self.whose)
-        });
+        let pick = *self.decision.pick(endpoint)?;
+        let flight = self
+            .core
+            .router(|router| router.dispatched(now.nanos(), &self.chain, &pick, &self.whose));
         let context = u64::from(self.decision.estimate.input_tokens)
             + u64::from(self.decision.estimate.output_tokens);
         self.leg = flight.map(|flight| Leg {
@@ -102,6 +103,13 @@ impl Trip {
             prefill: Claim::take(&self.core, &self.epoch, endpoint, self.prefill_tokens(&pick)),
             _context: Claim::take(&self.core, &self.epoch, endpoint, context),
         });
+        Some(Foreseen {
+            input_tokens: self.decision.estimate.input_tokens,
+            output_tokens: self.decision.estimate.output_tokens,
+            cached_tokens: pick.cached_tokens,
+            first_token_micros: (pick.ttft_seconds * 1e6) as u64,
+            gpu_micros: (pick.gpu_millis * 1e3) as u64,
+        })
     }
 
     /// An answer that is not streamed does not say when its prompt was done, so it claims as much for all

@@ -23,6 +23,8 @@ pub struct Candidate {
     pub requests: u64,
     /// Uncached prompt tokens in flight there that have no first token yet, all shards together.
     pub prefill_tokens: u64,
+    /// Uncached prompt tokens sent there lately, fading ([`super::learn::Learned::placed_tokens`]).
+    pub placed_tokens: f32,
     /// Prompt and expected output tokens of all live requests there: the estimate of its KV use.
     pub context_tokens: u64,
     /// Tokens of this prompt that its cache is expected to hold.

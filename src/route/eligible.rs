@@ -42,7 +42,10 @@ pub enum Lack {
 pub enum Nobody {
     Lacks(Lack),
     /// Even the longest context, of so many tokens, is certainly too short for so many.
-    TooLong { tokens: u64, tokens_max: u64 },
+    TooLong {
+        tokens: u64,
+        tokens_max: u64,
+    },
     Busy,
 }
 
@@ -112,18 +115,14 @@ impl Needs {
             let lacks = all.filter_map(|(traits, _)| self.lack(traits.capabilities));
             return Err(lacks.min().map_or(Nobody::Busy, Nobody::Lacks));
         };
-        let busy = |(traits, requests): (&Traits, u64)| {
-            self.fit(traits, requests) == Err(Unfit::Busy)
-        };
+        let busy =
+            |(traits, requests): (&Traits, u64)| self.fit(traits, requests) == Err(Unfit::Busy);
         if able.clone().any(busy) {
             return Err(Nobody::Busy);
         }
         match within(self.tokens_certain(), longest) {
             true => Ok(longest),
-            false => Err(Nobody::TooLong {
-                tokens: self.tokens(),
-                tokens_max: u64::from(longest),
-            }),
+            false => Err(Nobody::TooLong { tokens: self.tokens(), tokens_max: u64::from(longest) }),
         }
     }
 }

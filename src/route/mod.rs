@@ -3,7 +3,13 @@
 
 pub mod candidate;
 pub mod chain;
+pub mod cost;
+pub mod eligible;
 pub mod endpoints;
+pub mod learn;
+pub mod policy;
 pub mod rank;
+pub mod router;
+pub mod session;
 pub mod table;
 pub mod views;

@@ -32,8 +32,8 @@ pub use feedback::{Flight, Foresight, Whose};
 pub use news::News;
 use news::Outbox;
 use ruler::Ruler;
-pub use slots::{SLOTS_MAX, Slot};
 use slots::Slots;
+pub use slots::{SLOTS_MAX, Slot};
 
 /// Chains kept for the next requests.
 const CHAINS_MAX: usize = 256;
@@ -86,6 +86,8 @@ pub struct Pick {
     pub ttft_seconds: f32,
     /// Predicted use of its GPU.
     pub gpu_millis: f32,
+    /// The part of its time there that is spent on its prompt, 0 to 1.
+    pub prefill_share: f32,
 }
 
 /// Which endpoints to try, and why the first is the first.
@@ -216,7 +218,8 @@ impl Router {
         self.recall(now, inquiry);
         let ruler = self.ruler(inquiry.whose.model, inquiry.chain);
         let limit = inquiry.output_tokens_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX));
-        let output_tokens = self.answers.expected(inquiry.whose.client, inquiry.whose.model.key(), limit);
+        let output_tokens =
+            self.answers.expected(inquiry.whose.client, inquiry.whose.model.key(), limit);
         Estimate { input_tokens: ruler.tokens(inquiry.whose.prompt_bytes), output_tokens }
     }
 
@@ -226,9 +229,7 @@ impl Router {
         let Some(slot) = self.endpoints.of(visit.endpoint) else { return };
         let blocks = visit.blocks as usize;
         let continued = inquiry.chain.hashes().get(blocks.wrapping_sub(1)) == Some(&visit.end);
-        if continued
-            && inquiry.columns.contains(slot.index)
-            && self.depths.get(slot.index) < blocks
+        if continued && inquiry.columns.contains(slot.index) && self.depths.get(slot.index) < blocks
         {
             self.depths.set(slot.index, blocks);
         }
@@ -259,7 +260,7 @@ impl Router {
     ) -> Option<Decision> {
         self.learn_prior(now);
         self.seat(now, inquiry, seats);
-        let question = self.question(now, inquiry, estimate);
+        let question = self.question(inquiry, estimate);
         let reason = rank(inquiry.policy, &question, &self.candidates, &mut self.ranking);
         let mut decision = Decision { reason, estimate: *estimate, picks: [None; ATTEMPTS_MAX] };
         for (place, score) in decision.picks.iter_mut().zip(self.ranking.attempts()) {
@@ -301,7 +302,7 @@ impl Router {
         }
     }
 
-    fn question(&mut self, now: Nanos, inquiry: &Inquiry<'_>, estimate: &Estimate) -> Question {
+    fn question(&mut self, inquiry: &Inquiry<'_>, estimate: &Estimate) -> Question {
         let random = self.random();
         let line = self.lines.get_mut(usize::from(inquiry.whose.model.index));
         let turn = line.map_or(0, |line| {
@@ -321,6 +322,8 @@ impl Router {
     fn pick(&self, question: &Question, at: usize) -> Pick {
         let (candidate, slot) = (&self.candidates[at], self.slots[at]);
         let cached_tokens = candidate.cached_tokens.min(question.input_tokens);
+        let own = wait(question, candidate).own;
+        let decode = question.output_tokens as f32 * candidate.decode_seconds;
         Pick {
             endpoint: candidate.endpoint,
             slot,
@@ -330,6 +333,7 @@ impl Router {
             tokens_ahead: candidate.prefill_tokens,
             ttft_seconds: wait(question, candidate).seconds(),
             gpu_millis: gpu_milliseconds(question, candidate),
+            prefill_share: own / (own + decode).max(f32::MIN_POSITIVE),
         }
     }
 

@@ -59,6 +59,18 @@ pub struct Tokens {
     pub reasoning: Option<u64>,
 }
 
+/// What the router expected of a request at the endpoint of its last attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    pub input_tokens: u32,
+    pub output_tokens: u32,
+    pub cached_tokens: u32,
+    /// From the request's dispatch.
+    pub first_token_micros: u64,
+    /// Time of the endpoint's GPU.
+    pub gpu_micros: u64,
+}
+
 /// Everything the logs say about one request.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -86,6 +98,8 @@ pub struct Row {
     pub outcome: Outcome,
     /// Why the router's first choice was its first, empty if it was not asked.
     pub route: &'static str,
+    /// `None` where the model's policy does not look at requests.
+    pub foreseen: Option<Foreseen>,
     /// The code of the error the client got, empty without one.
     pub error: &'static str,
     /// The finish reason, empty if none was seen.
@@ -120,6 +134,7 @@ impl Row {
             status: 0,
             outcome: Outcome::Abandoned,
             route: "",
+            foreseen: None,
             error: "",
             finish: "",
             tokens: Tokens::default(),

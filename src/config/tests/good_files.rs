@@ -170,7 +170,7 @@ fn the_description_tells_all_but_the_secrets() {
         "  url = http://gpu:8000/v1/...",
         "  body_bytes_max = 33554432",
         "  idle_seconds = 75",
-        "  policy = round-robin",
+        "  policy = predicted-ttft",
     ] {
         assert!(described.lines().any(|known| known == line), "{line}\n{described}");
     }

@@ -14,7 +14,10 @@ fn endpoint_of(address: std::net::SocketAddr) -> crate::config::plan::Endpoint {
         "[[endpoints]]\nname = \"gpu\"\nurl = \"http://{address}\"\nengine = \"vllm\"\n\
          [[models]]\nname = \"m\"\nendpoints = [\"gpu\"]\n"
     );
-    crate::config::parse(&text, "f", std::path::Path::new("."), &|_| None, 1).unwrap().endpoints.remove(0)
+    crate::config::parse(&text, "f", std::path::Path::new("."), &|_| None, 1)
+        .unwrap()
+        .endpoints
+        .remove(0)
 }
 
 fn free_address() -> String {

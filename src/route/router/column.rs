@@ -1,6 +1,5 @@
 //! What is known of one endpoint beside its cache's content.
 
-use crate::route::candidate::Nanos;
 use crate::route::learn::Learned;
 
 /// Prompts that an endpoint answered last, kept to tell a cache that was lost from one that is small.

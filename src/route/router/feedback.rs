@@ -40,13 +40,7 @@ pub struct Foresight {
 
 impl Router {
     /// The request is being sent to `pick`, which is expected to have its prompt from now on.
-    pub fn dispatched(
-        &mut self,
-        now: Nanos,
-        chain: &Chain,
-        pick: &Pick,
-        whose: &Whose,
-    ) -> Flight {
+    pub fn dispatched(&mut self, now: Nanos, chain: &Chain, pick: &Pick, whose: &Whose) -> Flight {
         let hashes = chain.hashes();
         let mut fresh = false;
         if let Some((slot, identity)) = self.current(pick.slot) {

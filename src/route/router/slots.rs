@@ -33,11 +33,7 @@ pub struct Slots {
 impl Slots {
     /// Gives each of `identities` a slot, its old one if it had one: in their order, `None` for those beyond
     /// [`SLOTS_MAX`]. Calls `freed` for every slot whose endpoint is not among them.
-    pub fn adopt(
-        &mut self,
-        identities: &[u64],
-        mut freed: impl FnMut(Slot),
-    ) -> Vec<Option<Slot>> {
+    pub fn adopt(&mut self, identities: &[u64], mut freed: impl FnMut(Slot)) -> Vec<Option<Slot>> {
         let wanted: std::collections::HashSet<u64> = identities.iter().copied().collect();
         for (index, (life, held)) in self.lives.iter_mut().enumerate() {
             let Some(identity) = held.filter(|identity| !wanted.contains(identity)) else {

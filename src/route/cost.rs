@@ -1,0 +1,127 @@
+//! What a request will cost, before it is sent: input tokens from bytes, output tokens from experience,
+//! GPU time on each candidate.
+//!
+//! Invariants: fixed memory, no allocation after construction; estimates are never zero.
+
+use crate::route::candidate::{Candidate, Question};
+use crate::route::policy::wait;
+
+/// Prompt bytes per token before anything was learned: English in JSON.
+const BYTES_PER_TOKEN: f64 = 4.0;
+/// Output tokens expected of a key that was never seen with a model that was never seen.
+const OUTPUT_TOKENS: f32 = 256.0;
+/// Each answer weighs this much against all earlier ones together.
+const GAIN: f32 = 1.0 / 16.0;
+/// Keys looked at in one row of the table.
+const WAYS: usize = 4;
+
+/// Bytes per token of one model's prompts, as its engines count them.
+#[derive(Clone, Copy, Debug)]
+pub struct InputRatio {
+    bytes: f64,
+    tokens: f64,
+}
+
+impl Default for InputRatio {
+    fn default() -> Self {
+        Self { bytes: BYTES_PER_TOKEN, tokens: 1.0 }
+    }
+}
+
+impl InputRatio {
+    /// Bytes after which earlier prompts count half.
+    const BYTES_HALF: f64 = 4e6;
+
+    /// An engine counted `tokens` in a prompt of `bytes`.
+    pub fn learn(&mut self, bytes: u64, tokens: u32) {
+        let ratio = bytes as f64 / f64::from(tokens.max(1));
+        // Outside of it the engine counted something else (images, a template of its own).
+        if bytes == 0 || !(0.25..64.0).contains(&ratio) {
+            return;
+        }
+        let keep = (-(bytes as f64) / Self::BYTES_HALF).exp2();
+        self.bytes = self.bytes * keep + bytes as f64;
+        self.tokens = self.tokens * keep + f64::from(tokens);
+    }
+
+    /// Tokens in a prompt of `bytes`, of which the first `known.0` bytes are known to be `known.1` tokens.
+    pub fn tokens(&self, bytes: u64, known: Option<(u64, u32)>) -> u32 {
+        let (known_bytes, known_tokens) = known.unwrap_or((0, 0));
+        let rest = bytes.saturating_sub(known_bytes) as f64 * self.tokens / self.bytes;
+        (rest.ceil().min(f64::from(u32::MAX)) as u32).saturating_add(known_tokens).max(1)
+    }
+}
+
+/// Output tokens by client and model: a table of fixed size whose least used entries give way.
+#[derive(Debug)]
+pub struct OutputTokens {
+    rows: Vec<[Known; WAYS]>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    tag: u64,
+    mean: f32,
+    answers: u32,
+}
+
+impl OutputTokens {
+    /// A table of at most `entries_max` keys (rounded up to a power of two).
+    pub fn new(entries_max: usize) -> Self {
+        let rows = entries_max.div_ceil(WAYS).next_power_of_two();
+        Self { rows: vec![[Known::default(); WAYS]; rows] }
+    }
+
+    /// An answer to `client` (a hash; models have hashes of their own) had so many tokens.
+    pub fn learn(&mut self, client: u64, model: u64, tokens: u32) {
+        self.learn_one(mix(client, model), tokens);
+        self.learn_one(mix(0, model), tokens);
+    }
+
+    fn learn_one(&mut self, tag: u64, tokens: u32) {
+        let row = self.row(tag);
+        let row = &mut self.rows[row];
+        let at = row.iter().position(|known| known.tag == tag);
+        let at = at.or_else(|| (0..WAYS).min_by_key(|at| row[*at].answers)).unwrap_or(0);
+        let known = &mut row[at];
+        if known.tag != tag {
+            *known = Known { tag, mean: tokens as f32, answers: 0 };
+        }
+        known.answers = known.answers.saturating_add(1);
+        known.mean += GAIN.max(1.0 / known.answers as f32) * (tokens as f32 - known.mean);
+        // The others age, so that a key that has gone gives way in the end.
+        row.iter_mut().filter(|other| other.tag != tag).for_each(|other| {
+            other.answers = other.answers.saturating_sub(u32::from(other.answers > 64));
+        });
+    }
+
+    /// Output tokens to expect, never more than the `limit` asked for.
+    pub fn expected(&self, client: u64, model: u64, limit: Option<u32>) -> u32 {
+        let mean = self.find(mix(client, model)).or_else(|| self.find(mix(0, model)));
+        let tokens = mean.unwrap_or(OUTPUT_TOKENS).ceil().max(1.0) as u32;
+        tokens.min(limit.unwrap_or(u32::MAX)).max(1)
+    }
+
+    fn find(&self, tag: u64) -> Option<f32> {
+        let known = self.rows[self.row(tag)].iter().find(|known| known.tag == tag);
+        known.filter(|known| known.answers > 0).map(|known| known.mean)
+    }
+
+    fn row(&self, tag: u64) -> usize {
+        tag as usize & (self.rows.len() - 1)
+    }
+}
+
+fn mix(client: u64, model: u64) -> u64 {
+    let mixed = (client ^ model.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ (mixed >> 32)) | 1
+}
+
+/// Milliseconds of the GPU that the request takes at `candidate`: its prefill whole, and of each decode
+/// step the share of one sequence in the batch.
+pub fn gpu_milliseconds(question: &Question, candidate: &Candidate) -> f32 {
+    let prefill = wait(question, candidate).own;
+    let batch = candidate.requests.max(1) as f32;
+    let decode = question.output_tokens as f32 * candidate.decode_seconds.max(0.0) / batch;
+    1e3 * (prefill + decode)
+}

@@ -1,0 +1,85 @@
+//! The predicted time to first token on one endpoint, in its parts.
+
+use crate::route::candidate::{Candidate, Question};
+
+/// Slower than any engine: keeps a rate that is not a number from making an endpoint look instant.
+const RATE_MIN: f32 = 1.0;
+
+/// Seconds until the first token, by what they are spent on.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Wait {
+    /// Prompts that are ahead.
+    pub queue: f32,
+    /// What the cache does not hold of this prompt.
+    pub own: f32,
+    /// The step under way, slowed down by the batch.
+    pub step: f32,
+    /// Until enough KV blocks are free.
+    pub memory: f32,
+}
+
+impl Wait {
+    /// All of it.
+    pub fn seconds(&self) -> f32 {
+        self.queue + self.own + self.step + self.memory
+    }
+
+    /// What this request finds there, whatever its own size.
+    pub fn ahead(&self) -> f32 {
+        self.queue + self.step + self.memory
+    }
+}
+
+/// Predicts the wait of `question` at `candidate`.
+pub fn wait(question: &Question, candidate: &Candidate) -> Wait {
+    let rate = prefill_rate(candidate);
+    let uncached = uncached_tokens(question, candidate);
+    let foreign = foreign_tokens(candidate, uncached);
+    Wait {
+        queue: (candidate.prefill_tokens as f32 + foreign) / rate,
+        own: uncached / rate,
+        step: positive(candidate.decode_seconds),
+        memory: memory_seconds(question, candidate, uncached),
+    }
+}
+
+/// Tokens per second.
+fn prefill_rate(candidate: &Candidate) -> f32 {
+    candidate.prefill_rate.max(RATE_MIN)
+}
+
+/// Tokens to compute: the last one always is.
+pub fn uncached_tokens(question: &Question, candidate: &Candidate) -> f32 {
+    question.input_tokens.saturating_sub(candidate.cached_tokens).max(1) as f32
+}
+
+/// Prompts in the engine's queue that are none of ours (another gateway's): each is taken to be like this
+/// one, or like our own ones there.
+fn foreign_tokens(candidate: &Candidate, uncached: f32) -> f32 {
+    let (Some(running), Some(waiting)) = (candidate.running, candidate.waiting) else { return 0.0 };
+    let all = u64::from(running) + u64::from(waiting);
+    let foreign = all.saturating_sub(candidate.requests).min(u64::from(waiting));
+    let ours = candidate.prefill_tokens as f32 / candidate.requests.max(1) as f32;
+    foreign as f32 * uncached.max(ours)
+}
+
+/// Blocks are freed as requests end: on average one of them has half of its answer still to come.
+fn memory_seconds(question: &Question, candidate: &Candidate, uncached: f32) -> f32 {
+    let Some(capacity) = candidate.kv_tokens else { return 0.0 };
+    let capacity = capacity as f32;
+    let used = match candidate.kv_use {
+        Some(share) => positive(share).min(1.0) * capacity,
+        None => candidate.context_tokens as f32,
+    };
+    let lacking = used + uncached - capacity;
+    if lacking <= 0.0 {
+        return 0.0;
+    }
+    let answer = question.output_tokens as f32 * positive(candidate.decode_seconds);
+    answer * (lacking / capacity.max(1.0)).min(8.0)
+}
+
+/// Nothing below zero, and nothing that is not a number.
+fn positive(value: f32) -> f32 {
+    value.max(0.0)
+}

@@ -1,0 +1,218 @@
+//! A router between simulated endpoints that cache whatever they are sent.
+
+use super::*;
+use crate::api::operation::Operation;
+use crate::api::read_ask;
+use crate::json::Bounds;
+use crate::route::chain::{self, Root};
+
+const ENDPOINTS: u64 = 4;
+const SECOND: Nanos = 1_000_000_000;
+
+/// A router with its plan, and what endpoints have to do.
+struct World {
+    router: Router,
+    places: Places,
+    columns: EndpointSet,
+    requests: [u64; ENDPOINTS as usize],
+    now: Nanos,
+}
+
+/// One request under way.
+struct Sent {
+    chain: Chain,
+    decision: Decision,
+    flight: Flight,
+}
+
+impl World {
+    fn new(listened: bool, seed: u64) -> Self {
+        let mut router = Router::new(1, listened, seed);
+        let endpoints: Vec<u64> = (1..=ENDPOINTS).collect();
+        let places = router.adopt(&endpoints, &[77]);
+        let columns = places.endpoints.iter().flatten().map(|slot| slot.index).collect();
+        Self { router, places, columns, requests: [0; ENDPOINTS as usize], now: SECOND }
+    }
+
+    fn send(&mut self, messages: &str, session: Option<u64>) -> Sent {
+        let body = format!("{{\"model\":\"m\",\"messages\":[{messages}]}}");
+        let bounds = Bounds { depth_max: 64 };
+        let ask = read_ask(Operation::Chat, body.as_bytes(), &bounds).expect("lawful");
+        let mut chain = self.router.chain();
+        chain::read(&mut chain, &Root::default(), body.as_bytes(), &ask);
+        let model = self.places.models[0].expect("a slot");
+        let whose = Whose { model, client: 1, session, prompt_bytes: chain.bytes() };
+        let inquiry = Inquiry {
+            policy: Policy::PredictedTtft,
+            whose,
+            columns: &self.columns,
+            chain: &chain,
+            output_tokens_max: Some(64),
+            session_ttl: 3600 * SECOND,
+        };
+        let estimate = self.router.estimate(self.now, &inquiry);
+        let requests = self.requests;
+        let seats = (0u16..).zip(&self.places.endpoints).map(|(at, slot)| Seat {
+            slot: *slot,
+            candidate: candidate(at, requests[usize::from(at)]),
+        });
+        let decision =
+            self.router.decide(self.now, &inquiry, &estimate, seats).expect("an endpoint");
+        let pick = *decision.picks().next().expect("a pick");
+        let flight = self.router.dispatched(self.now, &chain, &pick, &whose);
+        Sent { chain, decision, flight }
+    }
+
+    /// Sent, answered with these counts.
+    fn turn(&mut self, messages: &str, report: &Report) -> Sent {
+        let mut sent = self.send(messages, None);
+        self.now += SECOND / 10;
+        self.router.first_content(self.now, &mut sent.flight);
+        self.now += SECOND / 10;
+        self.router.settled(self.now, &sent.chain, &sent.flight, report);
+        sent
+    }
+}
+
+fn candidate(at: u16, requests: u64) -> Candidate {
+    Candidate {
+        endpoint: EndpointId(at),
+        healthy: true,
+        weight: 1,
+        requests,
+        prefill_tokens: 0,
+        placed_tokens: 0.0,
+        context_tokens: 0,
+        cached_tokens: 0,
+        prefill_rate: 0.0,
+        decode_seconds: 0.0,
+        kv_use: None,
+        running: None,
+        waiting: None,
+        kv_tokens: None,
+        price: 0.0,
+    }
+}
+
+fn first(sent: &Sent) -> Pick {
+    *sent.decision.picks().next().expect("a pick")
+}
+
+/// `turns` turns of a conversation of its own, 2 KB each.
+fn conversation(name: &str, turns: usize) -> String {
+    let turn = |at| {
+        format!("{{\"role\":\"user\",\"content\":\"{}\"}}", format!("{name} {at} ").repeat(250))
+    };
+    (0..turns).map(turn).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn a_growing_conversation_stays_and_its_tokens_become_known() {
+    let mut world = World::new(false, 1);
+    let mut told = 0;
+    let mut place = None;
+    for turns in 1..10 {
+        let messages = conversation("a", turns);
+        // This engine has three bytes a token.
+        let input = messages.len() as u64 / 3;
+        let report =
+            Report { input_tokens: Some(input), cached_tokens: Some(told), output_tokens: Some(9) };
+        let sent = world.turn(&messages, &report);
+        let pick = first(&sent);
+        assert_eq!(*place.get_or_insert(pick.endpoint), pick.endpoint);
+        if turns > 2 {
+            let expected = u64::from(pick.cached_tokens);
+            assert!(expected.abs_diff(told) < 200, "{expected} expected of {told}");
+            assert_eq!(sent.decision.reason, Reason::Warm);
+        }
+        let estimate = u64::from(sent.decision.estimate.input_tokens);
+        assert!(turns < 3 || estimate.abs_diff(input) < 100, "{estimate} for {input}");
+        told = input;
+    }
+}
+
+#[test]
+fn a_lost_cache_is_noticed_and_forgotten_once() {
+    let mut world = World::new(false, 2);
+    let none = Report { input_tokens: Some(700), cached_tokens: Some(0), output_tokens: Some(9) };
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        world.turn(&conversation(name, 2), &none);
+    }
+    let mut sent = world.send(&conversation("a", 3), None);
+    let place = first(&sent);
+    assert!(place.cached_tokens > 0);
+    world.router.first_content(world.now, &mut sent.flight);
+    let seen = world.router.settled(world.now, &sent.chain, &sent.flight, &none);
+    assert!(seen.is_some_and(|seen| seen.lost && seen.got_tokens == 0));
+    // What it was sent now it has; what it had before it has not.
+    let columns: EndpointSet = place.slot.iter().map(|slot| slot.index).collect();
+    let mut depths = Depths::default();
+    world.router.table.depths(sent.chain.hashes(), &columns, &mut depths);
+    assert_eq!(depths.get(place.slot.expect("a slot").index), sent.chain.hashes().len());
+    for name in ["b", "c", "d", "e", "f"] {
+        let sent = world.send(&conversation(name, 2), None);
+        let again = sent.decision.pick(place.endpoint).map_or(0, |pick| pick.cached_tokens);
+        assert_eq!(again, 0, "{name}");
+    }
+}
+
+#[test]
+fn what_failed_is_not_expected_and_what_began_is() {
+    let mut world = World::new(false, 3);
+    let sent = world.send(&conversation("a", 2), None);
+    world.router.failed(&sent.chain, &sent.flight);
+    let mut again = world.send(&conversation("a", 3), None);
+    assert_eq!(first(&again).cached_tokens, 0);
+    world.router.first_content(world.now, &mut again.flight);
+    world.router.failed(&again.chain, &again.flight);
+    assert!(first(&world.send(&conversation("a", 4), None)).cached_tokens > 0);
+}
+
+#[test]
+fn other_shards_learn_from_news() {
+    let (mut one, mut other) = (World::new(true, 4), World::new(true, 5));
+    // The same endpoints in another order have other slots there.
+    let reversed: Vec<u64> = (1..=ENDPOINTS).rev().collect();
+    other.places = {
+        let mut router = Router::new(1, true, 6);
+        let places = router.adopt(&reversed, &[77]);
+        other.router = router;
+        places
+    };
+    let report = Report { input_tokens: Some(900), cached_tokens: None, output_tokens: Some(9) };
+    let place = first(&one.turn(&conversation("a", 2), &report)).endpoint;
+    let news: Vec<News> = one.router.drain_news().collect();
+    assert!(!news.is_empty());
+    news.iter().for_each(|one| other.router.learn_news(one));
+    let sent = other.send(&conversation("a", 3), None);
+    assert_eq!(first(&sent).endpoint.0, ENDPOINTS as u16 - 1 - place.0);
+    assert!(first(&sent).cached_tokens.abs_diff(900) < 200, "{:?}", first(&sent));
+    // What was heard is not told again.
+    let told: Vec<u64> = other.router.drain_news().flat_map(|n| n.hashes().to_vec()).collect();
+    assert!(told.iter().all(|hash| !news.iter().any(|n| n.hashes().contains(hash))));
+}
+
+#[test]
+fn an_endpoint_that_left_is_ignored() {
+    let mut world = World::new(false, 7);
+    let mut sent = world.send(&conversation("a", 2), None);
+    let gone = first(&sent).slot.expect("a slot");
+    let kept: Vec<u64> = (1..=ENDPOINTS).filter(|id| *id != u64::from(gone.index) + 1).collect();
+    world.router.adopt(&[&kept[..], &[99]].concat(), &[77]);
+    assert_eq!(world.router.endpoints.of(99).map(|slot| slot.index), Some(gone.index));
+    world.router.first_content(world.now, &mut sent.flight);
+    let report = Report { input_tokens: Some(900), cached_tokens: Some(0), output_tokens: Some(9) };
+    assert_eq!(world.router.settled(world.now, &sent.chain, &sent.flight, &report), None);
+    let again = world.send(&conversation("a", 3), None);
+    assert!(again.decision.picks().all(|pick| pick.cached_tokens == 0));
+}
+
+#[test]
+fn a_session_is_remembered_beyond_the_table() {
+    let mut world = World::new(false, 8);
+    let place = first(&world.send(&conversation("a", 2), Some(5))).slot.expect("a slot");
+    world.router.table.clear(place.index);
+    let sent = world.send(&conversation("a", 3), Some(5));
+    assert_eq!(first(&sent).slot, Some(place));
+    assert!(first(&sent).cached_tokens > 0);
+}
