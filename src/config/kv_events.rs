@@ -1,31 +1,26 @@
-//! `kv_events_…` of `[[endpoints]]`: where an engine tells of its cache.
+//! `kv_events` of `[[endpoints]]`: where an engine tells of its cache.
 
 use super::plan::KvEvents;
 use super::reader::{At, Section};
 
-/// Reads them; `None` where the engine tells nobody.
+/// Reads it; `None` where the engine tells nobody.
 pub fn read(s: &Section<'_>) -> Option<KvEvents> {
-    let connect = s.text("kv_events_connect", "");
-    let bind = s.text("kv_events_bind", "");
+    let address = s.text("kv_events", "");
+    let bind = s.switch("kv_events_bind", false);
     let replay = s.text("kv_events_replay", "");
     let topic = s.text("kv_events_topic", "");
-    if let (Some(_), Some(second)) = (&connect, &bind) {
-        let what = "`kv_events_bind` and `kv_events_connect` exclude each other";
-        s.fault(second.at, what, "keep the one that the engine's own setting answers");
-    }
-    let Some(address) = bind.or(connect) else {
-        for (key, given) in [("kv_events_replay", replay), ("kv_events_topic", topic)] {
-            if let Some(text) = given {
-                let what = format!("`{key}` has no meaning without KV events");
-                s.fault(text.at, what, "add kv_events_connect = \"tcp://HOST:5557\"");
+    let Some(address) = address else {
+        for key in ["kv_events_bind", "kv_events_replay", "kv_events_topic"] {
+            if let Some(at) = s.given(key) {
+                let what = format!("`{key}` has no meaning without `kv_events`");
+                s.fault(at, what, "add kv_events = \"tcp://HOST:5557\"");
             }
         }
         return None;
     };
-    let key = if bind.is_some() { "kv_events_bind" } else { "kv_events_connect" };
     Some(KvEvents {
-        bind: bind.is_some(),
-        address: checked(s, key, address).into(),
+        bind,
+        address: checked(s, "kv_events", address).into(),
         replay: replay.map(|text| checked(s, "kv_events_replay", text).into()),
         topic: topic.map_or("", |text| text.value).into(),
     })

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn endpoint_of(address: std::net::SocketAddr) -> crate::config::plan::Endpoint {
     let text = format!(
-        "[[endpoints]]\nname = \"gpu\"\nurl = \"http://{address}\"\nengine = \"vllm\"\n\
+        "[server]\nlisten = \"127.0.0.1:1\"\n[[endpoints]]\nname = \"gpu\"\nurl = \"http://{address}\"\nengine = \"vllm\"\n\
          [[models]]\nname = \"m\"\nendpoints = [\"gpu\"]\n"
     );
     crate::config::parse(&text, "f", std::path::Path::new("."), &|_| None, 1)
