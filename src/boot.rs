@@ -165,7 +165,7 @@ fn spawn(
     choice: &Choice,
     cpus: Option<&[core_affinity::CoreId]>,
 ) -> Result<Vec<std::thread::JoinHandle<()>>, BootError> {
-    let lanes: Vec<Lane> = bells.iter().cloned().map(Lane::new).collect();
+    let lanes: Vec<Lane> = bells.iter().map(|bell| Lane::new(bell.clone(), bells.len())).collect();
     let specs =
         listeners.into_iter().zip(bounds).enumerate().map(|(index, (listener, bound))| Spec {
             index,

@@ -1,1 +1,3 @@
-//! Micro-benchmarks of pure code live in `benches/`; this library is empty.
+//! Micro-benchmarks of pure code; this part has what they share.
+
+pub mod rig;

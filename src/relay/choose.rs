@@ -57,7 +57,7 @@ pub fn choose(
     let seat = epoch.seating().model(admitted.model);
     let (Some(slot), true) = (seat.slot, seat.look > Look::Nothing) else {
         let (reason, order) = epoch.take_turns(admitted.model);
-        exit.row.route = reason.name();
+        exit.routed(reason);
         return Ok(order);
     };
     let mut asking = Asking::new(core, exit, inbound, admitted, seat, slot);
@@ -70,9 +70,10 @@ pub fn choose(
             return Err(fault);
         }
     };
-    exit.row.route = decision.reason.name();
+    exit.routed(decision.reason);
     let order = Order::of(decision.picks().map(|pick| pick.endpoint));
-    exit.trip = Some(Trip::new(core, &epoch, decision, whose, chain, admitted.ask.stream));
+    let streamed = admitted.ask.stream;
+    exit.trip = Some(Box::new(Trip::new(core, &epoch, decision, whose, chain, streamed)));
     Ok(order)
 }
 

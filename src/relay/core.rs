@@ -63,10 +63,10 @@ impl Epoch {
         router: &mut Option<Box<Router>>,
     ) -> Rc<Self> {
         let plan = &bound.plan;
-        if Seating::needs_router(plan) && router.is_none() {
+        if let Some(memory_mib) = Seating::prefix_table_mib(plan) {
             let listened = bound.series.peers.len() > 1;
-            let memory_mib = plan.routing.prefix_table_mib;
-            *router = Some(Box::new(Router::new(memory_mib, listened, kit.random())));
+            let fresh = || Box::new(Router::new(memory_mib, listened, kit.random()));
+            router.get_or_insert_with(fresh).grow(memory_mib);
         }
         let seating = Seating::of(plan, router.as_deref_mut());
         // Shards begin their turns in different places, or they would move in step.
@@ -76,7 +76,10 @@ impl Epoch {
         let candidates = RefCell::default();
         let backends = backends.bind(plan);
         let random = Cell::new(kit.random());
-        Rc::new(Self { views, backends, turns, random, candidates, seating, answer_limits, bound })
+        let epoch =
+            Self { views, backends, turns, random, candidates, seating, answer_limits, bound };
+        router.iter_mut().for_each(|router| epoch.tell_returns(router));
+        Rc::new(epoch)
     }
 
     /// The configuration.
@@ -100,9 +103,20 @@ impl Epoch {
     }
 
     /// Takes newer views; those of another plan are ignored.
-    pub fn set_views(&self, views: Arc<Views>) {
+    fn set_views(&self, views: Arc<Views>) {
         if views.generation == self.plan().generation {
             *self.views.borrow_mut() = views;
+        }
+    }
+
+    /// Tells the router of endpoints that came back since it last heard.
+    fn tell_returns(&self, router: &mut Router) {
+        let views = self.views.borrow();
+        let slots = self.seating.slots.iter().zip(&views.endpoints);
+        for (at, (slot, view)) in slots.enumerate() {
+            if slot.is_some_and(|slot| router.has_returned(slot, view.returns)) {
+                self.series().endpoints[at].cache_resets.inc();
+            }
         }
     }
 
@@ -203,6 +217,13 @@ impl Core {
     /// The present epoch.
     pub fn epoch(&self) -> Rc<Epoch> {
         self.epoch.borrow().clone()
+    }
+
+    /// What the control plane says of the present plan's endpoints.
+    pub fn set_views(&self, views: Arc<Views>) {
+        let epoch = self.epoch();
+        epoch.set_views(views);
+        self.router(|router| epoch.tell_returns(router));
     }
 
     /// Gives new requests another plan.

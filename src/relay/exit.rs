@@ -21,6 +21,7 @@ use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
 use crate::telemetry::endpoint::Failure;
 use crate::telemetry::queue::Place;
+use crate::telemetry::route::Reason;
 use crate::telemetry::row::{Inline, Row, Tokens};
 use crate::telemetry::shard::Stage;
 
@@ -50,7 +51,7 @@ pub struct Exit {
     last_token: Option<Instant>,
     usage_place: Option<Place>,
     /// Its way through the router, if its model's policy looks at requests.
-    pub trip: Option<Trip>,
+    pub trip: Option<Box<Trip>>,
 }
 
 impl Exit {
@@ -121,12 +122,23 @@ impl Exit {
         self.usage_place = Some(place);
     }
 
+    /// It was decided where the request goes first.
+    pub fn routed(&mut self, reason: Reason) {
+        self.row.route = reason.name();
+        if let Some(model) = self.row.model {
+            self.epoch.series().models[usize::from(model.0)].routed(reason);
+        }
+    }
+
     /// An attempt begins.
     pub fn attempt(&mut self, endpoint: EndpointId) {
         self.row.endpoint = Some(endpoint);
         self.row.attempts = self.row.attempts.saturating_add(1);
         if let Some(trip) = &mut self.trip {
             self.row.foreseen = trip.attempt(endpoint, self.mark);
+        }
+        if let (Some(seen), Some(model)) = (&self.row.foreseen, self.row.model) {
+            self.epoch.series().models[usize::from(model.0)].gpu_micros.add(seen.gpu_micros);
         }
     }
 
@@ -171,8 +183,8 @@ impl Exit {
             Some(last) => series.event_gap.record(now.since(last)),
         }
         self.last_token = Some(now);
-        if let Some(trip) = &mut self.trip {
-            trip.content(now);
+        if let Some(off) = self.trip.as_mut().and_then(|trip| trip.content(now)) {
+            series.first_token_error.record(off);
         }
     }
 

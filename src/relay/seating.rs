@@ -40,9 +40,14 @@ pub struct Seating {
 }
 
 impl Seating {
-    /// Whether `plan` needs a router.
-    pub fn needs_router(plan: &Plan) -> bool {
-        plan.models.iter().any(|model| look(plan, model) > Look::Nothing)
+    /// MiB of the prefix table that `plan` needs, the least there is where no prompt is looked at; `None` if
+    /// it needs no router at all.
+    pub fn prefix_table_mib(plan: &Plan) -> Option<usize> {
+        match plan.models.iter().map(|model| look(plan, model)).max()? {
+            Look::Nothing => None,
+            Look::Tokens => Some(1),
+            Look::Prompt => Some(plan.routing.prefix_table_mib),
+        }
     }
 
     /// Seats a plan; without a router, nobody has a slot.
@@ -89,8 +94,16 @@ fn guarded(plan: &Plan, model: &Model) -> bool {
     })
 }
 
-/// What the policy looks at. Whether a request fits takes its tokens.
+/// What the policy looks at. Whether a request fits takes its tokens; where there is no choice, a prompt is
+/// not looked at to make it.
 fn look(plan: &Plan, model: &Model) -> Look {
+    match policy_look(plan, model) {
+        Look::Prompt if model.endpoints.len() < 2 => Look::Tokens,
+        look => look,
+    }
+}
+
+fn policy_look(plan: &Plan, model: &Model) -> Look {
     match model.policy {
         Policy::RoundRobin | Policy::Random | Policy::Weighted => match guarded(plan, model) {
             true => Look::Tokens,

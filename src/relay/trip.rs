@@ -5,6 +5,7 @@
 //! has no trip, and pays for none of it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::config::plan::EndpointId;
 use crate::lifecycle::permit::{KvTokens, Permit, PrefillTokens, Resource};
@@ -30,6 +31,7 @@ pub struct Trip {
 /// One attempt.
 struct Leg {
     flight: Flight,
+    began: Instant,
     /// Until its first content.
     prefill: Option<Claim<PrefillTokens>>,
     _context: Option<Claim<KvTokens>>,
@@ -100,6 +102,7 @@ impl Trip {
             + u64::from(self.decision.estimate.output_tokens);
         self.leg = flight.map(|flight| Leg {
             flight,
+            began: now,
             prefill: Claim::take(&self.core, &self.epoch, endpoint, self.prefill_tokens(&pick)),
             _context: Claim::take(&self.core, &self.epoch, endpoint, context),
         });
@@ -121,12 +124,14 @@ impl Trip {
         }
     }
 
-    /// Content came.
-    pub fn content(&mut self, now: Instant) {
-        let Some(leg) = self.leg.as_mut() else { return };
-        if leg.prefill.take().is_some() {
-            self.core.router(|router| router.first_content(now.nanos(), &mut leg.flight));
-        }
+    /// Content came. If it is the first, how far its predicted time was off.
+    pub fn content(&mut self, now: Instant) -> Option<Duration> {
+        let leg = self.leg.as_mut()?;
+        leg.prefill.take()?;
+        self.core.router(|router| router.first_content(now.nanos(), &mut leg.flight));
+        let took = now.since(leg.began).as_secs_f32();
+        let off = (took - leg.flight.pick.ttft_seconds).abs();
+        Duration::try_from_secs_f32(off).ok()
     }
 
     /// The answer is whole: what the engine said of it, and when its last content came.

@@ -4,6 +4,7 @@
 //! memory is reused, so ranking does not allocate once it has seen the largest model.
 
 use crate::config::plan::EndpointId;
+pub use crate::telemetry::route::Reason;
 
 /// Nanoseconds since a moment that the caller chose.
 pub type Nanos = u64;
@@ -71,57 +72,6 @@ pub struct Score {
     pub healthy: bool,
     /// Decides between equal scores: lower is better.
     pub(super) tie: u32,
-}
-
-/// Why the first of the ranked endpoints is the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// There is no other.
-    OnlyOne,
-    /// Every endpoint is marked down; the policy's choice among them all is better than none.
-    AllUnhealthy,
-    /// Its cache holds enough of the prompt.
-    Warm,
-    /// Another one's cache holds more of the prompt, but its lead costs more than the cache saves.
-    Released,
-    /// No cache holds the prompt: the anchor's own endpoint.
-    Cold,
-    /// No cache holds the prompt, and the anchor's own endpoint is busier than others.
-    ColdOverflow,
-    LeastLoaded,
-    PowerOfTwo,
-    LeastKv,
-    RoundRobin,
-    Random,
-    Weighted,
-    /// The hashed key's own endpoint.
-    Hashed,
-    /// The hashed key's own endpoint has more than its share.
-    HashedOverflow,
-    Cheapest,
-}
-
-impl Reason {
-    /// The name in logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Reason::OnlyOne => "only_one",
-            Reason::AllUnhealthy => "all_unhealthy",
-            Reason::Warm => "warm",
-            Reason::Released => "released",
-            Reason::Cold => "cold",
-            Reason::ColdOverflow => "cold_overflow",
-            Reason::LeastLoaded => "least_loaded",
-            Reason::PowerOfTwo => "power_of_two",
-            Reason::LeastKv => "least_kv",
-            Reason::RoundRobin => "round_robin",
-            Reason::Random => "random",
-            Reason::Weighted => "weighted",
-            Reason::Hashed => "hashed",
-            Reason::HashedOverflow => "hashed_overflow",
-            Reason::Cheapest => "cheapest",
-        }
-    }
 }
 
 /// Candidates in the order in which to try them; the memory of one ranking after another.

@@ -128,6 +128,7 @@ pub struct Places {
 /// One shard's router.
 pub struct Router {
     table: PrefixTable,
+    memory_mib: usize,
     depths: Depths,
     endpoints: Slots,
     /// By the index of an endpoint's slot.
@@ -161,6 +162,7 @@ impl Router {
     pub fn new(memory_mib: usize, listened: bool, seed: u64) -> Self {
         Self {
             table: PrefixTable::new(memory_mib),
+            memory_mib,
             depths: Depths::default(),
             endpoints: Slots::default(),
             columns: Vec::new(),
@@ -174,8 +176,15 @@ impl Router {
             candidates: Vec::new(),
             slots: Vec::new(),
             ranking: Ranking::default(),
-            chains: Vec::new(),
+            chains: Vec::with_capacity(CHAINS_MAX),
             random: seed,
+        }
+    }
+
+    /// Gives the prefix table so much memory, unless it has that. A larger one begins empty.
+    pub fn grow(&mut self, memory_mib: usize) {
+        if memory_mib > self.memory_mib {
+            (self.table, self.memory_mib) = (PrefixTable::new(memory_mib), memory_mib);
         }
     }
 
@@ -352,9 +361,9 @@ impl Router {
         &self.table
     }
 
-    /// News that found no room, since the beginning.
-    pub fn news_lost(&self) -> u64 {
-        self.outbox.lost()
+    /// News that found no room, since the last call.
+    pub fn take_news_lost(&mut self) -> u64 {
+        self.outbox.take_lost()
     }
 
     /// splitmix64.

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::route::router::News;
 use crate::runtime::bell::Bell;
 use crate::runtime::clock;
 use crate::runtime::listener::Listener;
 use crate::runtime::socket::Socket;
 use crate::shard::connection::{Clients, admit};
+use crate::shard::gossip;
 use crate::telemetry::shard::ShardState;
 
 /// Fresh connections that may wait for one shard to take them over.
@@ -30,12 +32,15 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 pub struct Lane {
     pub fresh: Arc<ArrayQueue<(OwnedFd, SocketAddr)>>,
     pub bell: Bell,
+    /// What other shards learned of prompts.
+    pub news: Arc<ArrayQueue<News>>,
 }
 
 impl Lane {
-    /// To the shard that listens to `bell`.
-    pub fn new(bell: Bell) -> Self {
-        Self { fresh: Arc::new(ArrayQueue::new(HANDED_MAX)), bell }
+    /// To the shard that listens to `bell`, one of so many.
+    pub fn new(bell: Bell, shards: usize) -> Self {
+        let fresh = Arc::new(ArrayQueue::new(HANDED_MAX));
+        Self { fresh, bell, news: Arc::new(gossip::queue(shards)) }
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod body;
 pub mod connection;
+pub mod gossip;
 pub mod handles;
 pub mod http1;
 pub mod linger;

@@ -150,7 +150,7 @@ async fn main(spec: &Spec, life: &Life) -> io::Result<()> {
 /// One epoch after the other, until a drain or a stop is over. What rings in between is answered by
 /// `answering`.
 pub(super) async fn epochs(inbox: &Inbox, life: &Life, answering: impl Future<Output = ()>) {
-    let ticker = Ticker::new(inbox.clients.core.clone());
+    let ticker = Ticker::new(inbox.clients.core.clone(), inbox.lanes.clone());
     let tick = life.bound.borrow().plan.runtime.tick;
     let mut answering = std::pin::pin!(answering);
     loop {
@@ -251,7 +251,7 @@ impl Inbox {
     pub(super) fn obey(&self, command: Command, life: &Life) {
         match command {
             Command::Plan(bound) => *self.plan.borrow_mut() = Some(bound),
-            Command::Views(views) => self.clients.core.epoch().set_views(views),
+            Command::Views(views) => self.clients.core.set_views(views),
             Command::Drain => self.drain(life, Phase::Draining),
             Command::Stop => {
                 self.drain(life, Phase::Stopping);

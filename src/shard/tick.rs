@@ -10,6 +10,8 @@ use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::kind::Kind;
 use crate::relay::core::Core;
 use crate::runtime::clock::{self, Instant};
+use crate::shard::accept::Lane;
+use crate::shard::gossip;
 use crate::telemetry::ledger::Entry;
 
 /// How often pools are swept for connections that idled too long or ended.
@@ -18,13 +20,14 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// What a tick remembers.
 pub struct Ticker {
     core: Rc<Core>,
+    lanes: Rc<[Lane]>,
     swept: Cell<Instant>,
 }
 
 impl Ticker {
-    /// For one shard.
-    pub fn new(core: Rc<Core>) -> Self {
-        Self { core, swept: Cell::new(clock::now()) }
+    /// For one shard, among those that `lanes` lead to.
+    pub fn new(core: Rc<Core>, lanes: Rc<[Lane]>) -> Self {
+        Self { core, lanes, swept: Cell::new(clock::now()) }
     }
 
     /// One epoch.
@@ -36,6 +39,7 @@ impl Ticker {
             core.epoch().series().shard.ledger_faults.inc();
             panic!("ledger {} is out of balance: {now:?}", kind.name());
         }
+        gossip::exchange(core, &self.lanes);
         let now = clock::now();
         if now.since(self.swept.get()) >= SWEEP {
             self.swept.set(now);

@@ -61,7 +61,7 @@ pub fn plan_of(endpoints: &[SocketAddr], more: &str, generation: u64) -> Plan {
         names.push_str(&format!("\"e{index}\","));
     }
     text.push_str(&format!(
-        "[[models]]\nname = \"m\"\nendpoints = [{names}]\npolicy = \"round-robin\"\n\
+        "[[models]]\nname = \"m\"\nendpoints = [{names}]\n\
          [[models]]\nname = \"renamed\"\nendpoints = [{names}]\npolicy = \"least-loaded\"\n\
          upstream_model = \"up\"\n"
     ));
@@ -161,6 +161,8 @@ impl Gateway {
         for (name, all) in registry.endpoints() {
             let out = all[0].in_flight.get();
             expect(format!("attempts in flight at {name}: {out}"), out == 0);
+            let tokens = [all[0].prefill_tokens.get(), all[0].context_tokens.get()];
+            expect(format!("tokens in flight at {name}: {tokens:?}"), tokens == [0, 0]);
         }
         for (name, all) in registry.models() {
             let out = all[0].in_flight.get();

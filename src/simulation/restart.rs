@@ -31,7 +31,7 @@ fn spec(wanted: Driver, endpoint: SocketAddr) -> Option<(Spec, SocketAddr, Arc<B
     let bound = link::bind(&mut registry, &plan, &Arc::new(Views::unprobed(&plan))).remove(0);
     let bell = Bell::new().unwrap();
     let commands = Arc::new(crossbeam::queue::ArrayQueue::new(8));
-    let lanes = vec![Lane::new(bell.clone())];
+    let lanes = vec![Lane::new(bell.clone(), 1)];
     let spec =
         Spec { index: 0, cpu: None, listener, commands, bell, lanes, bound: bound.clone(), choice };
     Some((spec, address, bound))

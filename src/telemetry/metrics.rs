@@ -14,7 +14,7 @@ use super::shard::{ShardSeries, ShardState, Stage};
 use crate::lifecycle::kind::Kind;
 use crate::lifecycle::outcome::Outcome;
 
-const MICROS: u64 = 1_000_000;
+pub(super) const MICROS: u64 = 1_000_000;
 
 /// Writes everything that shards count.
 pub fn write(text: &mut Text, registry: &Registry) {
@@ -23,6 +23,7 @@ pub fn write(text: &mut Text, registry: &Registry) {
     model_times(text, registry);
     endpoint_counters(text, registry);
     endpoint_gauges(text, registry);
+    super::metrics_route::write(text, registry);
     shard_life(text, registry);
     shard_traffic(text, registry);
     shard_times(text, registry);
@@ -30,11 +31,11 @@ pub fn write(text: &mut Text, registry: &Registry) {
     rows(text, registry);
 }
 
-fn sum<T>(all: &PerShard<T>, of: impl Fn(&T) -> u64) -> u64 {
+pub(super) fn sum<T>(all: &PerShard<T>, of: impl Fn(&T) -> u64) -> u64 {
     all.iter().fold(0, |total, one| total.wrapping_add(of(one)))
 }
 
-fn merged<'a, T: 'a>(
+pub(super) fn merged<'a, T: 'a>(
     all: impl IntoIterator<Item = &'a T>,
     of: impl Fn(&T) -> &Histogram,
 ) -> Option<Reading> {
@@ -139,7 +140,11 @@ fn model_times(text: &mut Text, registry: &Registry) {
     }
 }
 
-fn histogram(text: &mut Text, labels: &[(&'static str, &str)], reading: Option<Reading>) {
+pub(super) fn histogram(
+    text: &mut Text,
+    labels: &[(&'static str, &str)],
+    reading: Option<Reading>,
+) {
     if let Some(reading) = reading {
         text.histogram(labels, &reading);
     }
@@ -236,9 +241,9 @@ fn shard_life(text: &mut Text, registry: &Registry) {
     });
 }
 
-type ShardNumber = (&'static str, Type, &'static str, fn(&ShardSeries) -> u64);
+pub(super) type ShardNumber = (&'static str, Type, &'static str, fn(&ShardSeries) -> u64);
 
-fn shard_numbers(text: &mut Text, registry: &Registry, numbers: &[ShardNumber]) {
+pub(super) fn shard_numbers(text: &mut Text, registry: &Registry, numbers: &[ShardNumber]) {
     for (family, kind, help, of) in numbers {
         text.family(family, *kind, help);
         each_shard(registry, |index, shard| text.sample(&[("shard", index)], of(shard)));

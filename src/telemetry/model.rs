@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::cell::{Counter, Gauge};
 use super::histogram::{GAP, Histogram, TOKENS, WAIT};
+use super::route::Reason;
 use super::row::Tokens;
 use crate::lifecycle::outcome::Outcome;
 
@@ -33,6 +34,12 @@ pub struct ModelSeries {
     pub duration: Histogram,
     /// Events with content.
     pub output_events: Counter,
+    /// By [`Reason`], in the order of its discriminants.
+    routed: [Counter; Reason::ALL.len()],
+    /// GPU time that requests were expected to take, microseconds.
+    pub gpu_micros: Counter,
+    /// How far the predicted time to the first token was off, from the attempt on, either way.
+    pub first_token_error: Histogram,
 }
 
 impl Default for ModelSeries {
@@ -51,6 +58,9 @@ impl Default for ModelSeries {
             event_gap: Histogram::new(&GAP),
             duration: Histogram::new(&WAIT),
             output_events: Counter::default(),
+            routed: Default::default(),
+            gpu_micros: Counter::default(),
+            first_token_error: Histogram::new(&WAIT),
         }
     }
 }
@@ -61,6 +71,17 @@ impl ModelSeries {
     pub fn ended(&self, outcome: Outcome, duration: Duration) {
         self.requests[outcome as usize].inc();
         self.duration.record(duration);
+    }
+
+    /// Counts why a request went where it went.
+    #[inline]
+    pub fn routed(&self, reason: Reason) {
+        self.routed[reason as usize].inc();
+    }
+
+    /// How many requests went where they went for this reason.
+    pub fn routed_for(&self, reason: Reason) -> u64 {
+        self.routed[reason as usize].get()
     }
 
     /// How many requests ended so.

@@ -7,7 +7,7 @@ use std::fmt::{self, Display};
 use serde::{Serialize, Serializer};
 
 use super::clock::Rfc3339;
-use super::row::Row;
+use super::row::{Foreseen, Row};
 
 /// Appends an access row and its line feed.
 pub fn access(out: &mut Vec<u8>, row: &Row) {
@@ -21,6 +21,7 @@ pub fn access(out: &mut Vec<u8>, row: &Row) {
         route: text(row.route),
         error: text(row.error),
         attempts: row.attempts,
+        foreseen: row.foreseen.map(expected),
         output_events: row.output_events,
         request_bytes: row.request_bytes,
         response_bytes: row.response_bytes,
@@ -66,6 +67,8 @@ struct Access<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     attempts: u16,
+    #[serde(flatten)]
+    foreseen: Option<Expected>,
     output_events: u64,
     request_bytes: u64,
     response_bytes: u64,
@@ -86,6 +89,26 @@ struct Usage<'a> {
     trace_id: Option<Shown<Hex>>,
     #[serde(flatten)]
     common: Common<'a>,
+}
+
+/// What the router expected.
+#[derive(Serialize)]
+struct Expected {
+    expected_input_tokens: u32,
+    expected_output_tokens: u32,
+    expected_cached_tokens: u32,
+    expected_first_token_ms: f64,
+    expected_gpu_ms: f64,
+}
+
+fn expected(seen: Foreseen) -> Expected {
+    Expected {
+        expected_input_tokens: seen.input_tokens,
+        expected_output_tokens: seen.output_tokens,
+        expected_cached_tokens: seen.cached_tokens,
+        expected_first_token_ms: millis(seen.first_token_micros),
+        expected_gpu_ms: millis(seen.gpu_micros),
+    }
 }
 
 /// What both kinds of row say.

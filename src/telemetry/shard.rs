@@ -133,6 +133,14 @@ pub struct ShardSeries {
     pub streams_open: Gauge,
     /// Request body bytes held.
     pub body_bytes_held: Gauge,
+    /// Blocks of prompts in the prefix table, of those that fit, and those that made room.
+    pub prefix_blocks: Gauge,
+    pub prefix_blocks_max: Gauge,
+    pub prefix_evictions: Counter,
+    /// News of prompts from other shards, to them, and lost on the way to them.
+    pub news_heard: Counter,
+    pub news_told: Counter,
+    pub news_lost: Counter,
     /// Requests whose model is not known, by [`Outcome`].
     unrouted: [Counter; Outcome::ALL.len()],
     /// Time a request spent in Sluice and not waiting for a peer.
@@ -165,6 +173,12 @@ impl Default for ShardSeries {
             connections_handed_off: Counter::default(),
             streams_open: Gauge::default(),
             body_bytes_held: Gauge::default(),
+            prefix_blocks: Gauge::default(),
+            prefix_blocks_max: Gauge::default(),
+            prefix_evictions: Counter::default(),
+            news_heard: Counter::default(),
+            news_told: Counter::default(),
+            news_lost: Counter::default(),
             unrouted: Default::default(),
             overhead: Histogram::new(&WORK),
             stages: Stage::ALL.map(stage),

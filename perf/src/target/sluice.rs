@@ -22,7 +22,8 @@ pub fn command(bench: &Bench, wanted: &Start, address: SocketAddr) -> Result<Vec
          [limits]\nconnections_per_shard_max = 4096\n\
          [[endpoints]]\nname = \"mock\"\nurl = \"http://{}\"\nengine = \"vllm\"\n\
          connections_per_shard_max = 4096\n\
-         [[models]]\nname = \"mock-model\"\nendpoints = [\"mock\"]\n",
+         [[models]]\nname = \"mock-model\"\nendpoints = [\"mock\"]\n\
+         policy = \"round-robin\"\n",
         free_address()?,
         wanted.driver.name(),
         wanted.upstream

@@ -107,7 +107,7 @@ fn marks(body: &[u8], span: &Range<usize>, gaps: &mut Gaps) {
         let quote = at + found;
         at = quote + MARK.len();
         if opens(text, quote)
-            && let Some(mark) = mark(text, quote, span.start)
+            && let Some(mark) = mark(text, quote, span.start.max(gaps.end()))
         {
             at = mark.end;
             gaps.push(Some(mark));
@@ -120,7 +120,8 @@ fn opens(text: &[u8], quote: usize) -> bool {
     quote.checked_sub(1).and_then(|before| text.get(before)) != Some(&b'\\')
 }
 
-/// The whole member whose key begins at `quote`, with the comma that parts it from the others.
+/// The whole member whose key begins at `quote`, with the comma that parts it from the others. Nothing
+/// before `start` belongs to it.
 fn mark(text: &[u8], quote: usize, start: usize) -> Option<Range<usize>> {
     let value = after_space(text, quote + MARK.len(), b":")?;
     let open = after_space(text, value, b"{")?;
@@ -133,7 +134,7 @@ fn mark(text: &[u8], quote: usize, start: usize) -> Option<Range<usize>> {
     let end = open + close + 1;
     let before = text.get(start..quote)?.trim_ascii_end();
     match before.strip_suffix(b",") {
-        Some(before) => Some(start + before.len()..end),
+        Some(before) => Some(start + before.trim_ascii_end().len()..end),
         None => after_space(text, end, b",").map(|end| quote..end),
     }
 }

@@ -9,6 +9,8 @@ const RECENT_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub struct Column {
     pub learned: Learned,
+    /// How often it had come back after it was away, when that was last heard.
+    pub returns: Option<u32>,
     recent: [u64; RECENT_MAX],
     next: usize,
 }

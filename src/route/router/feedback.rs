@@ -130,6 +130,20 @@ impl Router {
         }
     }
 
+    /// The endpoint has come back so many times after it was away. If that is news, what was known of its
+    /// cache is forgotten.
+    pub fn has_returned(&mut self, slot: Slot, times: u32) -> bool {
+        if !self.endpoints.is_current(slot) {
+            return false;
+        }
+        let before = self.columns[usize::from(slot.index)].returns.replace(times);
+        let news = before.is_some_and(|before| before != times);
+        if news {
+            self.returned(slot);
+        }
+        news
+    }
+
     /// The endpoint was restarted: its cache is empty.
     pub fn returned(&mut self, slot: Slot) {
         if self.endpoints.is_current(slot) {

@@ -4,14 +4,13 @@
 
 use std::collections::VecDeque;
 
-/// Block hashes in one piece of news: with the endpoint, a cache line.
+/// Block hashes in one piece of news: with the rest, 64 bytes.
 const HASHES_MAX: usize = 6;
 /// News that wait for the end of the epoch; the newest are dropped beyond it.
 const WAITING_MAX: usize = 8_192;
 
 /// Blocks that an endpoint was sent, or the length of a prompt in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(align(64))]
 pub struct News {
     /// The endpoint's identity; 0 stands for none: the hash is a prompt's end, and `tokens` its length.
     pub(super) endpoint: u64,
@@ -78,9 +77,9 @@ impl Outbox {
         self.waiting.drain(..)
     }
 
-    /// News that found no room, since the beginning.
-    pub fn lost(&self) -> u64 {
-        self.lost
+    /// News that found no room, since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 }
 
@@ -100,7 +99,7 @@ mod tests {
         assert_eq!(std::mem::size_of::<News>(), 64);
         let mut alone = Outbox::new(false);
         alone.block(7, 1);
-        assert_eq!((alone.drain().count(), alone.lost()), (0, 0));
+        assert_eq!((alone.drain().count(), alone.take_lost()), (0, 0));
     }
 
     #[test]
@@ -109,6 +108,6 @@ mod tests {
         for end in 0..WAITING_MAX as u64 + 3 {
             outbox.tokens(end, 1);
         }
-        assert_eq!(outbox.lost(), 3);
+        assert_eq!((outbox.take_lost(), outbox.take_lost()), (3, 0));
     }
 }

@@ -55,8 +55,13 @@ impl Bucket {
         hand: 0,
     };
 
-    /// The way that has this tag. Without branches on what was read, so that the processor can go on
-    /// to other buckets while this one is on its way from memory.
+    /// Something that cannot be known before the bucket has come from memory.
+    #[inline]
+    pub fn word(&self) -> u32 {
+        self.tags[0]
+    }
+
+    /// The way that has this tag.
     #[inline]
     pub fn find(&self, tag: u32) -> Option<usize> {
         let equal = |way: usize| u8::from(self.tags[way] == tag) << way;

@@ -19,6 +19,11 @@ impl Ends {
         Self(vec![End::default(); count.max(1)].into_boxed_slice())
     }
 
+    #[cfg(test)]
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+
     pub fn remember(&mut self, hash: u64, tokens: u32) {
         let at = super::index(hash, self.0.len());
         self.0[at] = End { tag: super::tag(hash), tokens };
