@@ -255,6 +255,13 @@ pub struct Endpoint {
     pub kv_events: Option<KvEvents>,
 }
 
+impl Endpoint {
+    /// What its cache depends on: where it is. Names and credentials may change.
+    pub fn cache_identity(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64_with_seed(self.path_prefix.as_bytes(), self.identity)
+    }
+}
+
 /// Where an engine publishes KV events (ZMQ).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvEvents {

@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::event::Event;
 use super::fleet::Fleet;
+use super::kv::keeper;
 use super::outbox::Outbox;
 use super::phase::Phase;
 use super::pulse::Pulse;
@@ -65,9 +66,10 @@ impl Conductor {
         admin: Option<TcpListener>,
         events: mpsc::Sender<Event>,
     ) -> io::Result<Self> {
-        let Config { origin, plan, registry, links, pace } = config;
+        let Config { origin, plan, registry, links, precise, pace } = config;
         let (path, snapshot) = origin.map(|one| (one.path, one.snapshot)).unzip();
         let writers = Writers::start(&registry.rows, &plan.log)?;
+        let kv = keeper::start(precise, Arc::clone(&registry.kv));
         let shared = Shared::new(Arc::clone(&plan), registry);
         if let Some(socket) = admin {
             let listener = admin::listener::Listener::new(socket)?;
@@ -76,7 +78,7 @@ impl Conductor {
         }
         Ok(Self {
             files: Files::new(snapshot.unwrap_or_default()),
-            fleet: Fleet::new(Arc::clone(&plan), events.clone(), pace),
+            fleet: Fleet::new(Arc::clone(&plan), events.clone(), kv, pace),
             pulse: Pulse::new(links.len(), Instant::now()),
             outboxes: links.into_iter().map(Outbox::new).collect(),
             phase: Phase::Serving,

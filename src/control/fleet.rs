@@ -17,6 +17,9 @@ use super::engine::scrape::Scraper;
 use super::engine::watched::Watched;
 use super::event::Event;
 use super::health::{self, Health};
+use super::kv;
+use super::kv::keeper::{Door, Input};
+use super::kv::subscriber::Subscriber;
 use super::names::{self, Answer, Names};
 use super::probe::probe;
 use crate::admin::EndpointState;
@@ -41,6 +44,10 @@ pub struct Fleet {
     names: Names,
     places: Arc<Semaphore>,
     events: mpsc::Sender<Event>,
+    /// To the keeper of what engines tell of their caches.
+    kv: Door,
+    /// One for each engine that tells.
+    listening: Vec<AbortHandle>,
     pace: Pace,
 }
 
@@ -61,13 +68,15 @@ impl Drop for Tracked {
 
 impl Fleet {
     /// Begins to probe and to resolve. Needs a Tokio runtime.
-    pub fn new(plan: Arc<Plan>, events: mpsc::Sender<Event>, pace: Pace) -> Self {
+    pub fn new(plan: Arc<Plan>, events: mpsc::Sender<Event>, kv: Door, pace: Pace) -> Self {
         let mut fleet = Self {
             plan: Arc::clone(&plan),
             endpoints: Vec::new(),
             names: Names::new(pace.names),
             places: Arc::new(Semaphore::new(PROBES_MAX)),
             events,
+            kv,
+            listening: Vec::new(),
             pace,
         };
         fleet.adopt(plan);
@@ -90,7 +99,26 @@ impl Fleet {
             })
             .collect();
         self.plan = plan;
+        self.listen();
         self.ask_names();
+    }
+
+    /// Listens to the engines that tell of their caches, anew: what they told before is asked for again.
+    fn listen(&mut self) {
+        self.listening.drain(..).for_each(|task| task.abort());
+        let engines =
+            kv::tokens::engines(&self.plan, |at| self.endpoints[at].addresses.subscribe());
+        let (door, listening) = (self.kv.clone(), &mut self.listening);
+        for engine in &engines {
+            let (name, identity) = (engine.endpoint.name.clone(), engine.identity);
+            let Some(source) = engine.endpoint.kv_events.clone() else { continue };
+            let subscriber = Subscriber::new(name, source, identity, door.clone());
+            listening.push(tokio::spawn(subscriber.run()).abort_handle());
+        }
+        tokio::spawn(async move {
+            // The keeper goes only with the process.
+            let _ = door.send(Input::Engines(engines)).await;
+        });
     }
 
     fn track(

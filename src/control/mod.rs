@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 use crate::config::Plan;
 use crate::telemetry::Registry;
 
+use crate::route::precise::Lane;
 use crate::shard::link::ShardLink;
 use conductor::Conductor;
 use event::{EVENTS_MAX, Event};
@@ -48,6 +49,8 @@ pub struct Config {
     pub registry: Registry,
     /// By shard.
     pub links: Vec<ShardLink>,
+    /// By shard: about engines that tell of their caches.
+    pub precise: Vec<Arc<Lane>>,
     pub pace: Pace,
 }
 

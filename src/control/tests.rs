@@ -157,7 +157,8 @@ impl Gateway {
             thread::spawn(move || run_shard(link, series, log));
         }
         let links = vec![link];
-        let config = Config { origin: Some(origin), plan, registry, links, pace: quick() };
+        let precise = Vec::new();
+        let config = Config { origin: Some(origin), plan, registry, links, precise, pace: quick() };
         let control = Control::new(config).unwrap();
         let (admin, remote) = (control.admin_address().unwrap(), control.remote());
         let thread = thread::spawn(move || control.run().unwrap());

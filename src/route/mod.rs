@@ -8,6 +8,7 @@ pub mod eligible;
 pub mod endpoints;
 pub mod learn;
 pub mod policy;
+pub mod precise;
 pub mod rank;
 pub mod router;
 pub mod session;

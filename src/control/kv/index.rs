@@ -13,6 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::batch::{BlockHash, Event, Stored};
+use crate::route::precise::{ChainHash, Change};
 
 /// Blocks kept of one engine.
 const BLOCKS_MAX: usize = 1 << 20;
@@ -22,23 +23,12 @@ const PLACES_MAX: usize = 1 << 20;
 /// A link of the chain over tokens.
 type Link = u64;
 
-/// A block's hash in the chain over a prompt's bytes.
-pub type ChainHash = u64;
-
 /// Where one link of a prompt's chain over bytes ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub hash: ChainHash,
     /// Tokens up to its end.
     pub tokens: u32,
-}
-
-/// What a shard's table is to be told of an engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    Holds(ChainHash),
-    Lost(ChainHash),
-    LostAll,
 }
 
 /// Places of prompts that were tokenised.
@@ -110,11 +100,6 @@ impl Places {
 }
 
 impl Blocks {
-    /// Tokens of one of its blocks; 0 until one was stored.
-    pub fn block_tokens(&self) -> u32 {
-        self.block_tokens
-    }
-
     /// Blocks that are known.
     pub fn len(&self) -> usize {
         self.held.len()

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use zeromq::{DealerSocket, Socket, SocketRecv, SocketSend, SubSocket, ZmqMessage};
 
 use super::batch::{self, Event};
+use super::keeper::{Door, Input};
 use super::sequence::{Sequence, Verdict};
 use crate::config::plan::KvEvents;
 use crate::telemetry::say;
@@ -28,25 +28,14 @@ pub enum Heard {
     LostTrack,
 }
 
-/// How listening goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub messages: u64,
-    pub gaps: u64,
-    /// Gaps that a repetition filled.
-    pub filled: u64,
-    pub refused: u64,
-}
-
 /// Listens to one engine.
 pub struct Subscriber {
-    pub name: Box<str>,
-    pub source: KvEvents,
-    /// What is heard goes there, with this mark before it.
-    pub out: mpsc::Sender<(u64, Heard)>,
-    pub mark: u64,
+    name: Box<str>,
+    source: KvEvents,
+    /// What the engine's cache depends on: its name to the keeper.
+    identity: u64,
+    out: Door,
     sequence: Sequence,
-    tally: Tally,
 }
 
 /// Nobody wants to know any more.
@@ -57,13 +46,8 @@ type Message = (u64, Vec<u8>);
 
 impl Subscriber {
     /// Has heard nothing yet.
-    pub fn new(
-        name: Box<str>,
-        source: KvEvents,
-        mark: u64,
-        out: mpsc::Sender<(u64, Heard)>,
-    ) -> Self {
-        Self { name, source, out, mark, sequence: Sequence::default(), tally: Tally::default() }
+    pub fn new(name: Box<str>, source: KvEvents, identity: u64, out: Door) -> Self {
+        Self { name, source, identity, out, sequence: Sequence::default() }
     }
 
     /// Runs until it is aborted, or nobody wants to know any more.
@@ -96,7 +80,6 @@ impl Subscriber {
             let frames = message.into_vec();
             let [_, number, payload] = frames.as_slice() else { continue };
             let Some(number) = number_of(number) else { continue };
-            self.tally.messages += 1;
             if self.take(number, payload).await.is_err() {
                 return Ok(Unwanted);
             }
@@ -115,7 +98,6 @@ impl Subscriber {
                 }
             }
             Verdict::Missing { from } => {
-                self.tally.gaps += 1;
                 self.fill(from, number).await?;
             }
         }
@@ -127,7 +109,6 @@ impl Subscriber {
         match batch::decode(payload) {
             Ok(events) => self.tell(Heard::Events(events)).await,
             Err(why) => {
-                self.tally.refused += 1;
                 say::warn(
                     "KV events are not understood",
                     &[("endpoint", &self.name), ("why", &why)],
@@ -138,7 +119,7 @@ impl Subscriber {
     }
 
     async fn tell(&self, heard: Heard) -> Result<(), Unwanted> {
-        self.out.send((self.mark, heard)).await.map_err(|_| Unwanted)
+        self.out.send(Input::Heard(self.identity, heard)).await.map_err(|_| Unwanted)
     }
 
     /// Asks for the messages from `from` up to and without `until`. What cannot be had is given up: the
@@ -157,7 +138,6 @@ impl Subscriber {
         if !complete {
             return self.tell(Heard::LostTrack).await;
         }
-        self.tally.filled += 1;
         for (number, payload) in missed.iter().take_while(|(number, _)| *number < until) {
             self.apply(*number, payload).await?;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use sluice_sim::server::{KvEvents as Published, ServerConfig, spawn_thread};
 use tokio::sync::mpsc;
 
-use super::{Event, Heard, KvEvents, Subscriber};
+use super::{Event, Heard, Input, KvEvents, Subscriber};
 use crate::control::client::{Ask, Client};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,15 +49,10 @@ impl Ear {
         }
     }
 
-    async fn hear_until(
-        &mut self,
-        out: &mut mpsc::Receiver<(u64, Heard)>,
-        lost: u32,
-        blocks: usize,
-    ) {
+    async fn hear_until(&mut self, out: &mut mpsc::Receiver<Input>, lost: u32, blocks: usize) {
         let enough = async {
             while (self.lost, self.blocks.len()) != (lost, blocks) {
-                let (_, heard) = out.recv().await.unwrap();
+                let Some(Input::Heard(7, heard)) = out.recv().await else { panic!("not heard") };
                 self.hear(heard);
             }
         };
