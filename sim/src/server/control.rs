@@ -37,6 +37,7 @@ pub fn answer(shared: &Shared, request: &Request) -> Answer {
         ("GET", "/metrics") => metrics(shared),
         ("POST", "/reset_prefix_cache") => {
             shared.core.borrow_mut().engine.clear_cache();
+            shared.publish();
             Answer::ok(String::new())
         }
         ("GET", "/sim/counts") => Answer::ok(json(&shared.core.borrow().book.counts)),

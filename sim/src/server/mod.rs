@@ -61,6 +61,16 @@ impl Shared {
         Time::try_from(self.started.elapsed().as_nanos()).unwrap_or(Time::MAX)
     }
 
+    /// Hands what the engine told of its cache to the publisher, if there is one.
+    fn publish(&self) {
+        let Some(orders) = &self.orders else { return };
+        let told = self.core.borrow_mut().engine.told();
+        if !told.is_empty() {
+            // The publisher goes only with the server.
+            let _ = orders.send(Order::Tell(told));
+        }
+    }
+
     /// A fresh answer's id: 16 hexadecimal digits, different on every server and in every run.
     fn next_id(&self) -> String {
         self.ids.set(self.ids.get() + 1);
@@ -134,13 +144,8 @@ fn turn(shared: &Shared, outputs: &mut Vec<Output>) {
         handed += outputs.len().max(1);
         outputs.clear();
     }
-    if let Some(orders) = &shared.orders {
-        let told = core.engine.told();
-        if !told.is_empty() {
-            // The publisher goes only with the server.
-            let _ = orders.send(Order::Tell(told));
-        }
-    }
+    drop(core);
+    shared.publish();
 }
 
 /// Outputs written before connections have their turn; a step is never split.
