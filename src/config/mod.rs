@@ -11,6 +11,7 @@ mod endpoints;
 mod error;
 mod headers;
 mod keys;
+mod kv_events;
 mod listeners;
 mod models;
 mod names;

@@ -20,5 +20,6 @@ pub fn read(s: &Section<'_>) -> Routing {
         prefix_table_mib: s.size("prefix_table_mib", 16, 1..=65_536),
         session_header: header,
         session_ttl: s.seconds("session_ttl_seconds", HOUR, 1.0..=24.0 * HOUR),
+        engine_metrics: s.seconds("engine_metrics_seconds", 0.5, 0.05..=HOUR),
     }
 }

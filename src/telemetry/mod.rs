@@ -9,6 +9,7 @@ pub mod cell;
 pub mod clock;
 pub mod endpoint;
 pub mod histogram;
+pub mod kv;
 pub mod ledger;
 pub mod metrics;
 mod metrics_route;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::endpoint::{EndpointSeries, Load};
+use super::kv::KvCounts;
 use super::model::ModelSeries;
 use super::queue::Rows;
 use super::shard::ShardSeries;
@@ -93,6 +94,8 @@ pub struct Registry {
     pub shards: PerShard<ShardSeries>,
     /// By shard.
     pub rows: Vec<Arc<Rows>>,
+    /// Of the engines' KV events.
+    pub kv: Arc<KvCounts>,
     models: Family<ModelSeries>,
     endpoints: Family<EndpointSeries>,
 }
@@ -103,6 +106,7 @@ impl Registry {
         Self {
             shards: (0..shard_count).map(|_| Arc::default()).collect(),
             rows: (0..shard_count).map(|_| Arc::new(Rows::new(queue_rows_max))).collect(),
+            kv: Arc::default(),
             models: Family::default(),
             endpoints: Family::default(),
         }

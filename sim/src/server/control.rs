@@ -3,6 +3,7 @@
 use super::Shared;
 use super::config::{DefaultFault, Scope};
 use super::head::{JSON, METRICS};
+use super::publisher::Order;
 use super::request::Request;
 use crate::api::{ApiError, Family, Op, Quoted};
 use crate::fault::Faults;
@@ -36,6 +37,7 @@ pub fn answer(shared: &Shared, request: &Request) -> Answer {
         ("GET", "/metrics") => metrics(shared),
         ("POST", "/reset_prefix_cache") => {
             shared.core.borrow_mut().engine.clear_cache();
+            shared.publish();
             Answer::ok(String::new())
         }
         ("GET", "/sim/counts") => Answer::ok(json(&shared.core.borrow().book.counts)),
@@ -43,6 +45,7 @@ pub fn answer(shared: &Shared, request: &Request) -> Answer {
         ("GET", "/sim/fault") => Answer::ok(fault(shared)),
         ("POST", "/sim/fault") => set_fault(shared, request.body()),
         ("POST", "/sim/slowdown") => set_slowdown(shared, request.body()),
+        ("POST", "/sim/kv-events/lose") => lose(shared, request.body()),
         ("POST", "/sim/reset") => {
             shared.core.borrow_mut().book.reset();
             Answer::ok("{}".to_string())
@@ -136,6 +139,23 @@ fn read_fault(body: &[u8]) -> Result<Option<DefaultFault>, String> {
         times: body.times,
         scope: if body.all { Scope::All } else { Scope::Inference },
     }))
+}
+
+#[derive(Deserialize)]
+struct Lose {
+    messages: u64,
+}
+
+fn lose(shared: &Shared, body: &[u8]) -> Answer {
+    let lose = serde_json::from_slice::<Lose>(body);
+    match (lose, &shared.orders) {
+        (Ok(Lose { messages }), Some(orders)) => {
+            // The publisher goes only with the server.
+            let _ = orders.send(Order::Lose(messages));
+            Answer::ok("{}".to_string())
+        }
+        _ => Answer::error(&ApiError::bad_request("no KV events, or no number", Some("messages"))),
+    }
 }
 
 #[derive(Deserialize)]
