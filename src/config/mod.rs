@@ -12,7 +12,7 @@ mod error;
 mod headers;
 mod keys;
 mod listeners;
-mod models;
+pub mod models;
 mod names;
 pub mod plan;
 mod reader;

@@ -157,11 +157,12 @@ fn write_log(out: &mut String, log: &Log) -> std::fmt::Result {
 }
 
 fn write_routing(out: &mut String, routing: &Routing) -> std::fmt::Result {
-    let Routing { prefix_table_mib, session_header, session_ttl } = routing;
+    let Routing { prefix_table_mib, session_header, session_ttl, explained_requests_max } = routing;
     writeln!(out, "[routing]\n  prefix_table_mib = {prefix_table_mib}")?;
     if let Some(header) = session_header {
         writeln!(out, "  session_header = {header}")?;
     }
+    writeln!(out, "  explained_requests_max = {explained_requests_max}")?;
     writeln!(out, "  session_ttl_seconds = {}", session_ttl.as_secs_f64())
 }
 
