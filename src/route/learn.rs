@@ -291,3 +291,7 @@ fn median(values: impl Iterator<Item = f32>) -> Option<f32> {
     held.sort_unstable_by(f32::total_cmp);
     held.get(count / 2).copied()
 }
+
+#[cfg(test)]
+#[path = "learn_tests.rs"]
+mod tests;
