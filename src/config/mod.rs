@@ -13,7 +13,7 @@ mod headers;
 mod keys;
 mod kv_events;
 mod listeners;
-mod models;
+pub mod models;
 mod names;
 pub mod plan;
 mod reader;

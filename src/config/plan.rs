@@ -15,7 +15,7 @@ use super::keys::Digests;
 use super::secret::Secret;
 
 /// Position of an endpoint in [`Plan::endpoints`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(pub u16);
 
 /// Position of a model in [`Plan::models`].
@@ -189,6 +189,8 @@ pub struct Routing {
     pub session_ttl: Duration,
     /// Between two looks at an engine's metrics.
     pub engine_metrics: Duration,
+    /// Decisions that can be asked for afterwards, by request id; 0: none.
+    pub explained_requests_max: usize,
 }
 
 /// What an engine speaks and how it misbehaves.
@@ -358,4 +360,6 @@ pub struct Model {
 pub struct ClientKey {
     pub name: Box<str>,
     pub secret: Secret,
+    /// Its clients may see why their requests went where they went; it tells of others' load, too.
+    pub explain: bool,
 }

@@ -157,12 +157,14 @@ fn write_log(out: &mut String, log: &Log) -> std::fmt::Result {
 }
 
 fn write_routing(out: &mut String, routing: &Routing) -> std::fmt::Result {
-    let Routing { prefix_table_mib, session_header, session_ttl, engine_metrics } = routing;
+    let Routing { prefix_table_mib, session_header, session_ttl, .. } = routing;
+    let Routing { engine_metrics, explained_requests_max, .. } = routing;
     writeln!(out, "[routing]\n  prefix_table_mib = {prefix_table_mib}")?;
     if let Some(header) = session_header {
         writeln!(out, "  session_header = {header}")?;
     }
     writeln!(out, "  session_ttl_seconds = {}", session_ttl.as_secs_f64())?;
+    writeln!(out, "  explained_requests_max = {explained_requests_max}")?;
     writeln!(out, "  engine_metrics_seconds = {}", engine_metrics.as_secs_f64())
 }
 

@@ -153,6 +153,8 @@ impl Conductor {
                 outbox.restarted(shard.restarts.get());
                 outbox.flush();
             }
+            let explained_max = state.plan.routing.explained_requests_max;
+            state.explained.gather(&state.registry.explained, explained_max);
             state.stuck = self.pulse.feel(shards.iter().map(|shard| shard.ticks.get()), now);
             shards.iter().map(|shard| shard.state()).collect()
         });

@@ -9,6 +9,7 @@ use crate::api::needs;
 use crate::config::plan::{Capabilities, EndpointId, Model, Policy};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exit::Exit;
+use crate::relay::explain::explain;
 use crate::relay::inbound::Inbound;
 use crate::relay::seating::{Look, ModelSeat};
 use crate::relay::session;
@@ -73,6 +74,11 @@ pub fn choose(
     exit.routed(decision.reason);
     if let Some(pick) = decision.picks().next() {
         offer(core, &epoch, pick.endpoint, inbound, &chain);
+    }
+    if epoch.seating().explained {
+        let (names, model) = (&epoch.series().names, admitted.model);
+        let policy = epoch.plan().models[usize::from(model.0)].policy;
+        exit.explained = core.router(|router| explain(router, names, model, policy, &decision));
     }
     let order = Order::of(decision.picks().map(|pick| pick.endpoint));
     let streamed = admitted.ask.stream;

@@ -108,7 +108,15 @@ fn stage_head<X: Exchange>(exit: &mut Exit, x: &mut X, connection: &mut Connecti
         Framing::Length(length) if !streams => Extent::Length(length),
         _ => Extent::Open,
     };
-    x.stage_upstream_head(head, bytes, id_fields(family, &id_pair(id.as_bytes())), extent);
+    let pair = id_pair(id.as_bytes());
+    let ids = id_fields(family, &pair);
+    match exit.explanation() {
+        None => x.stage_upstream_head(head, bytes, ids, extent),
+        Some(why) => {
+            let fields = [ids, &[("x-sluice-route", &why[..])]].concat();
+            x.stage_upstream_head(head, bytes, &fields, extent);
+        }
+    }
 }
 
 /// Reads up to the first complete event (or 64 KiB of one), within the first byte's deadline.

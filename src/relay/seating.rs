@@ -4,6 +4,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::plan::{Capabilities, Endpoint, Model, ModelId, Plan, Policy};
+use crate::relay::explain::is_wanted;
 use crate::route::endpoints::EndpointSet;
 use crate::route::router::{Places, Router, Slot};
 
@@ -37,6 +38,8 @@ pub struct Seating {
     pub models: Vec<ModelSeat>,
     /// By endpoint.
     pub slots: Vec<Option<Slot>>,
+    /// Decisions are written down.
+    pub explained: bool,
 }
 
 impl Seating {
@@ -71,7 +74,7 @@ impl Seating {
             }
         };
         let models = plan.models.iter().enumerate().map(seat).collect();
-        Self { models, slots }
+        Self { models, slots, explained: is_wanted(plan) }
     }
 
     /// A model's seat.

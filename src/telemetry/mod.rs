@@ -8,6 +8,7 @@
 pub mod cell;
 pub mod clock;
 pub mod endpoint;
+pub mod explain;
 pub mod histogram;
 pub mod kv;
 pub mod ledger;
