@@ -110,6 +110,7 @@ fn candidate(at: u16) -> Candidate {
         cached_tokens: 0,
         prefill_rate: 0.0,
         decode_seconds: 0.0,
+        lag_seconds: 0.0,
         kv_use: None,
         running: None,
         waiting: None,

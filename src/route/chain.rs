@@ -109,7 +109,7 @@ pub fn read(chain: &mut Chain, root: &Root<'_>, body: &[u8], ask: &Ask) {
     let present = sections.iter().filter_map(|(section, span)| Some((*section, (*span).clone()?)));
     let last = present.clone().count().saturating_sub(1);
     chain.begin(present.clone().map(|(_, span)| span.len()).sum());
-    let mut blocks = Blocks::new(root_hash(root), chain);
+    let mut blocks = Blocks::new(root_hash(root), body, chain);
     for (i, (section, span)) in present.enumerate() {
         blocks.begin_section(section as u64);
         if i == last {
@@ -146,23 +146,22 @@ fn growing_end(body: &[u8], span: &Range<usize>) -> usize {
 }
 
 /// Writes the bytes at `span` but for volatile ones, and marks the anchor.
-fn write<'b>(
-    blocks: &mut Blocks<'_, 'b>,
-    body: &'b [u8],
+fn write(
+    blocks: &mut Blocks<'_>,
+    body: &[u8],
     section: Section,
     span: Range<usize>,
     anchor: Option<usize>,
 ) {
     let mut anchor = anchor;
     for run in volatile::without(body, section, span) {
-        let bytes = body.get(run.clone()).unwrap_or_default();
-        let cut = anchor.filter(|anchor| *anchor <= run.end);
-        let (before, after) = bytes.split_at(cut.map_or(0, |cut| cut.saturating_sub(run.start)));
-        blocks.write(before);
-        if cut.is_some() {
+        let mut start = run.start;
+        if let Some(at) = anchor.filter(|at| *at <= run.end) {
+            start = start.max(at);
+            blocks.write(run.start..start);
             blocks.mark_anchor();
             anchor = None;
         }
-        blocks.write(after);
+        blocks.write(start..run.end);
     }
 }

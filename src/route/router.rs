@@ -84,6 +84,8 @@ pub struct Pick {
     pub tokens_ahead: u64,
     /// Predicted time to the first token.
     pub ttft_seconds: f32,
+    /// The part of it that stands for what predictions fell short of lately.
+    pub lag_seconds: f32,
     /// Predicted use of its GPU.
     pub gpu_millis: f32,
     /// The part of its time there that is spent on its prompt, 0 to 1.
@@ -306,6 +308,7 @@ impl Router {
             let decode = learned.and_then(Learned::decode_seconds);
             candidate.decode_seconds = decode.unwrap_or(prior.decode_seconds);
             candidate.placed_tokens = learned.map_or(0.0, |learned| learned.placed_tokens(now));
+            candidate.lag_seconds = learned.map_or(0.0, |learned| learned.lag_seconds(now));
             candidates.push(candidate);
             slots.push(slot);
         }
@@ -331,7 +334,7 @@ impl Router {
     fn pick(&self, question: &Question, at: usize) -> Pick {
         let (candidate, slot) = (&self.candidates[at], self.slots[at]);
         let cached_tokens = candidate.cached_tokens.min(question.input_tokens);
-        let own = wait(question, candidate).own;
+        let wait = wait(question, candidate);
         let decode = question.output_tokens as f32 * candidate.decode_seconds;
         Pick {
             endpoint: candidate.endpoint,
@@ -340,9 +343,10 @@ impl Router {
             cached_tokens,
             prefill_tokens: (question.input_tokens - cached_tokens).max(1),
             tokens_ahead: candidate.prefill_tokens,
-            ttft_seconds: wait(question, candidate).seconds(),
+            ttft_seconds: wait.seconds(),
+            lag_seconds: wait.lag,
             gpu_millis: gpu_milliseconds(question, candidate),
-            prefill_share: own / (own + decode).max(f32::MIN_POSITIVE),
+            prefill_share: wait.own / (wait.own + decode).max(f32::MIN_POSITIVE),
         }
     }
 

@@ -10,8 +10,9 @@
 //! reads like it; whether something is left out depends on nothing but the bytes before it and its own.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::Section;
 
@@ -20,7 +21,9 @@ const GAPS_MAX: usize = 16;
 /// The billing text is looked for in as many bytes, and is at most as long.
 const BILLING_BYTES_MAX: usize = 512;
 const BILLING: &[u8] = b"\"x-anthropic-billing-header:";
+static BILLING_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(BILLING));
 const MARK: &[u8] = b"\"cache_control\"";
+static MARK_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(MARK));
 /// The longest value of a mark, with the white space around it.
 const MARK_BYTES_MAX: usize = 96;
 
@@ -86,7 +89,7 @@ impl Gaps {
 fn billing(body: &[u8], span: &Range<usize>) -> Option<Range<usize>> {
     let text = body.get(span.clone())?;
     let text = text.get(..BILLING_BYTES_MAX).unwrap_or(text);
-    let quote = memmem::find(text, BILLING)?;
+    let quote = BILLING_FINDER.find(text)?;
     if !opens(text, quote) {
         return None;
     }
@@ -100,10 +103,9 @@ fn billing(body: &[u8], span: &Range<usize>) -> Option<Range<usize>> {
 /// The cache marks of a section.
 fn marks(body: &[u8], span: &Range<usize>, gaps: &mut Gaps) {
     let Some(text) = body.get(..span.end) else { return };
-    let finder = memmem::Finder::new(MARK);
     let mut at = span.start.max(gaps.end());
     while gaps.count < GAPS_MAX {
-        let Some(found) = text.get(at..).and_then(|rest| finder.find(rest)) else { return };
+        let Some(found) = text.get(at..).and_then(|rest| MARK_FINDER.find(rest)) else { return };
         let quote = at + found;
         at = quote + MARK.len();
         if opens(text, quote)

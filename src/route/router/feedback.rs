@@ -3,7 +3,7 @@
 use super::{News, Pick, Report, Router, Slot};
 use crate::route::candidate::Nanos;
 use crate::route::chain::Chain;
-use crate::route::learn::FirstContent;
+use crate::route::learn::{FirstContent, StepEnd};
 use crate::route::session::Visit;
 use crate::route::table::Fresh;
 
@@ -27,6 +27,14 @@ pub struct Flight {
     /// What its cache was expected to have was there a moment before.
     fresh: bool,
     first_content: Option<Nanos>,
+    step: Option<StepEnd>,
+}
+
+/// Tokens of the prompt that the engine had to compute: as it told, or as was expected.
+fn computed_tokens(flight: &Flight, report: &Report) -> u32 {
+    let told = report.input_tokens.zip(report.cached_tokens);
+    let told = told.map(|(input, cached)| input.saturating_sub(cached).max(1));
+    told.map_or(flight.pick.prefill_tokens, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
 }
 
 /// How well a cache was foreseen, of an answer whose engine told.
@@ -55,7 +63,14 @@ impl Router {
                 self.sessions.visited(session, now, visit);
             }
         }
-        Flight { pick: *pick, whose: *whose, dispatched: now, fresh, first_content: None }
+        Flight {
+            pick: *pick,
+            whose: *whose,
+            dispatched: now,
+            fresh,
+            first_content: None,
+            step: None,
+        }
     }
 
     /// Its first content came: it has been computed.
@@ -65,12 +80,13 @@ impl Router {
         }
         flight.first_content = Some(now);
         if let Some((slot, _)) = self.current(flight.pick.slot) {
-            self.columns[usize::from(slot.index)].learned.first_content(&FirstContent {
+            let learned = &mut self.columns[usize::from(slot.index)].learned;
+            flight.step = Some(learned.first_content(&FirstContent {
                 dispatched: flight.dispatched,
                 now,
                 ahead_tokens: flight.pick.tokens_ahead,
-                own_tokens: flight.pick.prefill_tokens,
-            });
+                predicted_seconds: flight.pick.ttft_seconds - flight.pick.lag_seconds,
+            }));
         }
     }
 
@@ -90,6 +106,9 @@ impl Router {
             column.learned.decoded(after_first, last_content.saturating_sub(first));
         }
         let foresight = foresight(flight, report);
+        if let Some(step) = flight.step {
+            column.learned.computed(step, computed_tokens(flight, report));
+        }
         if foresight.is_some_and(|seen| seen.lost) {
             self.returned(slot);
             // This prompt it has, of course: it has just computed it.

@@ -85,7 +85,9 @@ proptest! {
     }
 
     #[test]
-    fn a_prompt_that_goes_on_keeps_its_blocks(prompt in prompt(), more in proptest::collection::vec(piece(), 1..5)) {
+    fn a_prompt_that_goes_on_keeps_its_blocks(
+        prompt in prompt(), more in proptest::collection::vec(piece(), 1..5),
+    ) {
         prop_assume!(!prompt.messages.is_empty());
         let mut longer = prompt.clone();
         longer.messages.extend(more);
