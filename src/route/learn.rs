@@ -39,7 +39,7 @@ const BASE_TOKENS: f64 = 350.0;
 /// Prompts must differ by more than this for the line to follow them alone.
 const SPREAD_TOKENS: f64 = 1_000.0;
 /// What was placed on an endpoint counts half after this time, seconds.
-const PLACED_HALF_SECONDS: f64 = 120.0;
+const PLACED_HALF_SECONDS: f64 = 30.0;
 
 /// The first content of one answer.
 #[derive(Clone, Copy, Debug)]

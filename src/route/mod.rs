@@ -6,6 +6,7 @@ pub mod chain;
 pub mod cost;
 pub mod eligible;
 pub mod endpoints;
+pub mod horizon;
 pub mod learn;
 pub mod policy;
 pub mod rank;

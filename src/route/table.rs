@@ -31,6 +31,7 @@ use wide::{Place, Pool, WIDE_BYTES};
 
 use super::chain::CHAIN_BLOCKS_MAX;
 use super::endpoints::{Depths, EndpointSet};
+use super::horizon::GENERATIONS;
 
 /// The largest table, in MiB.
 pub const MEMORY_MIB_MAX: usize = 16 << 10;
@@ -130,7 +131,7 @@ impl PrefixTable {
         depths.clear();
         let hashes = &hashes[..hashes.len().min(CHAIN_BLOCKS_MAX)];
         self.locate(hashes);
-        let mut unknown = *wanted;
+        let (mut unknown, mut left) = (*wanted, wanted.len());
         for (i, hash) in hashes.iter().enumerate().rev() {
             let way = self.ways[i];
             if way == NOWHERE {
@@ -139,7 +140,9 @@ impl PrefixTable {
             let bucket = index(*hash, self.buckets.len());
             let place = Place { bucket, way: usize::from(way) };
             self.buckets[bucket].mark(place.way);
-            self.depth_at(place, i + 1, &mut unknown, depths);
+            if left > 0 {
+                left -= self.depth_at(place, i + 1, &mut unknown, depths);
+            }
         }
     }
 
@@ -160,15 +163,16 @@ impl PrefixTable {
         black_box(hashes.iter().fold(0, |sum, hash| sum ^ bucket(hash).word()));
     }
 
-    /// Gives `depth` to those of `unknown` who hold the block at `place`.
+    /// Gives `depth` to those of `unknown` who hold the block at `place`; tells how many they are.
     fn depth_at(
         &mut self,
         place: Place,
         depth: usize,
         unknown: &mut EndpointSet,
         depths: &mut Depths,
-    ) {
+    ) -> usize {
         let bucket = &self.buckets[place.bucket];
+        let mut count = 0;
         match bucket.holders(place.way) {
             Holders::Few(_) => {
                 for slot in bucket.slots(place.way) {
@@ -176,6 +180,7 @@ impl PrefixTable {
                     if unknown.contains(endpoint) && self.generations.holds(*slot) {
                         unknown.remove(endpoint);
                         depths.set(endpoint, depth);
+                        count += 1;
                     }
                 }
             }
@@ -183,9 +188,11 @@ impl PrefixTable {
                 let wide = self.refreshed(place, wide);
                 for endpoint in unknown.take(self.pool.get(wide.index)).iter() {
                     depths.set(endpoint, depth);
+                    count += 1;
                 }
             }
         }
+        count
     }
 
     /// The wide set of an entry, brought up to date.
@@ -239,8 +246,10 @@ impl PrefixTable {
                 set.insert(endpoint);
                 fresh
             }
-            Holders::Few(_) if bucket.slots(way).contains(&slot) => false,
             Holders::Few(count) => {
+                if let Some(before) = bucket.renew(way, slot) {
+                    return !self.generations.holds(before);
+                }
                 if count == SLOTS {
                     bucket.retain(way, |slot| self.generations.holds(slot));
                 }
@@ -338,11 +347,27 @@ impl PrefixTable {
     }
 
     /// Forgets all that `endpoint` holds: it was restarted, or its index is another endpoint's now. Costs
-    /// a sweep of a sixtieth of the table at most, if an earlier clear's sweep is not done.
+    /// a sweep of a sixth of the table at most, if an earlier one is not done.
     pub fn clear(&mut self, endpoint: u16) {
-        self.sweep(self.buckets.len().div_ceil(SHARES));
+        self.sweep(self.buckets.len() * usize::from(GENERATIONS) / SHARES + 1);
         self.generations.clear(endpoint);
         self.unswept = self.buckets.len();
+    }
+
+    /// A generation of `endpoint` passes: what was not inserted in the last few is stale now.
+    pub fn pass(&mut self, endpoint: u16) {
+        self.sweep(self.buckets.len().div_ceil(SHARES));
+        self.generations.pass(endpoint);
+        self.unswept = self.buckets.len();
+    }
+
+    /// How many generations ago `endpoint` was last said to hold this block; `None` if it is not, or if
+    /// so many hold it that it does not age.
+    pub fn age(&self, hash: u64, endpoint: u16) -> Option<u8> {
+        let bucket = &self.buckets[index(hash, self.buckets.len())];
+        let slots = bucket.slots(bucket.find(tag(hash))?);
+        let slot = slots.iter().find(|slot| Generations::endpoint(**slot) == endpoint)?;
+        Some(self.generations.age(*slot)).filter(|_| self.generations.holds(*slot))
     }
 
     /// Takes what is stale out of the next buckets, if there is anything left to sweep.

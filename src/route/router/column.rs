@@ -1,5 +1,6 @@
 //! What is known of one endpoint beside its cache's content.
 
+use crate::route::horizon::Horizon;
 use crate::route::learn::Learned;
 
 /// Prompts that an endpoint answered last, kept to tell a cache that was lost from one that is small.
@@ -9,6 +10,7 @@ const RECENT_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub struct Column {
     pub learned: Learned,
+    pub horizon: Horizon,
     /// How often it had come back after it was away, when that was last heard.
     pub returns: Option<u32>,
     recent: [u64; RECENT_MAX],

@@ -26,6 +26,8 @@ pub struct Flight {
     dispatched: Nanos,
     /// What its cache was expected to have was there a moment before.
     fresh: bool,
+    /// How old, in generations, the last block was that it was expected to have.
+    age: Option<u8>,
     first_content: Option<Nanos>,
     step: Option<StepEnd>,
 }
@@ -50,12 +52,16 @@ impl Router {
     /// The request is being sent to `pick`, which is expected to have its prompt from now on.
     pub fn dispatched(&mut self, now: Nanos, chain: &Chain, pick: &Pick, whose: &Whose) -> Flight {
         let hashes = chain.hashes();
-        let mut fresh = false;
+        let (mut fresh, mut age) = (false, None);
         if let Some((slot, identity)) = self.current(pick.slot) {
             let column = &mut self.columns[usize::from(slot.index)];
             column.learned.dispatched(now, pick.prefill_tokens);
             let end = pick.blocks.checked_sub(1).and_then(|last| hashes.get(last));
             fresh = end.is_some_and(|end| column.is_recent(*end));
+            age = end.and_then(|end| self.table.age(*end, slot.index));
+            for _ in 0..column.horizon.computes(pick.prefill_tokens) {
+                self.table.pass(slot.index);
+            }
             self.table.insert(hashes, slot.index, &mut self.fresh);
             self.fresh.drain().for_each(|fresh| self.outbox.block(identity, fresh.hash));
             if let (Some(session), Some(end)) = (whose.session, hashes.last()) {
@@ -68,6 +74,7 @@ impl Router {
             whose: *whose,
             dispatched: now,
             fresh,
+            age,
             first_content: None,
             step: None,
         }
@@ -108,6 +115,13 @@ impl Router {
         let foresight = foresight(flight, report);
         if let Some(step) = flight.step {
             column.learned.computed(step, computed_tokens(flight, report));
+        }
+        let output = report.output_tokens.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
+        for _ in 0..column.horizon.computes(output) {
+            self.table.pass(slot.index);
+        }
+        if let Some(seen) = foresight.filter(|seen| !seen.lost) {
+            column.horizon.learn(flight.age, seen.expected_tokens, seen.got_tokens);
         }
         if foresight.is_some_and(|seen| seen.lost) {
             self.returned(slot);

@@ -1,5 +1,7 @@
 //! One cache line of the table: four entries, each a tag and who holds that block.
 
+use super::generations::Generations;
+
 /// Entries of one bucket.
 pub const WAYS: usize = 4;
 /// Endpoints that an entry names by itself; with more it has a wide set.
@@ -165,6 +167,15 @@ impl Bucket {
         }
         self.counts[way] = kept as u8;
         kept
+    }
+
+    /// Puts `holder` in the place of the slot that the same endpoint has, if any, and returns that.
+    pub fn renew(&mut self, way: usize, holder: Slot) -> Option<Slot> {
+        let count = usize::from(self.counts[way]).min(SLOTS);
+        let same =
+            |slot: &&mut Slot| Generations::endpoint(**slot) == Generations::endpoint(holder);
+        let slot = self.slots[way][..count].iter_mut().find(same)?;
+        Some(std::mem::replace(slot, holder))
     }
 
     /// Adds a slot; false if there is no room.

@@ -1,9 +1,11 @@
-//! Which of the table's claims about an endpoint are still good: those made since it was last cleared.
+//! Which of the table's claims about an endpoint are still good: those made since it was last cleared,
+//! and not so long ago that its cache has lost the block since.
 //!
 //! A slot of an entry carries its endpoint's generation, six bits; a wide set carries the number of
-//! clears that it has followed. So a clear changes one number, and what it made stale is found when it
-//! is next looked at. Invariant: nothing stale is left when a generation comes round again, since
-//! every clear first sweeps a share of the table ([`SHARES`]) that an earlier one left unswept.
+//! clears that it has followed. So a clear, and a generation that passes, changes one number, and what it
+//! made stale is found when it is next looked at. What is in a wide set does not age: so many have it
+//! because it is asked for all the time. Invariant: nothing stale is left when a generation comes round
+//! again, since for every one that passes a share of the table ([`SHARES`]) is swept.
 
 use super::bucket::Slot;
 use crate::route::endpoints::{ENDPOINTS_MAX, EndpointSet};
@@ -11,8 +13,11 @@ use crate::route::endpoints::{ENDPOINTS_MAX, EndpointSet};
 const ENDPOINT_BITS: u32 = ENDPOINTS_MAX.trailing_zeros();
 const GENERATIONS: u8 = 1 << (Slot::BITS - ENDPOINT_BITS);
 
-/// In as many clears the whole table is swept; fewer than there are generations.
-pub const SHARES: usize = GENERATIONS as usize - 4;
+/// Generations that a claim is good for.
+const KEPT: u8 = crate::route::horizon::GENERATIONS;
+
+/// In as many generations the whole table is swept: fewer than pass before a stale one comes round.
+pub const SHARES: usize = (GENERATIONS - KEPT) as usize - 4;
 
 #[derive(Debug)]
 pub struct Generations {
@@ -40,15 +45,22 @@ impl Generations {
         self.clears
     }
 
-    /// Makes every claim about `endpoint` stale.
+    /// Makes every claim about `endpoint` stale: [`KEPT`] generations pass.
     pub fn clear(&mut self, endpoint: u16) {
         let at = usize::from(endpoint);
         if let (Some(current), Some(cleared)) =
             (self.current.get_mut(at), self.cleared_at.get_mut(at))
         {
             self.clears = self.clears.wrapping_add(1);
-            *current = (*current + 1) % GENERATIONS;
+            *current = (*current + KEPT) % GENERATIONS;
             *cleared = self.clears;
+        }
+    }
+
+    /// One generation of `endpoint` passes.
+    pub fn pass(&mut self, endpoint: u16) {
+        if let Some(current) = self.current.get_mut(usize::from(endpoint)) {
+            *current = (*current + 1) % GENERATIONS;
         }
     }
 
@@ -66,8 +78,14 @@ impl Generations {
     /// Whether a slot's claim is still good.
     #[inline]
     pub fn holds(&self, slot: Slot) -> bool {
-        let generation = self.current[usize::from(Self::endpoint(slot))];
-        slot >> ENDPOINT_BITS == u16::from(generation)
+        self.age(slot) < KEPT
+    }
+
+    /// How many generations ago the claim was made.
+    #[inline]
+    pub fn age(&self, slot: Slot) -> u8 {
+        let current = self.current[usize::from(Self::endpoint(slot))];
+        current.wrapping_sub((slot >> ENDPOINT_BITS) as u8) % GENERATIONS
     }
 
     /// Takes out of `set`, which has followed `stamp` clears, what was cleared since.

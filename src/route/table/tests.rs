@@ -98,7 +98,7 @@ fn take(table: &mut PrefixTable, step: &Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn depths_are_those_of_a_table_without_bounds(steps in steps()) {
         let (mut table, mut reference) = (PrefixTable::new(1), Reference::default());

@@ -62,7 +62,7 @@ impl Prompt {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn hashes_are_equal_if_and_only_if_the_bytes_are(
         one in prompt(), other in prompt(), keep in any::<[bool; 4]>(), common in 0..12usize,
