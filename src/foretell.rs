@@ -63,7 +63,8 @@ struct Teller {
 impl Teller {
     fn new(plan: Plan) -> Result<Self, String> {
         let memory_mib = Seating::prefix_table_mib(&plan);
-        let memory_mib = memory_mib.ok_or("no model's policy looks at requests: they take turns")?;
+        let memory_mib =
+            memory_mib.ok_or("no model's policy looks at requests: they take turns")?;
         let mut router = Router::new(memory_mib, false, SEED);
         let seating = Seating::of(&plan, Some(&mut router));
         let names = Arc::new(Names::of(&plan));

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::endpoint::{EndpointSeries, Load};
-use super::kv::KvCounts;
 use super::explain::Waiting;
+use super::kv::KvCounts;
 use super::model::ModelSeries;
 use super::queue::Rows;
 use super::shard::ShardSeries;
