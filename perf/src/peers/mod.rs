@@ -13,7 +13,7 @@ mod running;
 mod sluice;
 mod smg;
 
-pub use running::Running;
+pub use running::{Running, post};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -48,11 +48,20 @@ pub struct Peer {
     /// Installs it, in one line; `{venv}` is the Python environment.
     pub install: &'static str,
     pub find: fn(&Places) -> Option<PathBuf>,
-    /// Makes the program print its version.
-    pub version: &'static [&'static str],
+    pub version: Version,
     pub plan: fn(&Wanted<'_>) -> Result<Plan, Failure>,
     /// Whether it stands before several servers; a relay of bytes does not.
     pub balances: bool,
+}
+
+/// Where a peer's version stands.
+#[derive(Clone, Copy)]
+pub enum Version {
+    /// The program prints it when it is given these arguments.
+    Says(&'static [&'static str]),
+    /// It is this Python package's.
+    Package(&'static str),
+    None,
 }
 
 /// What a peer is configured for.
@@ -99,7 +108,7 @@ const DIRECTLY: Peer = Peer {
     name: DIRECT,
     install: "",
     find: |_| Some(PathBuf::new()),
-    version: &[],
+    version: Version::None,
     plan: |_| Ok(Plan::default()),
     balances: false,
 };
@@ -120,19 +129,34 @@ impl Peer {
         self.install.replace("{venv}", &places.venv.display().to_string())
     }
 
-    /// What the program says of its version.
-    pub fn version_of(&self, program: &Path) -> String {
-        if self.version.is_empty() {
-            return String::new();
-        }
-        let Ok(out) = Command::new(program).args(self.version).output() else {
-            return "unknown".into();
+    /// Its version, in a line.
+    pub fn version_of(&self, program: &Path, places: &Places) -> String {
+        let found = match self.version {
+            Version::Says(arguments) => printed(program, arguments),
+            Version::Package(name) => packaged(name, places),
+            Version::None => Some(String::new()),
         };
-        // nginx says it on standard error.
-        let said = [out.stdout, out.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
-        let line = said.iter().flat_map(|said| said.lines()).find(|line| !line.trim().is_empty());
-        line.unwrap_or("unknown").trim().to_owned()
+        found.unwrap_or_else(|| "unknown".into())
     }
+}
+
+fn printed(program: &Path, arguments: &[&str]) -> Option<String> {
+    let out = Command::new(program).args(arguments).output().ok()?;
+    // nginx says it on standard error.
+    let said = [out.stdout, out.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    let line = said.iter().flat_map(|said| said.lines()).find(|line| !line.trim().is_empty())?;
+    Some(line.trim().to_owned())
+}
+
+/// Installed packages have a folder `NAME-VERSION.dist-info`.
+fn packaged(name: &str, places: &Places) -> Option<String> {
+    let pythons = std::fs::read_dir(places.venv.join("lib")).ok()?.flatten();
+    let packages = pythons.filter_map(|it| std::fs::read_dir(it.path().join("site-packages")).ok());
+    packages.flatten().flatten().find_map(|entry| {
+        let file = entry.file_name().into_string().ok()?;
+        let version = file.strip_prefix(name)?.strip_prefix('-')?.strip_suffix(".dist-info")?;
+        Some(version.to_owned())
+    })
 }
 
 /// A program of the system or of the Python environment.

@@ -73,5 +73,6 @@ pub fn become_realtime() -> Result<(), Failure> {
 pub fn pin(cpus: &[usize]) -> Result<(), Failure> {
     let mut set = CpuSet::new();
     cpus.iter().for_each(|cpu| set.set(*cpu));
-    sched_setaffinity(None, &set).map_err(|error| format!("cannot use CPU {cpus:?}: {error}").into())
+    sched_setaffinity(None, &set)
+        .map_err(|error| format!("cannot use CPU {cpus:?}: {error}").into())
 }

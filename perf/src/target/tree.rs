@@ -56,10 +56,22 @@ fn parent(stat: &str) -> Option<u32> {
 pub struct Meter(BTreeMap<u32, CpuTimes>);
 
 impl Meter {
-    /// Looks at the tree below `keeper`; microseconds that all its threads ever seen have used.
-    pub fn read_us(&mut self, keeper: u32) -> u64 {
+    /// Looks for processes below `keeper` that are new.
+    pub fn search(&mut self, keeper: u32) {
         for pid in below(keeper) {
-            self.0.entry(pid).or_default().join(process::cpu_times(pid));
+            self.0.entry(pid).or_default();
+        }
+    }
+
+    /// The processes that were ever found.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.0.keys().copied()
+    }
+
+    /// Microseconds that all threads ever seen have used by now.
+    pub fn read_us(&mut self) -> u64 {
+        for (pid, times) in &mut self.0 {
+            times.join(process::cpu_times(*pid));
         }
         self.0.values().map(CpuTimes::total_nanos).sum::<u64>() / 1_000
     }
@@ -77,9 +89,9 @@ pub fn holds(keeper: u32) -> Holds {
     all
 }
 
-/// Resident memory of the tree below `keeper`, KiB: cheap enough to be read often.
-pub fn rss_kib(keeper: u32) -> u64 {
-    below(keeper).into_iter().map(|pid| process::rss_bytes(pid) / 1024).sum()
+/// Resident memory of these processes, KiB: cheap enough to be read often.
+pub fn rss_kib(pids: impl Iterator<Item = u32>) -> u64 {
+    pids.map(|pid| process::rss_bytes(pid) / 1024).sum()
 }
 
 #[cfg(test)]
