@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use target::Driver;
 
 /// Whatever keeps a measurement from being made, with its cause in words.
 pub type Failure = Box<dyn std::error::Error>;

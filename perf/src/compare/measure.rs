@@ -10,7 +10,6 @@ use super::scenario::{Fault, FaultKind, Scenario, When};
 use super::servers::{self, Place};
 use super::{knee, told};
 use crate::Failure;
-use crate::load::generator::Generator;
 use crate::load::outcome::Outcome;
 use crate::load::spec::{Arrivals, Spec, Target};
 use crate::peers::{self, API_KEY, DIRECT, Peer};
@@ -232,7 +231,7 @@ impl Stage {
 /// Who was at its limit before the peer was: load and servers share a CPU.
 fn bound(scenario: &Scenario, outcome: &Outcome, busy: f64, servers_us: f64) -> Option<Bound> {
     let (load_us, all_us) = (outcome.cpu_us as f64, outcome.seconds * 1e6);
-    let limit = if scenario.is_closed() { 0.9 } else { 0.97 };
+    let limit = if scenario.is_flat_out() { 0.9 } else { 0.97 };
     let full = outcome.saturated || load_us + servers_us > limit * all_us;
     match (busy < BUSY && full, servers_us > load_us) {
         (false, _) => None,
@@ -262,7 +261,7 @@ fn reloads(
 /// # Errors
 /// The load generator's.
 pub fn drive(spec: &Spec) -> Result<Outcome, Failure> {
-    Generator::new(spec)?.run(|_| ControlFlow::Continue(()))
+    crate::load::run(spec, |_| ControlFlow::Continue(()))
 }
 
 fn sleep_until(moment: Instant) {

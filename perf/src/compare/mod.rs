@@ -233,9 +233,8 @@ impl Contest<'_> {
         let takes_part = |peer: &Peer| match (scenario.goal, scenario.peers) {
             (Goal::Shards, _) => peer.name.starts_with("sluice@"),
             _ if scenario.knee_share().is_some() => peer.name != DIRECT,
-            (Goal::Knee, _) => true,
-            (Goal::Cost, Who::Balancing) => peer.balances || peer.name == DIRECT,
-            (Goal::Cost, Who::All) => true,
+            (_, Who::Balancing) => peer.balances || peer.name == DIRECT,
+            (_, Who::All) => true,
         };
         let here = self.installed.iter().filter(|(peer, _)| takes_part(peer));
         let entrants = here.flat_map(|(peer, program)| {
@@ -243,7 +242,7 @@ impl Contest<'_> {
             (1..=workers).map(move |workers| Entrant {
                 name: match scenario.goal {
                     Goal::Shards => format!("{} x{workers}", peer.name),
-                    Goal::Cost | Goal::Knee => peer.name.to_owned(),
+                    _ => peer.name.to_owned(),
                 },
                 peer: *peer,
                 program: program.clone(),

@@ -29,9 +29,11 @@ pub struct Scenario {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
-    /// What the given load costs.
+    /// What the given load costs, in CPU and in latency.
     #[default]
     Cost,
+    /// How much goes through, and at what CPU; latency then says nothing but how many wait.
+    Capacity,
     /// The highest rate that still goes well.
     Knee,
     /// The cost with one worker, two, and so on up to all CPUs.
@@ -235,9 +237,9 @@ impl Scenario {
         }
     }
 
-    /// Whether each answer's successor is sent at once: then who is slowest decides the rate.
-    pub fn is_closed(&self) -> bool {
-        matches!(self.load.arrivals, When::Given(Arrivals::Closed { .. }))
+    /// Whether who is slowest decides the rate.
+    pub fn is_flat_out(&self) -> bool {
+        matches!(self.goal, Goal::Capacity | Goal::Shards)
     }
 }
 
@@ -251,6 +253,8 @@ mod tests {
             let scenario = named(name)?;
             assert!(scenario.shows.ends_with('.'), "{name}: a sentence");
             assert!(scenario.servers.count > 0, "{name}");
+            let closed = matches!(scenario.load.arrivals, When::Given(Arrivals::Closed { .. }));
+            assert!(closed || !scenario.is_flat_out(), "{name}: only a closed loop is flat out");
             let streams = match scenario.servers.kind {
                 ServerKind::Fixed => scenario.servers.events_per_second.is_some(),
                 ServerKind::Sim => true,

@@ -65,14 +65,16 @@ pub fn markdown(rows: &[Row]) -> String {
 }
 
 fn section(name: &str, rows: &[&Row]) -> String {
-    let shows = scenario::named(name).map_or(String::new(), |scenario| scenario.shows);
+    let known = scenario::named(name).ok();
+    let shows = known.as_ref().map_or("", |scenario| &scenario.shows);
+    let latency = known.as_ref().is_none_or(|scenario| !scenario.is_flat_out());
     let streams = rows.iter().any(|row| row.outcome.events > 0);
     let mut by_peer: BTreeMap<&str, Rounds<'_>> = BTreeMap::new();
     for row in rows {
         // A round that was measured again replaces the earlier one.
         by_peer.entry(&row.peer).or_default().insert(row.round, row);
     }
-    let columns = columns(rows, streams);
+    let columns = columns(rows, streams, latency);
     let heads: Vec<&str> = columns.iter().map(|column| column.head).collect();
     let mut out = format!("\n## {name}\n{shows}\n\n| peer | {} |\n", heads.join(" | "));
     let _ = writeln!(out, "|{}", "---|".repeat(columns.len() + 1));
@@ -119,7 +121,7 @@ struct Column {
     cell: fn(&str, &ByPeer<'_>) -> String,
 }
 
-fn columns(rows: &[&Row], streams: bool) -> Vec<Column> {
+fn columns(rows: &[&Row], streams: bool, latency: bool) -> Vec<Column> {
     let mut columns = Vec::new();
     if rows.iter().any(|row| row.knee.is_some()) {
         columns.push(Column { head: "knee, req/s", cell: knee });
@@ -141,23 +143,29 @@ fn columns(rows: &[&Row], streams: bool) -> Vec<Column> {
     }
     columns.push(Column { head: "× floor", cell: |peer, all| proxy(peer, all, ratio) });
     columns.push(Column { head: "× sluice@uring", cell: beside_sluice });
-    if streams {
-        columns.extend([
-            Column { head: "TTFT +p50 µs", cell: |peer, all| added(peer, all, TTFT, 0.5) },
-            Column { head: "TTFT +p99 µs", cell: |peer, all| added(peer, all, TTFT, 0.99) },
-            Column { head: "gap +p99 µs", cell: |peer, all| added(peer, all, GAP, 0.99) },
-        ]);
-    } else {
-        columns.extend([
-            Column { head: "+p50 µs", cell: |peer, all| added(peer, all, TOTAL, 0.5) },
-            Column { head: "+p99 µs", cell: |peer, all| added(peer, all, TOTAL, 0.99) },
-            Column { head: "+p99.9 µs", cell: |peer, all| added(peer, all, TOTAL, 0.999) },
-        ]);
+    if latency {
+        columns.extend(latencies(streams));
     }
     columns.push(Column { head: "lost", cell: lost });
     columns.push(Column { head: "RSS MiB idle/loaded/after", cell: memory });
     columns.push(Column { head: "notes", cell: notes });
     columns
+}
+
+fn latencies(streams: bool) -> [Column; 3] {
+    if streams {
+        [
+            Column { head: "TTFT +p50 µs", cell: |peer, all| added(peer, all, TTFT, 0.5) },
+            Column { head: "TTFT +p99 µs", cell: |peer, all| added(peer, all, TTFT, 0.99) },
+            Column { head: "gap +p99 µs", cell: |peer, all| added(peer, all, GAP, 0.99) },
+        ]
+    } else {
+        [
+            Column { head: "+p50 µs", cell: |peer, all| added(peer, all, TOTAL, 0.5) },
+            Column { head: "+p99 µs", cell: |peer, all| added(peer, all, TOTAL, 0.99) },
+            Column { head: "+p99.9 µs", cell: |peer, all| added(peer, all, TOTAL, 0.999) },
+        ]
+    }
 }
 
 fn rounds<'r, 'a>(peer: &str, all: &'r ByPeer<'a>) -> impl Iterator<Item = &'r &'a Row> {

@@ -36,7 +36,7 @@ fn config(wanted: &Wanted<'_>) -> String {
     format!(
         "global
   nbthread {threads}
-  maxconn 20000
+  maxconn 8192
   tune.bufsize 65536
 defaults
   mode http

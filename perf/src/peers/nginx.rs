@@ -63,6 +63,7 @@ http {{
       proxy_set_header Connection \"\";
       proxy_buffering off;
       proxy_buffer_size 64k;
+      proxy_buffers 8 64k;
       proxy_connect_timeout 5s;
       proxy_send_timeout 600s;
       proxy_read_timeout 600s;

@@ -16,6 +16,8 @@ use crate::target::tree;
 
 /// How long a peer may take until it answers; LiteLLM takes ten seconds on a free CPU.
 const START_PATIENCE: Duration = Duration::from_secs(120);
+/// Lines of a peer's log that tell why it failed.
+const LAST_LINES: usize = 4;
 /// How long one probe may take.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -78,11 +80,12 @@ impl Running {
             if let Some(keeper) = &mut self.keeper
                 && keeper.try_wait()?.is_some()
             {
-                return Err(format!("it ended; it said why in {}", self.log.display()).into());
+                return Err(format!("it ended: {}", last_words(&self.log)).into());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(format!("it does not answer on {}; see {}", self.address, self.log.display()).into())
+        let said = last_words(&self.log);
+        Err(format!("it does not answer on {}: {said}", self.address).into())
     }
 }
 
@@ -93,6 +96,14 @@ impl Drop for Running {
             let _ = keeper.wait();
         }
     }
+}
+
+/// The end of what a peer said.
+fn last_words(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+    if last.is_empty() { "it said nothing".into() } else { last.join(" / ") }
 }
 
 fn keep(plan: &Plan, cpus: &[usize], log: &Path) -> Result<Child, Failure> {
