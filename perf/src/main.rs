@@ -41,6 +41,8 @@ enum Command {
         /// A directory that `compare` wrote.
         dir: PathBuf,
     },
+    /// Put load on anything that speaks the OpenAI API, and measure its answers.
+    Load(Box<load::command::Load>),
     /// Summarise the rounds kept in a directory again.
     Summary {
         /// A directory that an earlier measurement wrote.
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Foundation(foundation) => foundation::run(&foundation),
         Command::Compare(compare) => compare::run(&compare),
         Command::Table { dir } => compare::print(&dir),
+        Command::Load(load) => load::command::command(&load),
         Command::Summary { dir } => record::summary::print(&dir),
         Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second, mock.streams),
         Command::Launch(launch) => target::launch::run(&launch),
