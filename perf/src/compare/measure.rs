@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::row::{Bound, Knee, Moments, Proxy, Row, Struck};
-use super::sampler::{Sample, Sampler, growth};
+use super::sampler::{Sample, Sampler, Watched, growth};
 use super::scenario::{Fault, FaultKind, Scenario, When};
 use super::servers::{self, Place};
 use super::{knee, told};
@@ -72,6 +72,14 @@ impl Stage {
         Ok(Set { servers, peer })
     }
 
+    fn watched(&self, set: &Set) -> Watched {
+        Watched {
+            keeper: set.peer.keeper(),
+            servers: set.servers.pids(),
+            cpus: [self.proxy_cpu, self.place.cpu],
+        }
+    }
+
     /// The load of a scenario against an address.
     ///
     /// # Errors
@@ -114,7 +122,7 @@ impl Stage {
         let mut moments = Moments { idle: holds(), ..Moments::default() };
         let spec = self.spec(scenario, set.peer.address, entrant.rate)?;
         let lasts = spec.warmup + spec.duration;
-        let sampler = Sampler::start(keeper, set.servers.pids());
+        let sampler = Sampler::start(self.watched(&set));
         let began = Instant::now();
         let load = std::thread::spawn(move || drive(&spec).map_err(|failure| failure.to_string()));
         let mut notes = Vec::new();
@@ -128,6 +136,8 @@ impl Stage {
         let mut row = self.row(scenario, entrant, outcome, &samples, moments);
         row.fault = fault;
         row.notes = notes;
+        let aborted = (row.outcome.aborted > 0).then_some(row.outcome.aborted);
+        row.notes.extend(aborted.map(|count| format!("clients left: {count}")));
         row.notes.extend(told::of_servers(scenario, &set.servers.addresses));
         Ok(row)
     }
@@ -145,7 +155,7 @@ impl Stage {
         let set = self.set(scenario, entrant)?;
         let keeper = set.peer.keeper();
         let idle = keeper.map_or_else(Holds::default, tree::holds);
-        let sampler = Sampler::start(keeper, set.servers.pids());
+        let sampler = Sampler::start(self.watched(&set));
         let (found, outcome) = knee::search(self, scenario, &set, known)?;
         let samples = sampler.stop();
         let after = keeper.map_or_else(Holds::default, tree::holds);
@@ -208,6 +218,15 @@ impl Stage {
             holds,
             rss_timeline: samples.iter().map(time).collect(),
         };
+        let all_us = outcome.seconds * 1e6;
+        let others = |at: fn(&Sample) -> u64, ours_us: f64| {
+            let busy_us = growth(samples, from_us, to_us, at);
+            ((busy_us - ours_us) / all_us).clamp(0.0, 1.0)
+        };
+        let others = [
+            others(|sample| sample.busy_us[0], cpu_us / entrant.workers as f64),
+            others(|sample| sample.busy_us[1], servers_cpu_us + outcome.cpu_us as f64),
+        ];
         let busy = cpu_us / (outcome.seconds * 1e6 * entrant.workers as f64);
         let bound = bound(scenario, &outcome, busy, servers_cpu_us);
         Row {
@@ -217,6 +236,7 @@ impl Stage {
             proxy: (!entrant.is_direct()).then_some(proxy),
             bound,
             servers_cpu_us,
+            others,
             knee: entrant.rate.zip(scenario.knee_share()).map(|(rate, share)| Knee {
                 per_second: rate / share,
                 within_limit: true,

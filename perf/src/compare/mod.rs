@@ -19,7 +19,7 @@ use row::{Book, Knee, Row};
 use scenario::{Goal, Scenario, Who};
 pub use table::print;
 
-use crate::peers::{self, DIRECT, FLOOR, Peer, Places};
+use crate::peers::{self, DIRECT, FLOOR, FLOOR_EPOLL, Peer, Places};
 use crate::target::launch;
 use crate::{Failure, record};
 
@@ -208,6 +208,7 @@ impl Contest<'_> {
     fn scenario(&mut self, scenario: &Scenario) -> Result<(), Failure> {
         eprintln!("\n{}: {}", scenario.name, scenario.shows);
         for round in 0..self.rounds() {
+            eprintln!(" round {} of {}", round + 1, self.rounds());
             let mut entrants = self.entrants(scenario);
             order(&mut entrants, round);
             let mut known = knee::Baseline::default();
@@ -215,7 +216,7 @@ impl Contest<'_> {
             for entrant in &mut entrants {
                 match self.measure(scenario, entrant, &mut known) {
                     Ok(measured) => rows.extend(measured),
-                    Err(failure) => eprintln!("  round {round}: {}: {failure}", entrant.name),
+                    Err(failure) => eprintln!("  {:18} not measured: {failure}", entrant.name),
                 }
             }
             for row in &mut rows {
@@ -328,13 +329,17 @@ fn order(entrants: &mut [Entrant], round: u32) {
     }
 }
 
-/// Lays the rows of one round beside those without a proxy and beside the floor's.
+/// Lays the rows of one round beside those without a proxy and beside the floor's: of the same driver, where
+/// that is Sluice's other one.
 fn relate(rows: &mut [Row]) {
-    let direct = rows.iter().find(|row| row.peer == DIRECT).map(|row| row.peer.clone());
-    let floor = rows.iter().find(|row| row.peer == FLOOR).and_then(Row::each_us);
+    let each = |name: &str| rows.iter().find(|row| row.peer == name).and_then(Row::each_us);
+    let direct = rows.iter().any(|row| row.peer == DIRECT).then(|| DIRECT.to_owned());
+    let (floor, floor_epoll) = (each(FLOOR), each(FLOOR_EPOLL));
     for row in rows.iter_mut().filter(|row| row.proxy.is_some()) {
         row.direct = row.direct.take().or_else(|| direct.clone());
-        let ratio = row.each_us().zip(floor).map(|(own, floor)| own / floor);
+        let epoll = row.peer.starts_with("sluice@epoll") || row.peer == FLOOR_EPOLL;
+        let below = if epoll { floor_epoll.or(floor) } else { floor };
+        let ratio = row.each_us().zip(below).map(|(own, floor)| own / floor);
         if let Some(proxy) = &mut row.proxy {
             proxy.floor_ratio = ratio.filter(|ratio| ratio.is_finite());
         }

@@ -34,6 +34,8 @@ pub struct Row {
     pub proxy: Option<Proxy>,
     /// CPU microseconds of all servers together during the measurement.
     pub servers_cpu_us: f64,
+    /// Share of the peers' CPU and of the load's that neither peer nor load nor servers used, but others.
+    pub others: [f64; 2],
     /// Who was at its limit before the peer.
     pub bound: Option<Bound>,
     pub fault: Option<Struck>,

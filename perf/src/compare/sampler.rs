@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::servers;
+use crate::target::process;
 use crate::target::tree::{self, Meter};
 
 /// Between two looks: rare enough not to be in the load's way on the CPU they share.
@@ -24,6 +25,20 @@ pub struct Sample {
     /// CPU of the servers so far.
     pub servers_us: u64,
     pub rss_kib: u64,
+    /// Busy time of the peers' first CPU and of the load's, whoever used it.
+    pub busy_us: [u64; 2],
+}
+
+/// Microseconds of a jiffy in the kernel's accounts.
+const JIFFY_US: u64 = 10_000;
+
+/// What is looked at.
+pub struct Watched {
+    /// The peer's keeper, where there is a peer.
+    pub keeper: Option<u32>,
+    pub servers: Vec<u32>,
+    /// The peers' first CPU and the load's.
+    pub cpus: [usize; 2],
 }
 
 /// Samples that are being taken, until [`Sampler::stop`].
@@ -34,7 +49,7 @@ pub struct Sampler {
 
 impl Sampler {
     /// Begins.
-    pub fn start(keeper: Option<u32>, servers: Vec<u32>) -> Self {
+    pub fn start(watched: Watched) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -42,12 +57,12 @@ impl Sampler {
             let mut samples = Vec::new();
             loop {
                 let last = stopped.load(Ordering::Relaxed);
-                if let Some(keeper) = keeper
+                if let Some(keeper) = watched.keeper
                     && (last || samples.len() % LOOKS_PER_SEARCH == 0)
                 {
                     meter.search(keeper);
                 }
-                samples.push(look(&mut meter, &servers));
+                samples.push(look(&mut meter, &watched));
                 if last {
                     return samples;
                 }
@@ -64,10 +79,11 @@ impl Sampler {
     }
 }
 
-fn look(meter: &mut Meter, servers: &[u32]) -> Sample {
+fn look(meter: &mut Meter, watched: &Watched) -> Sample {
     Sample {
         peer_us: meter.read_us(),
-        servers_us: servers::Running::cpu_nanos(servers) / 1_000,
+        servers_us: servers::Running::cpu_nanos(&watched.servers) / 1_000,
+        busy_us: watched.cpus.map(|cpu| process::cpu_jiffies(cpu).0 * JIFFY_US),
         rss_kib: tree::rss_kib(meter.pids()),
         at_us: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_micros() as u64),
     }

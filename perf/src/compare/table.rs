@@ -12,6 +12,9 @@ use crate::Failure;
 use crate::load::outcome::{GAP, TOTAL, TTFT};
 use crate::peers::{self, DIRECT};
 
+/// Share of a CPU that others may take before it is told.
+const OTHERS_MAX: f64 = 0.05;
+
 /// Rows of one peer in one scenario, by round.
 pub type Rounds<'a> = BTreeMap<u32, &'a Row>;
 
@@ -247,7 +250,7 @@ fn memory(peer: &str, all: &ByPeer<'_>) -> String {
     let of = |pick: fn(&row::Moments) -> u64| {
         let values = rounds(peer, all).filter_map(|row| Some(pick(&row.proxy.as_ref()?.holds)));
         range(values.map(|kib| kib as f64 / 1024.0).collect())
-            .map_or("-".into(), |it| format!("{:.0}", it.median))
+            .map_or("-".into(), |it| format!("{:.1}", it.median))
     };
     let parts = [of(|it| it.idle.rss_kib), of(|it| it.loaded.rss_kib), of(|it| it.after.rss_kib)];
     if parts[0] == "-" { "-".into() } else { parts.join("/") }
@@ -258,7 +261,11 @@ fn notes(peer: &str, all: &ByPeer<'_>) -> String {
     let mut said: Vec<String> = Vec::new();
     for row in rounds(peer, all) {
         let bound = row.bound.map(|bound| format!("{} at its limit", figure::name(bound)));
-        for note in bound.into_iter().chain(row.notes.iter().cloned()) {
+        let most = row.others.into_iter().fold(0.0, f64::max);
+        let others = (most > OTHERS_MAX)
+            .then(|| format!("other work on the CPUs: up to {:.0} %", 100.0 * most));
+        let own = bound.into_iter().chain(others);
+        for note in own.chain(row.notes.iter().cloned()) {
             let known = said.iter().any(|old| old.split(':').next() == note.split(':').next());
             if !known {
                 said.push(note);

@@ -1,6 +1,6 @@
 //! The floor: raw relays of bytes, which know no HTTP and one server only.
 
-use super::{FLOOR, Peer, Plan, Version, Wanted, command, own, said};
+use super::{FLOOR, FLOOR_EPOLL, Peer, Plan, Version, Wanted, command, own, said};
 use crate::Failure;
 
 /// One-shot operations through 64 KiB buffers, the gateway's own driver.
@@ -12,6 +12,9 @@ pub const PEER: Peer = Peer {
     plan: |wanted| plan(wanted, "uring"),
     balances: false,
 };
+
+/// The same on epoll: what Sluice on epoll is held against.
+pub const EPOLL: Peer = Peer { name: FLOOR_EPOLL, plan: |wanted| plan(wanted, "epoll"), ..PEER };
 
 /// Multishot receives into provided buffers.
 pub const MULTISHOT: Peer =

@@ -31,6 +31,8 @@ pub const MODEL: &str = "mock-model";
 pub const DIRECT: &str = "direct";
 /// The relay that ratios are of.
 pub const FLOOR: &str = "floor";
+/// The relay that the ratios of Sluice on epoll are of.
+pub const FLOOR_EPOLL: &str = "floor-epoll";
 
 /// Where programs are looked for.
 #[derive(Clone, Debug)]
@@ -89,8 +91,9 @@ pub struct Plan {
 }
 
 /// All of them, in the order of tables.
-pub const ALL: [Peer; 11] = [
+pub const ALL: [Peer; 12] = [
     floor::PEER,
+    floor::EPOLL,
     floor::MULTISHOT,
     sluice::URING,
     sluice::EPOLL,
