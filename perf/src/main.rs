@@ -36,11 +36,8 @@ enum Command {
     Foundation(foundation::Foundation),
     /// Compare Sluice with other proxies on this machine, round by round.
     Compare(compare::Compare),
-    /// Make the tables of a comparison again from its raw rounds.
-    Table {
-        /// A directory that `compare` wrote.
-        dir: PathBuf,
-    },
+    /// Print a comparison as the short table that a README can carry.
+    Table(compare::Brief),
     /// Put load on anything that speaks the OpenAI API, and measure its answers.
     Load(Box<load::command::Load>),
     /// Summarise the rounds kept in a directory again.
@@ -76,7 +73,7 @@ fn main() -> ExitCode {
         Command::Floor(floor) => floor::run(&floor),
         Command::Foundation(foundation) => foundation::run(&foundation),
         Command::Compare(compare) => compare::run(&compare),
-        Command::Table { dir } => compare::print(&dir),
+        Command::Table(brief) => compare::print_brief(&brief),
         Command::Load(load) => load::command::command(&load),
         Command::Summary { dir } => record::summary::print(&dir),
         Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second, mock.streams),

@@ -1,5 +1,6 @@
 //! Sluice beside other proxies, round by round: `sluice-perf compare`.
 
+mod brief;
 mod figure;
 mod knee;
 mod measure;
@@ -13,11 +14,12 @@ mod told;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use brief::{Brief, print as print_brief};
 use clap::Args;
 use measure::{Entrant, Stage};
+pub use row::ROWS;
 use row::{Book, Knee, Row};
 use scenario::{Goal, Scenario, Who};
-pub use table::print;
 
 use crate::peers::{self, DIRECT, FLOOR, FLOOR_EPOLL, Peer, Places};
 use crate::target::launch;
@@ -97,7 +99,15 @@ pub fn run(wanted: &Compare) -> Result<(), Failure> {
     if let Err(error) = std::fs::remove_dir_all(&contest.stage.scratch) {
         eprintln!("sluice-perf: {} stays behind: {error}", contest.stage.scratch.display());
     }
-    print(&out)
+    record::summary::print(&out)
+}
+
+/// The tables of a directory of rounds.
+///
+/// # Errors
+/// There are none.
+pub fn tables(dir: &Path) -> Result<String, Failure> {
+    Ok(table::markdown(&row::read(dir)?))
 }
 
 fn places(wanted: &Compare) -> Result<Places, Failure> {

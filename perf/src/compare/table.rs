@@ -2,32 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
-use std::path::Path;
 
-use super::figure::{self, Range, range, show};
-use super::row::{self, Row};
+use super::figure::{self, show};
+use super::row::{Moments, Row};
 use super::scenario;
-use crate::Failure;
 use crate::load::outcome::{GAP, TOTAL, TTFT};
 use crate::peers::{self, DIRECT};
+use crate::record::range::{Range, range};
 
 /// Share of a CPU that others may take before it is told.
 const OTHERS_MAX: f64 = 0.05;
 
 /// Rows of one peer in one scenario, by round.
 pub type Rounds<'a> = BTreeMap<u32, &'a Row>;
-
-/// Prints the table of a directory of rounds and keeps it there as `summary.md`.
-///
-/// # Errors
-/// The rounds cannot be read.
-pub fn print(dir: &Path) -> Result<(), Failure> {
-    let text = markdown(&row::read(dir)?);
-    fs::write(dir.join("summary.md"), &text)?;
-    println!("{text}");
-    Ok(())
-}
 
 /// One measurement in a line, for whoever waits.
 pub fn line(row: &Row) -> String {
@@ -52,19 +39,22 @@ pub fn markdown(rows: &[Row]) -> String {
         round; \"noise\": some rounds say more, some less. \"≥\": load or servers were at their limit before \
         the peer, so no latency is told. A percentile has at least 10 samples beyond it, or is not told.\n"
         .to_owned();
+    for (name, of) in by_scenario(rows) {
+        out += &section(name, &of);
+    }
+    out
+}
+
+/// The scenarios that were measured, as the harness lists them, with their rows.
+pub fn by_scenario(rows: &[Row]) -> Vec<(&str, Vec<&Row>)> {
     let mut names: Vec<&str> = scenario::names().collect();
     for row in rows {
         if !names.contains(&row.scenario.as_str()) {
             names.push(&row.scenario);
         }
     }
-    for name in names {
-        let of: Vec<&Row> = rows.iter().filter(|row| row.scenario == name).collect();
-        if !of.is_empty() {
-            out += &section(name, &of);
-        }
-    }
-    out
+    let of = |name: &str| rows.iter().filter(|row| row.scenario == name).collect::<Vec<_>>();
+    names.into_iter().map(|name| (name, of(name))).filter(|(_, of)| !of.is_empty()).collect()
 }
 
 fn section(name: &str, rows: &[&Row]) -> String {
@@ -72,11 +62,7 @@ fn section(name: &str, rows: &[&Row]) -> String {
     let shows = known.as_ref().map_or("", |scenario| &scenario.shows);
     let latency = known.as_ref().is_none_or(|scenario| !scenario.is_flat_out());
     let streams = rows.iter().any(|row| row.outcome.events > 0);
-    let mut by_peer: BTreeMap<&str, Rounds<'_>> = BTreeMap::new();
-    for row in rows {
-        // A round that was measured again replaces the earlier one.
-        by_peer.entry(&row.peer).or_default().insert(row.round, row);
-    }
+    let by_peer = grouped(rows);
     let columns = columns(rows, streams, latency);
     let heads: Vec<&str> = columns.iter().map(|column| column.head).collect();
     let mut out = format!("\n## {name}\n{shows}\n\n| peer | {} |\n", heads.join(" | "));
@@ -91,8 +77,17 @@ fn section(name: &str, rows: &[&Row]) -> String {
     out
 }
 
+/// The rows of a scenario by peer and round; a round that was measured again replaces the earlier one.
+pub fn grouped<'a>(rows: &[&'a Row]) -> ByPeer<'a> {
+    let mut by_peer = ByPeer::new();
+    for row in rows {
+        by_peer.entry(&row.peer).or_default().insert(row.round, row);
+    }
+    by_peer
+}
+
 /// The command of a whole scenario: without its choice of peers.
-fn every_peer(command: &str) -> String {
+pub fn every_peer(command: &str) -> String {
     let mut words = command.split(' ').peekable();
     let mut kept = Vec::new();
     while let Some(word) = words.next() {
@@ -105,7 +100,7 @@ fn every_peer(command: &str) -> String {
 }
 
 /// The peers as the harness lists them; what is only there to be compared with is left out.
-fn ordered<'a>(by_peer: &BTreeMap<&'a str, Rounds<'a>>) -> Vec<&'a str> {
+pub fn ordered<'a>(by_peer: &BTreeMap<&'a str, Rounds<'a>>) -> Vec<&'a str> {
     let place = |name: &str| {
         let base = name.split(' ').next().unwrap_or(name);
         peers::ALL.iter().position(|peer| peer.name == base).unwrap_or(usize::MAX)
@@ -116,7 +111,8 @@ fn ordered<'a>(by_peer: &BTreeMap<&'a str, Rounds<'a>>) -> Vec<&'a str> {
     names
 }
 
-type ByPeer<'a> = BTreeMap<&'a str, Rounds<'a>>;
+/// Rows of one scenario, by peer.
+pub type ByPeer<'a> = BTreeMap<&'a str, Rounds<'a>>;
 
 /// One column: its head, and its cell for a peer.
 struct Column {
@@ -175,25 +171,30 @@ fn rounds<'r, 'a>(peer: &str, all: &'r ByPeer<'a>) -> impl Iterator<Item = &'r &
     all.get(peer).into_iter().flat_map(BTreeMap::values)
 }
 
-fn bounded(peer: &str, all: &ByPeer<'_>, of: fn(&Row) -> f64) -> String {
+pub fn bounded(peer: &str, all: &ByPeer<'_>, of: fn(&Row) -> f64) -> String {
     let least = rounds(peer, all).any(|row| row.bound.is_some() && row.peer != DIRECT);
     let values = range(rounds(peer, all).map(|row| of(row)).collect());
     format!("{}{}", if least { "≥ " } else { "" }, show(values))
 }
 
-fn proxy(peer: &str, all: &ByPeer<'_>, of: fn(&Row) -> Option<f64>) -> String {
+pub fn proxy(peer: &str, all: &ByPeer<'_>, of: fn(&Row) -> Option<f64>) -> String {
     show(range(rounds(peer, all).filter_map(|row| of(row)).collect()))
 }
 
-fn each(row: &Row) -> Option<f64> {
+pub fn each(row: &Row) -> Option<f64> {
     row.each_us()
 }
 
-fn ratio(row: &Row) -> Option<f64> {
+pub fn ratio(row: &Row) -> Option<f64> {
     row.proxy.as_ref()?.floor_ratio
 }
 
-fn knee(peer: &str, all: &ByPeer<'_>) -> String {
+/// Whether the peer's knee was what was looked for.
+pub fn has_knee(peer: &str, all: &ByPeer<'_>) -> bool {
+    rounds(peer, all).any(|row| row.scenario == "knee")
+}
+
+pub fn knee(peer: &str, all: &ByPeer<'_>) -> String {
     let found: Vec<_> = rounds(peer, all).filter_map(|row| row.knee).collect();
     let values = range(found.iter().map(|knee| knee.per_second).collect());
     let least = if found.iter().any(|knee| knee.at_least) { "≥ " } else { "" };
@@ -214,7 +215,7 @@ fn beside_sluice(peer: &str, all: &ByPeer<'_>) -> String {
 
 /// What a peer adds to a percentile; not told where the peer was not the limit of its own throughput, or where
 /// the load without it was at its own.
-fn added(peer: &str, all: &ByPeer<'_>, histogram: &str, share: f64) -> String {
+pub fn added(peer: &str, all: &ByPeer<'_>, histogram: &str, share: f64) -> String {
     let rows: Vec<(&Row, &Row)> = rounds(peer, all)
         .filter_map(|row| {
             let direct = all.get(row.direct.as_deref()?)?.get(&row.round)?;
@@ -237,7 +238,7 @@ fn added(peer: &str, all: &ByPeer<'_>, histogram: &str, share: f64) -> String {
     }
 }
 
-fn lost(peer: &str, all: &ByPeer<'_>) -> String {
+pub fn lost(peer: &str, all: &ByPeer<'_>) -> String {
     let sent = |row: &Row| row.outcome.sent + row.outcome.unsent;
     let share = |row: &&&Row| 100.0 * figure::lost(row) as f64 / sent(row).max(1) as f64;
     match range(rounds(peer, all).map(|row| share(&row)).collect()) {
@@ -247,7 +248,7 @@ fn lost(peer: &str, all: &ByPeer<'_>) -> String {
 }
 
 fn memory(peer: &str, all: &ByPeer<'_>) -> String {
-    let of = |pick: fn(&row::Moments) -> u64| {
+    let of = |pick: fn(&Moments) -> u64| {
         let values = rounds(peer, all).filter_map(|row| Some(pick(&row.proxy.as_ref()?.holds)));
         range(values.map(|kib| kib as f64 / 1024.0).collect())
             .map_or("-".into(), |it| format!("{:.1}", it.median))
