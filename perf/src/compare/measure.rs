@@ -68,7 +68,9 @@ impl Stage {
         let cpus: Vec<usize> = (self.proxy_cpu..self.proxy_cpu + entrant.workers).collect();
         let dir = self.scratch.join(entrant.peer.name);
         let upstreams = &servers.addresses;
-        let peer = peers::Running::start(&entrant.peer, &entrant.program, upstreams, &dir, &cpus)?;
+        let streams = scenario.load.request.streams();
+        let (peer, program) = (&entrant.peer, &entrant.program);
+        let peer = peers::Running::start(peer, program, upstreams, &dir, &cpus, streams)?;
         Ok(Set { servers, peer })
     }
 
@@ -252,11 +254,12 @@ impl Stage {
 fn bound(scenario: &Scenario, outcome: &Outcome, busy: f64, servers_us: f64) -> Option<Bound> {
     let (load_us, all_us) = (outcome.cpu_us as f64, outcome.seconds * 1e6);
     let limit = if scenario.is_flat_out() { 0.9 } else { 0.97 };
-    let full = outcome.saturated || load_us + servers_us > limit * all_us;
-    match (busy < BUSY && full, servers_us > load_us) {
-        (false, _) => None,
-        (true, true) => Some(Bound::Server),
-        (true, false) => Some(Bound::Load),
+    let full = load_us + servers_us > limit * all_us;
+    match () {
+        () if busy >= BUSY => None,
+        () if full && servers_us > load_us => Some(Bound::Server),
+        () if full || outcome.saturated => Some(Bound::Load),
+        () => None,
     }
 }
 

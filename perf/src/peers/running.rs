@@ -30,7 +30,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a peer on `cpus` and waits until it answers a chat rightly.
+    /// Starts a peer on `cpus` and waits until it answers a chat rightly, streamed where `streams`.
     ///
     /// # Errors
     /// It does not start, or not in time.
@@ -40,6 +40,7 @@ impl Running {
         upstreams: &[SocketAddr],
         dir: &Path,
         cpus: &[usize],
+        streams: bool,
     ) -> Result<Self, Failure> {
         std::fs::create_dir_all(dir)?;
         let first = *upstreams.first().ok_or("no server")?;
@@ -51,7 +52,7 @@ impl Running {
         let keeper = if direct { None } else { Some(keep(&plan, cpus, &log)?) };
         let reload = plan.reload;
         let mut running = Self { address: listen, keeper, reload, log };
-        running.wait_until_ready()?;
+        running.wait_until_ready(streams)?;
         Ok(running)
     }
 
@@ -71,10 +72,10 @@ impl Running {
         Ok(true)
     }
 
-    fn wait_until_ready(&mut self) -> Result<(), Failure> {
+    fn wait_until_ready(&mut self, streams: bool) -> Result<(), Failure> {
         let began = Instant::now();
         while began.elapsed() < START_PATIENCE {
-            if answers(self.address) {
+            if answers(self.address, streams) {
                 return Ok(());
             }
             if let Some(keeper) = &mut self.keeper
@@ -124,9 +125,10 @@ fn keep(plan: &Plan, cpus: &[usize], log: &Path) -> Result<Child, Failure> {
 }
 
 /// Whether a chat is answered with 200.
-fn answers(address: SocketAddr) -> bool {
+fn answers(address: SocketAddr, streams: bool) -> bool {
     let body = format!(
-        "{{\"model\":\"{MODEL}\",\"max_tokens\":1,\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]}}"
+        "{{\"model\":\"{MODEL}\",\"stream\":{streams},\"max_tokens\":1,\
+         \"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]}}"
     );
     let head = format!("authorization: Bearer {API_KEY}\r\ncontent-type: application/json\r\n");
     post(address, "/v1/chat/completions", &head, &body).is_ok_and(|said| said.contains(" 200 "))
