@@ -11,7 +11,7 @@ use super::servers::{self, Place};
 use super::{knee, told};
 use crate::Failure;
 use crate::load::outcome::Outcome;
-use crate::load::spec::{Arrivals, Spec, Target};
+use crate::load::spec::{Arrivals, Shape, Spec, Target};
 use crate::peers::{self, API_KEY, DIRECT, Peer};
 use crate::target::tree::{self, Holds};
 
@@ -30,6 +30,8 @@ pub struct Stage {
     /// The peers' CPU, and with more workers those after it.
     pub proxy_cpu: usize,
     pub scratch: PathBuf,
+    /// CPUs from the peers' one on.
+    pub cpus: usize,
     /// Seconds of each measurement and its warm-up are multiplied with this.
     pub stretch: f64,
 }
@@ -183,7 +185,7 @@ impl Stage {
         let at_ms = start.elapsed().as_millis() as u64;
         set.servers.strike(fault)?;
         let until = fault.until_seconds.map(|seconds| start + moment(seconds));
-        if fault.kind == FaultKind::Reload {
+        if fault.kind == FaultKind::Reload && set.peer.keeper().is_some() {
             notes.push(reloads(&set.peer, fault, until)?);
         }
         let mut until_ms = None;
@@ -207,7 +209,8 @@ impl Stage {
         let to_us = from_us + (outcome.seconds * 1e6) as u64;
         let cpu_us = growth(samples, from_us, to_us, |sample| sample.peer_us);
         let servers_cpu_us = growth(samples, from_us, to_us, |sample| sample.servers_us);
-        let streams = scenario.load.request.streams();
+        // Of a conversation with megabytes in each turn, the request is what costs.
+        let by_event = matches!(scenario.load.request, Shape::Stream { .. });
         let each = |count: u64| (count > 0).then(|| cpu_us / count as f64);
         let began_us = samples.first().map_or(0, |first| first.at_us);
         let time = |sample: &Sample| ((sample.at_us - began_us) / 1_000, sample.rss_kib);
@@ -215,7 +218,7 @@ impl Stage {
             cpu_us,
             cpus: entrant.workers,
             cpu_us_per_request: each(outcome.completed),
-            cpu_us_per_event: each(outcome.events).filter(|_| streams),
+            cpu_us_per_event: each(outcome.events).filter(|_| by_event),
             floor_ratio: None,
             holds,
             rss_timeline: samples.iter().map(time).collect(),
@@ -237,6 +240,7 @@ impl Stage {
             at: crate::record::machine::unix_seconds(),
             proxy: (!entrant.is_direct()).then_some(proxy),
             bound,
+            open: scenario.open(),
             servers_cpu_us,
             others,
             knee: entrant.rate.zip(scenario.knee_share()).map(|(rate, share)| Knee {

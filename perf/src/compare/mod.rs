@@ -23,7 +23,7 @@ use scenario::{Goal, Scenario, Who};
 
 use crate::peers::{self, DIRECT, FLOOR, FLOOR_EPOLL, Peer, Places};
 use crate::target::launch;
-use crate::{Failure, record};
+use crate::{Failure, foundation, record};
 
 /// Compare Sluice with other proxies on this machine.
 #[derive(Args)]
@@ -59,6 +59,9 @@ pub struct Compare {
     /// The CPU of load and servers.
     #[arg(long, default_value_t = 1)]
     load_cpu: usize,
+    /// Count user instructions too, of the floor and of Sluice, by callgrind (needs valgrind).
+    #[arg(long)]
+    instructions: bool,
     /// Makes every measurement, and its warm-up, so many times as long.
     #[arg(long, default_value_t = 1.0)]
     stretch: f64,
@@ -98,6 +101,9 @@ pub fn run(wanted: &Compare) -> Result<(), Failure> {
     }
     if let Err(error) = std::fs::remove_dir_all(&contest.stage.scratch) {
         eprintln!("sluice-perf: {} stays behind: {error}", contest.stage.scratch.display());
+    }
+    if wanted.instructions {
+        return foundation::count(&places.sluice, &out, (wanted.proxy_cpu, wanted.load_cpu));
     }
     record::summary::print(&out)
 }
@@ -171,7 +177,8 @@ fn stage(wanted: &Compare) -> Result<Stage, Failure> {
     let scratch = std::env::temp_dir().join(format!("sluice-perf-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
     let place = servers::Place { sim, cpu: wanted.load_cpu, dir: scratch.clone() };
-    Ok(Stage { place, proxy_cpu: wanted.proxy_cpu, scratch, stretch: wanted.stretch })
+    let cpus = record::machine::cpus().saturating_sub(wanted.proxy_cpu).max(1);
+    Ok(Stage { place, proxy_cpu: wanted.proxy_cpu, scratch, cpus, stretch: wanted.stretch })
 }
 
 /// Notes versions and configurations; the addresses in them are examples.
@@ -249,7 +256,7 @@ impl Contest<'_> {
         };
         let here = self.installed.iter().filter(|(peer, _)| takes_part(peer));
         let entrants = here.flat_map(|(peer, program)| {
-            let workers = if scenario.goal == Goal::Shards { record::machine::cpus() } else { 1 };
+            let workers = if scenario.goal == Goal::Shards { self.stage.cpus } else { 1 };
             (1..=workers).map(move |workers| Entrant {
                 name: match scenario.goal {
                     Goal::Shards => format!("{} x{workers}", peer.name),

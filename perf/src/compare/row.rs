@@ -32,6 +32,8 @@ pub struct Row {
     pub direct: Option<String>,
     /// `None` where there is no proxy.
     pub proxy: Option<Proxy>,
+    /// Requests that a closed loop keeps open.
+    pub open: Option<usize>,
     /// CPU microseconds of all servers together during the measurement.
     pub servers_cpu_us: f64,
     /// Share of the peers' CPU and of the load's that neither peer nor load nor servers used, but others.

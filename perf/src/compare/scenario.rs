@@ -237,6 +237,14 @@ impl Scenario {
         }
     }
 
+    /// Requests that a closed loop keeps open.
+    pub fn open(&self) -> Option<usize> {
+        match self.load.arrivals {
+            When::Given(Arrivals::Closed { concurrency }) => Some(concurrency),
+            _ => None,
+        }
+    }
+
     /// Whether who is slowest decides the rate.
     pub fn is_flat_out(&self) -> bool {
         matches!(self.goal, Goal::Capacity | Goal::Shards)
@@ -253,8 +261,10 @@ mod tests {
             let scenario = named(name)?;
             assert!(scenario.shows.ends_with('.'), "{name}: a sentence");
             assert!(scenario.servers.count > 0, "{name}");
-            let closed = matches!(scenario.load.arrivals, When::Given(Arrivals::Closed { .. }));
-            assert!(closed || !scenario.is_flat_out(), "{name}: only a closed loop is flat out");
+            assert!(
+                scenario.open().is_some() || !scenario.is_flat_out(),
+                "{name}: only a closed loop is flat out"
+            );
             let streams = match scenario.servers.kind {
                 ServerKind::Fixed => scenario.servers.events_per_second.is_some(),
                 ServerKind::Sim => true,

@@ -61,7 +61,8 @@ fn section(name: &str, rows: &[&Row]) -> String {
     let known = scenario::named(name).ok();
     let shows = known.as_ref().map_or("", |scenario| &scenario.shows);
     let latency = known.as_ref().is_none_or(|scenario| !scenario.is_flat_out());
-    let streams = rows.iter().any(|row| row.outcome.events > 0);
+    let by_event = |row: &&Row| row.proxy.as_ref().is_some_and(|it| it.cpu_us_per_event.is_some());
+    let streams = rows.iter().any(by_event);
     let by_peer = grouped(rows);
     let columns = columns(rows, streams, latency);
     let heads: Vec<&str> = columns.iter().map(|column| column.head).collect();
@@ -147,6 +148,9 @@ fn columns(rows: &[&Row], streams: bool, latency: bool) -> Vec<Column> {
     }
     columns.push(Column { head: "lost", cell: lost });
     columns.push(Column { head: "RSS MiB idle/loaded/after", cell: memory });
+    if rows.iter().all(|row| row.outcome.completed + row.outcome.events == 0) {
+        columns.push(Column { head: "RSS KiB each", cell: memory_each });
+    }
     columns.push(Column { head: "notes", cell: notes });
     columns
 }
@@ -255,6 +259,16 @@ fn memory(peer: &str, all: &ByPeer<'_>) -> String {
     };
     let parts = [of(|it| it.idle.rss_kib), of(|it| it.loaded.rss_kib), of(|it| it.after.rss_kib)];
     if parts[0] == "-" { "-".into() } else { parts.join("/") }
+}
+
+/// Growth of resident memory over the requests that were open, where nothing else happened.
+fn memory_each(peer: &str, all: &ByPeer<'_>) -> String {
+    let grown = rounds(peer, all).filter_map(|row| {
+        let holds = row.proxy.as_ref()?.holds;
+        let open = row.open?;
+        Some((holds.loaded.rss_kib as f64 - holds.idle.rss_kib as f64) / open as f64)
+    });
+    show(range(grown.collect()))
 }
 
 /// What was noted, once each, and who was at its limit.
