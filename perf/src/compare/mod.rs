@@ -62,6 +62,10 @@ pub struct Compare {
     /// Count user instructions too, of the floor and of Sluice, by callgrind (needs valgrind).
     #[arg(long)]
     instructions: bool,
+    /// Put everything that measures or is measured before everything else on its CPUs by the real-time
+    /// scheduler (as root, with `chrt`): for machines with other work, which stands still meanwhile.
+    #[arg(long)]
+    realtime: bool,
     /// Makes every measurement, and its warm-up, so many times as long.
     #[arg(long, default_value_t = 1.0)]
     stretch: f64,
@@ -95,6 +99,10 @@ pub fn run(wanted: &Compare) -> Result<(), Failure> {
     // After the machine was described: from here on it looks as if it had one CPU.
     launch::pin(&[wanted.load_cpu])?;
     launch::prefer();
+    if wanted.realtime {
+        // What is started from here on inherits it.
+        launch::become_realtime()?;
+    }
     let mut contest = Contest { wanted, stage, installed, book, knees: BTreeMap::new() };
     for scenario in &scenarios {
         contest.scenario(scenario)?;

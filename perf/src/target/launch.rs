@@ -47,7 +47,11 @@ pub const NICENESS: i32 = -19;
 const PRIORITY: &str = "10";
 
 /// Puts this process before the machine's other work, where that is allowed; whether it was.
+///
+/// Where the kernel groups processes by session, niceness counts inside a session only, and the session has
+/// one of its own.
 pub fn prefer() -> bool {
+    let _ = std::fs::write("/proc/self/autogroup", NICENESS.to_string());
     setpriority_process(None, NICENESS).is_ok()
 }
 
