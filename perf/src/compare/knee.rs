@@ -1,14 +1,17 @@
 //! The search for a peer's knee: the highest rate at which nothing fails and the p99 stays near that of no
 //! proxy at all, at the same rate and in the same round.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use super::measure::{Set, Stage, drive};
 use super::row::Knee;
 use super::scenario::Scenario;
+use super::servers;
 use crate::Failure;
 use crate::load::outcome::{Outcome, TOTAL};
+use crate::target::tree::Meter;
 
 /// What a peer may add to the p99, microseconds.
 const ADDED_MAX_US: u64 = 2_000;
@@ -22,9 +25,14 @@ const LEAST: u32 = 16;
 const MOST: u32 = 136;
 /// Samples that tell a p99, and the longest time to gather them.
 const SAMPLES: f64 = 1_100.0;
-const PROBE_SECONDS_MAX: f64 = 6.0;
+const PROBE_SECONDS_MAX: f64 = 4.0;
+/// Whoever is silent for longer fails.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Without a proxy, a p99 beyond this means that load or servers are at their limit, microseconds.
 const DIRECT_MAX_US: u64 = 5_000;
+
+/// Share of their CPU from which on load and servers are near their limit.
+const FULL: f64 = 0.85;
 
 /// Percentiles in the order in which they are preferred: with few samples only lower ones can be told.
 const SHARES: [f64; 4] = [0.99, 0.95, 0.9, 0.5];
@@ -40,6 +48,19 @@ enum Went {
     Badly,
     /// Load or servers do not reach it.
     OutOfReach,
+}
+
+/// Shares of a CPU.
+struct Used {
+    peer: f64,
+    load_and_servers: f64,
+}
+
+impl Used {
+    /// Whether load and servers, which share a CPU, were nearer to their limit than the peer to its own.
+    fn others_first(&self) -> bool {
+        self.load_and_servers > FULL && self.load_and_servers > self.peer
+    }
 }
 
 /// What the latency is held against.
@@ -63,12 +84,13 @@ pub fn search(
     set: &Set,
     known: &mut Baseline,
 ) -> Result<(Knee, Outcome), Failure> {
-    let mut hunt = Hunt { stage, scenario, set, known, limit: Limit::Direct };
+    let mut hunt =
+        Hunt { stage, scenario, set, known, limit: Limit::Direct, doubted: BTreeSet::new() };
     if let Some(found) = hunt.descend()? {
         return hunt.climb(found);
     }
     // It never adds so little: where does its own latency double?
-    let alone = hunt.load(set.peer.address, LEAST)?;
+    let (alone, _) = hunt.load(set.peer.address, LEAST)?;
     if alone.ok == 0 {
         return Err("it answers nothing even at 4 requests a second".into());
     }
@@ -82,6 +104,8 @@ struct Hunt<'a> {
     set: &'a Set,
     known: &'a mut Baseline,
     limit: Limit,
+    /// Rates that were found out of reach and tried again in this search.
+    doubted: BTreeSet<u32>,
 }
 
 impl Hunt<'_> {
@@ -89,7 +113,7 @@ impl Hunt<'_> {
     fn descend(&mut self) -> Result<Option<(u32, Outcome)>, Failure> {
         let mut step = FIRST;
         while step >= LEAST {
-            if let Went::Well(outcome) = self.try_twice(step)? {
+            if let Went::Well(outcome) = self.attempt(step)? {
                 return Ok(Some((step, outcome)));
             }
             step -= 2 * STEPS_PER_DOUBLING;
@@ -118,35 +142,44 @@ impl Hunt<'_> {
         Ok((Knee { per_second: rate(best.0), within_limit, at_least }, best.1))
     }
 
-    /// A rate that goes badly gets a second chance: the machine may have had other things to do.
+    /// A rate that does not go well gets a second chance: the machine may have had other things to do.
     fn try_twice(&mut self, step: u32) -> Result<Went, Failure> {
         match self.attempt(step)? {
-            Went::Badly => self.attempt(step),
-            went => Ok(went),
+            Went::Well(outcome) => Ok(Went::Well(outcome)),
+            Went::Badly | Went::OutOfReach => self.attempt(step),
         }
     }
 
     fn attempt(&mut self, step: u32) -> Result<Went, Failure> {
         let Some(direct) = self.direct(step)? else { return Ok(Went::OutOfReach) };
-        let outcome = self.load(self.set.peer.address, step)?;
-        if outcome.saturated && lost(&outcome) == 0 {
-            return Ok(Went::OutOfReach);
-        }
+        let (outcome, used) = self.load(self.set.peer.address, step)?;
         let took = quantiles(&outcome);
         let fits = match &self.limit {
             Limit::Direct => within(&took, &direct, |us| us + ADDED_MAX_US),
             Limit::Own(alone) => within(&took, alone, |us| 2 * us + ADDED_MAX_US),
         };
-        Ok(if lost(&outcome) == 0 && fits { Went::Well(outcome) } else { Went::Badly })
+        Ok(match lost(&outcome) == 0 && fits {
+            true => Went::Well(outcome),
+            false if outcome.saturated || used.others_first() => Went::OutOfReach,
+            false => Went::Badly,
+        })
     }
 
-    /// What the rate gives without a proxy.
+    /// What the rate gives without a proxy. That it is out of reach is believed the second time only.
     fn direct(&mut self, step: u32) -> Result<Option<Quantiles>, Failure> {
-        if let Some(known) = self.known.0.get(&step) {
-            return Ok(*known);
+        if let Some(Some(known)) = self.known.0.get(&step) {
+            return Ok(Some(*known));
+        }
+        if self
+            .known
+            .0
+            .get(&step)
+            .is_some_and(|known| known.is_none() && !self.doubted.insert(step))
+        {
+            return Ok(None);
         }
         let server = *self.set.servers.addresses.first().ok_or("no server")?;
-        let outcome = self.load(server, step)?;
+        let (outcome, _) = self.load(server, step)?;
         let took = quantiles(&outcome);
         let slow = took.iter().flatten().next().is_none_or(|us| *us > DIRECT_MAX_US);
         let reached = !slow && lost(&outcome) == 0 && !outcome.saturated;
@@ -155,12 +188,26 @@ impl Hunt<'_> {
         Ok(told)
     }
 
-    fn load(&self, at: std::net::SocketAddr, step: u32) -> Result<Outcome, Failure> {
+    /// Puts the load of a rate on an address; what came of it, and who used how much of its CPU.
+    fn load(&self, at: SocketAddr, step: u32) -> Result<(Outcome, Used), Failure> {
         let per_second = rate(step);
         let mut spec = self.stage.spec(self.scenario, at, Some(per_second))?;
         let seconds = (SAMPLES / per_second).clamp(self.scenario.load.seconds, PROBE_SECONDS_MAX);
-        spec.duration = Duration::from_secs_f64(seconds);
-        drive(&spec)
+        (spec.duration, spec.patience) = (Duration::from_secs_f64(seconds), PATIENCE);
+        let (mut meter, servers) = (Meter::default(), self.set.servers.pids());
+        let mut read = || {
+            self.set.peer.keeper().into_iter().for_each(|keeper| meter.search(keeper));
+            (meter.read_us(), servers::Running::cpu_nanos(&servers) / 1_000)
+        };
+        let (began, before) = (Instant::now(), read());
+        let outcome = drive(&spec)?;
+        let (after, took_us) = (read(), began.elapsed().as_micros() as f64);
+        let share = |us: u64| us as f64 / took_us;
+        // The generator counts its own CPU time in the measurement only; before it, it works as much.
+        let own = outcome.cpu_us as f64 / (outcome.seconds * 1e6);
+        let peer = share(after.0.saturating_sub(before.0));
+        let used = Used { peer, load_and_servers: share(after.1 - before.1) + own };
+        Ok((outcome, used))
     }
 }
 
