@@ -47,7 +47,8 @@ pub struct Compare {
     /// Where the rounds are kept; `perf/runs/<date>-<machine>` without it.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The Python environment with the peers that come from PyPI; `peers-venv` in the target directory without it.
+    /// The Python environment with the peers that come from PyPI; `peers-venv` in the target directory
+    /// without it.
     #[arg(long, value_name = "DIR")]
     venv: Option<PathBuf>,
     /// The gateway's program; without it, the one beside this program.

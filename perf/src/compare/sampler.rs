@@ -1,5 +1,5 @@
-//! Looks at a peer and at the servers several times a second while a load runs, by the wall clock, so that the
-//! load generator's own account of when it measured can be laid beside it.
+//! Looks at a peer and at the servers several times a second while a load runs, by the wall clock, so that
+//! the load generator's own account of when it measured can be laid beside it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -217,8 +217,8 @@ fn beside_sluice(peer: &str, all: &ByPeer<'_>) -> String {
     format!("{}{}", show(found), found.map_or("", |it| it.noise_around(1.0)))
 }
 
-/// What a peer adds to a percentile; not told where the peer was not the limit of its own throughput, or where
-/// the load without it was at its own.
+/// What a peer adds to a percentile; not told where load or servers were at their limit, with the peer or
+/// without it.
 pub fn added(peer: &str, all: &ByPeer<'_>, histogram: &str, share: f64) -> String {
     let rows: Vec<(&Row, &Row)> = rounds(peer, all)
         .filter_map(|row| {

@@ -34,8 +34,9 @@ fn config(wanted: &Wanted<'_>) -> String {
     let address = |at: std::net::SocketAddr| {
         format!("{{ socket_address: {{ address: {}, port_value: {} }} }}", at.ip(), at.port())
     };
-    let endpoint =
-        |at: &std::net::SocketAddr| format!("      - endpoint: {{ address: {} }}\n", address(*at));
+    let endpoint = |at: &std::net::SocketAddr| {
+        format!("        - endpoint: {{ address: {} }}\n", address(*at))
+    };
     let endpoints: String = wanted.upstreams.iter().map(endpoint).collect();
     let listen = address(wanted.listen);
     format!(
@@ -73,7 +74,10 @@ fn config(wanted: &Wanted<'_>) -> String {
     per_connection_buffer_limit_bytes: 4194304
     circuit_breakers:
       thresholds:
-      - {{ max_connections: 100000, max_pending_requests: 100000, max_requests: 100000, max_retries: 100 }}
+      - max_connections: 100000
+        max_pending_requests: 100000
+        max_requests: 100000
+        max_retries: 100
     health_checks:
     - timeout: 1s
       interval: 1s
@@ -84,7 +88,6 @@ fn config(wanted: &Wanted<'_>) -> String {
       cluster_name: servers
       endpoints:
       - lb_endpoints:
-{}",
-        endpoints.replace("      - endpoint", "        - endpoint")
+{endpoints}"
     )
 }

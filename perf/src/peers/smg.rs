@@ -1,5 +1,5 @@
-//! The routers that serve SGLang and vLLM: one code base, twice grown apart. The policy is the default of both,
-//! cache-aware; requests are not logged.
+//! The routers that serve SGLang and vLLM: one code base, twice grown apart. The policy is the default of
+//! both, cache-aware; requests are not logged.
 
 use std::path::PathBuf;
 
