@@ -1,5 +1,6 @@
 //! The floor by multishot receives: one operation brings all that ever comes on a connection, into buffers
-//! that the kernel takes from a ring it shares. The gateway's runtime has none of that, so another one runs it.
+//! that the kernel takes from a ring it shares. The gateway's runtime has none of that, so another one runs
+//! it.
 
 use std::io;
 use std::net::SocketAddr;
