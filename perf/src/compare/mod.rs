@@ -330,12 +330,19 @@ impl Contest<'_> {
         let peer = peer.split(' ').next().unwrap_or(peer);
         let mut with = vec![DIRECT, FLOOR, peer];
         with.dedup();
-        format!(
+        let mut said = format!(
             "sluice-perf compare --scenario {} --peer {} --rounds {}",
             scenario.name,
             with.join(","),
             self.rounds()
-        )
+        );
+        if self.wanted.stretch != 1.0 {
+            said += &format!(" --stretch {}", self.wanted.stretch);
+        }
+        if self.wanted.realtime {
+            said += " --realtime";
+        }
+        said
     }
 }
 

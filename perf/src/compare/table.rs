@@ -148,7 +148,7 @@ fn columns(rows: &[&Row], streams: bool, latency: bool) -> Vec<Column> {
     }
     columns.push(Column { head: "lost", cell: lost });
     columns.push(Column { head: "RSS MiB idle/loaded/after", cell: memory });
-    if rows.iter().all(|row| row.outcome.completed + row.outcome.events == 0) {
+    if rows.iter().all(|row| row.outcome.completed == 0 && row.open.is_some()) {
         columns.push(Column { head: "RSS KiB each", cell: memory_each });
     }
     columns.push(Column { head: "notes", cell: notes });
@@ -261,7 +261,7 @@ fn memory(peer: &str, all: &ByPeer<'_>) -> String {
     if parts[0] == "-" { "-".into() } else { parts.join("/") }
 }
 
-/// Growth of resident memory over the requests that were open, where nothing else happened.
+/// Growth of resident memory over the requests that were open, where none came to its end.
 fn memory_each(peer: &str, all: &ByPeer<'_>) -> String {
     let grown = rounds(peer, all).filter_map(|row| {
         let holds = row.proxy.as_ref()?.holds;
