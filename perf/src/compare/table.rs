@@ -37,7 +37,8 @@ pub fn line(row: &Row) -> String {
 pub fn markdown(rows: &[Row]) -> String {
     let mut out = "Medians [least..most] over the rounds. Added latency is over no proxy at all in the same \
         round; \"noise\": some rounds say more, some less. \"≥\": load or servers were at their limit before \
-        the peer, so no latency is told. A percentile has at least 10 samples beyond it, or is not told.\n"
+        the peer, so no latency is told. A percentile has at least 10 samples beyond it, or is not told. \
+        \"× sluice@uring\": CPU over Sluice's in the same rounds; below 1 the peer is cheaper.\n"
         .to_owned();
     for (name, of) in by_scenario(rows) {
         out += &section(name, &of);
