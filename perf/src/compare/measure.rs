@@ -122,7 +122,9 @@ impl Stage {
         let mut set = self.set(scenario, entrant)?;
         let keeper = set.peer.keeper();
         let holds = || keeper.map_or_else(Holds::default, tree::holds);
-        std::thread::sleep(CALM);
+        if keeper.is_some() {
+            std::thread::sleep(CALM);
+        }
         let mut moments = Moments { idle: holds(), ..Moments::default() };
         let spec = self.spec(scenario, set.peer.address, entrant.rate)?;
         let lasts = spec.warmup + spec.duration;
@@ -135,7 +137,9 @@ impl Stage {
         moments.loaded = holds();
         let outcome = load.join().map_err(|_| "the load generator panicked")??;
         let samples = sampler.stop();
-        std::thread::sleep(AFTER);
+        if keeper.is_some() {
+            std::thread::sleep(AFTER);
+        }
         moments.after = holds();
         let mut row = self.row(scenario, entrant, outcome, &samples, moments);
         row.fault = fault;

@@ -132,6 +132,11 @@ impl Peer {
         self.install.replace("{venv}", &places.venv.display().to_string())
     }
 
+    /// Whether it is a further floor, for a closer look only.
+    pub fn is_extra(&self) -> bool {
+        self.name.starts_with(FLOOR) && self.name != FLOOR
+    }
+
     /// Its version, in a line.
     pub fn version_of(&self, program: &Path, places: &Places) -> String {
         let found = match self.version {
