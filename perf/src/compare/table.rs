@@ -10,6 +10,15 @@ use crate::load::outcome::{GAP, TOTAL, TTFT};
 use crate::peers::{self, DIRECT};
 use crate::record::range::{Range, range};
 
+/// How the tables are read.
+const LEGEND: &str = concat!(
+    "Medians [least..most] over the rounds. Added latency is over no proxy at all in the same ",
+    "round; \"noise\": some rounds say more, some less. \"≥\": load or servers were at their ",
+    "limit before the peer, so no latency is told. A percentile has at least 10 samples beyond ",
+    "it, or is not told. \"× sluice@uring\": CPU over Sluice's in the same rounds; below 1 the ",
+    "peer is cheaper.\n",
+);
+
 /// Share of a CPU that others may take before it is told.
 const OTHERS_MAX: f64 = 0.05;
 
@@ -35,11 +44,7 @@ pub fn line(row: &Row) -> String {
 
 /// The tables of all scenarios that were measured.
 pub fn markdown(rows: &[Row]) -> String {
-    let mut out = "Medians [least..most] over the rounds. Added latency is over no proxy at all in the same \
-        round; \"noise\": some rounds say more, some less. \"≥\": load or servers were at their limit before \
-        the peer, so no latency is told. A percentile has at least 10 samples beyond it, or is not told. \
-        \"× sluice@uring\": CPU over Sluice's in the same rounds; below 1 the peer is cheaper.\n"
-        .to_owned();
+    let mut out = LEGEND.to_owned();
     for (name, of) in by_scenario(rows) {
         out += &section(name, &of);
     }
