@@ -165,7 +165,7 @@ pub fn command(load: &Load) -> Result<(), Failure> {
         return Ok(writeln!(stdout, "{}", serde_json::to_string_pretty(&spec)?)?);
     }
     if let Some(cpu) = load.cpu {
-        launch::pin(cpu)?;
+        launch::pin(&[cpu])?;
         launch::prefer();
     }
     if load.realtime {
