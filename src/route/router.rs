@@ -199,7 +199,7 @@ impl Router {
         let Self { table, columns, .. } = self;
         let endpoints = self.endpoints.adopt(endpoints, |freed| {
             table.clear(freed.index);
-            columns[usize::from(freed.index)] = Column::default();
+            columns[usize::from(freed.index)] = Column::new();
         });
         let Self { lines, .. } = self;
         let models = self.models.adopt(models, |freed| {
@@ -207,7 +207,7 @@ impl Router {
         });
         // Shards begin their turns in different places, or they would move in step.
         let first = self.random() >> 1;
-        grow(&mut self.columns, &endpoints, Column::default);
+        grow(&mut self.columns, &endpoints, Column::new);
         grow(&mut self.lines, &models, || Line { turn: first, ..Line::default() });
         self.candidates.reserve(endpoints.len());
         self.slots.reserve(endpoints.len());
