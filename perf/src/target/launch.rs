@@ -12,10 +12,7 @@ use crate::Failure;
 /// Become another program, pinned, and die with the parent.
 #[derive(Args)]
 pub struct Launch {
-    /// The CPU it may use, before the machine's other work; without it, any, like everybody else.
-    #[arg(long)]
-    cpu: Option<usize>,
-    /// The CPUs it may use.
+    /// The CPUs it may use, before the machine's other work; without them, any, like everybody else.
     #[arg(long, value_delimiter = ',')]
     cpu: Vec<usize>,
     /// The process it must not outlive.
@@ -36,12 +33,10 @@ pub fn run(launch: &Launch) -> Result<(), Failure> {
     if getppid().is_none_or(|parent| parent.as_raw_nonzero().get() != launch.parent) {
         return Err("the harness is gone already".into());
     }
-    if let Some(cpu) = launch.cpu {
-        pin(cpu)?;
+    if !launch.cpu.is_empty() {
+        pin(&launch.cpu)?;
         prefer();
     }
-    pin(&launch.cpu)?;
-    prefer();
     let (program, arguments) = launch.program.split_first().ok_or("no program")?;
     let error = Command::new(program).args(arguments).exec();
     Err(format!("cannot start {program}: {error}").into())

@@ -41,7 +41,10 @@ impl Site<'_> {
         let names: Vec<String> =
             (0..upstreams.len()).map(|index| format!("\"mock-{index}\"")).collect();
         let names = names.join(", ");
-        text + &format!("[[models]]\nname = \"mock-model\"\nendpoints = [{names}]\n")
+        text + &format!(
+            "[[models]]\nname = \"mock-model\"\nendpoints = [{names}]\n\
+                 policy = \"round-robin\"\n"
+        )
     }
 }
 
@@ -53,17 +56,6 @@ pub fn command(bench: &Bench, wanted: &Start, address: SocketAddr) -> Result<Vec
     if wanted.tls {
         certificate(&bench.scratch)?;
     }
-    text += &format!(
-        "[admin]\nlisten = \"{}\"\n[runtime]\nshards = 1\ndriver = \"{}\"\n[log]\naccess = \"off\"\n\
-         [limits]\nconnections_per_shard_max = 4096\n\
-         [[endpoints]]\nname = \"mock\"\nurl = \"http://{}\"\nengine = \"vllm\"\n\
-         connections_per_shard_max = 4096\n\
-         [[models]]\nname = \"mock-model\"\nendpoints = [\"mock\"]\n\
-         policy = \"round-robin\"\n",
-        free_address()?,
-        wanted.driver.name(),
-        wanted.upstream
-    );
     let site = Site {
         listen: address,
         admin: free_address()?,
