@@ -4,6 +4,7 @@
 
 mod floor;
 mod foundation;
+mod load;
 mod record;
 mod target;
 mod traffic;

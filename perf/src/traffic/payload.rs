@@ -2,6 +2,9 @@
 
 use std::rc::Rc;
 
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
 /// A chat, with seven headers once the length is added.
 const REQUEST_HEAD: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test:8080\r\n\
     accept: application/json\r\nuser-agent: OpenAI/Python 1.99.9\r\n\
@@ -9,9 +12,11 @@ const REQUEST_HEAD: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.
     content-type: application/json\r\naccept-encoding: gzip, deflate\r\n";
 
 /// How the text of a prompt is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Text {
     /// Words; nothing that JSON escapes.
+    #[default]
     Plain,
     /// Source code: an escape in every few bytes.
     Escaped,
