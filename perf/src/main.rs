@@ -6,6 +6,7 @@ mod floor;
 mod foundation;
 mod load;
 mod record;
+mod report;
 mod target;
 mod traffic;
 
@@ -38,6 +39,7 @@ enum Command {
         /// A directory that an earlier measurement wrote.
         dir: PathBuf,
     },
+    Report(report::Report),
     /// Answer every request with one fixed answer, for looking at a proxy by hand.
     Mock(Mock),
     /// Become another program, pinned, and die with the parent.
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Floor(floor) => floor::run(&floor),
         Command::Foundation(foundation) => foundation::run(&foundation),
         Command::Summary { dir } => record::summary::print(&dir),
+        Command::Report(report) => report::run(&report),
         Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second),
         Command::Launch(launch) => target::launch::run(&launch),
     };

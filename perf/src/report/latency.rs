@@ -1,21 +1,11 @@
 //! Latency histograms: merged over rounds, read only where enough samples stand behind a percentile.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
 
-/// Samples that must lie beyond a percentile for it to be shown.
-const SAMPLES_BEYOND_MIN: f64 = 10.0;
-
-/// Decodes one of an outcome's histograms.
-pub fn decode(text: &str) -> Option<Histogram<u64>> {
-    let bytes = STANDARD.decode(text).ok()?;
-    Deserializer::new().deserialize(&mut bytes.as_slice()).ok()
-}
+use crate::load::outcome::percentile;
 
 /// All samples of several rounds; `None` without any.
-pub fn merge<'a>(histograms: impl IntoIterator<Item = &'a Histogram<u64>>) -> Option<Histogram<u64>> {
+pub fn merge(histograms: impl IntoIterator<Item = Histogram<u64>>) -> Option<Histogram<u64>> {
     let mut all = Histogram::<u64>::new(3).ok()?;
     for histogram in histograms {
         all.add(histogram).ok()?;
@@ -25,8 +15,7 @@ pub fn merge<'a>(histograms: impl IntoIterator<Item = &'a Histogram<u64>>) -> Op
 
 /// The value at quantile `q` of 0..1, if enough samples lie beyond it.
 pub fn at(histogram: &Histogram<u64>, q: f64) -> Option<f64> {
-    let enough = histogram.len() as f64 * (1.0 - q) >= SAMPLES_BEYOND_MIN - 1e-9;
-    enough.then(|| histogram.value_at_quantile(q) as f64)
+    percentile(histogram, q).map(|value| value as f64)
 }
 
 /// The same quantile of a peer less that of no peer at all: what it added. May be below zero.
@@ -51,8 +40,8 @@ const NINES_MAX: u32 = 7;
 
 /// The curve of `value` over the quantiles, (nines, value), as far as it is known.
 pub fn curve(value: impl Fn(f64) -> Option<f64>) -> Vec<(f64, f64)> {
-    let places = (0..=NINES_MAX * POINTS_PER_NINE)
-        .map(|step| f64::from(step) / f64::from(POINTS_PER_NINE));
+    let places =
+        (0..=NINES_MAX * POINTS_PER_NINE).map(|step| f64::from(step) / f64::from(POINTS_PER_NINE));
     places.map_while(|x| Some((x, value(quantile(x))?))).collect()
 }
 
@@ -82,14 +71,5 @@ mod tests {
         assert!((1.99..=2.0).contains(&nines) && value <= 991.0, "{nines} {value}");
         assert_eq!(curve[0].0, 0.0);
         assert!((super::nines(0.999) - 3.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn what_is_written_can_be_read() {
-        use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
-        let mut bytes = Vec::new();
-        V2DeflateSerializer::new().serialize(&thousand(), &mut bytes).unwrap();
-        assert_eq!(decode(&STANDARD.encode(bytes)), Some(thousand()));
-        assert_eq!(decode("no histogram"), None);
     }
 }

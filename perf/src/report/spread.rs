@@ -23,45 +23,52 @@ impl Spread {
         Some(Self { median, min, max, rounds })
     }
 
-    /// "17.9 [17.1–18.4]", each value by `show`; the range only if there was more than one round.
+    /// "17.9 [17.1 – 18.4]", each value by `show`; the range only where there is one.
     pub fn show(&self, show: impl Fn(f64) -> String) -> String {
-        match self.rounds {
-            1 => show(self.median),
-            _ => format!("{} [{} – {}]", show(self.median), show(self.min), show(self.max)),
+        match self.range(&show) {
+            Some(range) => format!("{} [{range}]", show(self.median)),
+            None => show(self.median),
         }
+    }
+
+    /// "17.1 – 18.4 µs": the unit once, if it is the same.
+    pub fn range(&self, show: impl Fn(f64) -> String) -> Option<String> {
+        let (least, most) = (show(self.min), show(self.max));
+        let unit = |text: &str| text.split_once(' ').map(|(_, unit)| unit.to_owned());
+        let least = match least.split_once(' ') {
+            Some((number, own)) if unit(&most).as_deref() == Some(own) => number,
+            _ => &least,
+        };
+        (self.min < self.max).then(|| format!("{least} – {most}"))
     }
 }
 
 /// How one thing stands to another, by the rounds that both were in.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Less in every round.
-    Less(Spread),
+    Less,
     /// More in every round.
-    More(Spread),
-    /// More in some rounds and less in others: nothing is established.
+    More,
+    /// More in some rounds and not in others: nothing is established.
     Noise,
+    /// The same in every round.
+    Equal,
     /// One round establishes nothing either.
-    Once(Spread),
+    Once,
 }
 
 impl Standing {
-    /// From the ratios of the rounds; 1 is equal.
-    pub fn of(ratios: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let spread = Spread::of(ratios)?;
-        Some(match spread {
-            Spread { rounds: 1, .. } => Self::Once(spread),
-            Spread { max, .. } if max < 1.0 => Self::Less(spread),
-            Spread { min, .. } if min > 1.0 => Self::More(spread),
-            _ => Self::Noise,
-        })
-    }
-
-    /// The median ratio, unless it means nothing.
-    pub fn ratio(self) -> Option<f64> {
-        match self {
-            Self::Less(spread) | Self::More(spread) | Self::Once(spread) => Some(spread.median),
-            Self::Noise => None,
+    /// From pairs of values, one for each round; `None` without any.
+    pub fn of(pairs: &[(f64, f64)]) -> Option<Self> {
+        let all = |holds: fn(&(f64, f64)) -> bool| pairs.iter().all(holds);
+        match pairs.len() {
+            0 => None,
+            _ if all(|(one, other)| one == other) => Some(Self::Equal),
+            1 => Some(Self::Once),
+            _ if all(|(one, other)| one < other) => Some(Self::Less),
+            _ if all(|(one, other)| one > other) => Some(Self::More),
+            _ => Some(Self::Noise),
         }
     }
 }
@@ -80,10 +87,13 @@ mod tests {
 
     #[test]
     fn only_what_every_round_says_is_said() {
-        assert_eq!(Standing::of([0.9, 1.1, 0.8]), Some(Standing::Noise));
-        assert!(matches!(Standing::of([0.9, 0.99]), Some(Standing::Less(_))));
-        assert!(matches!(Standing::of([1.01, 1.5]), Some(Standing::More(_))));
-        assert!(matches!(Standing::of([0.5]), Some(Standing::Once(_))));
-        assert_eq!(Standing::of([]), None);
+        let of = |pairs: &[(f64, f64)]| Standing::of(pairs);
+        assert_eq!(of(&[(0.9, 1.0), (1.1, 1.0)]), Some(Standing::Noise));
+        assert_eq!(of(&[(0.9, 1.0), (1.0, 1.0)]), Some(Standing::Noise));
+        assert_eq!(of(&[(0.9, 1.0), (0.99, 1.0)]), Some(Standing::Less));
+        assert_eq!(of(&[(-1.0, -2.0), (3.0, 2.0)]), Some(Standing::More));
+        assert_eq!(of(&[(0.0, 0.0), (0.0, 0.0)]), Some(Standing::Equal));
+        assert_eq!(of(&[(0.5, 1.0)]), Some(Standing::Once));
+        assert_eq!(of(&[]), None);
     }
 }

@@ -55,9 +55,15 @@ pub fn digits(value: f64) -> String {
     }
 }
 
-/// A number on an axis.
-pub fn axis(value: f64) -> String {
-    if value < 1_000.0 { trimmed(value) } else { count(value) }
+/// A ratio: three digits, and two of those that matter where it is small.
+pub fn factor(ratio: f64) -> String {
+    match ratio {
+        small if small > 0.0 && small < 0.095 => {
+            let places = (1.0 - small.log10().floor()).min(9.0) as usize;
+            format!("{small:.places$}")
+        }
+        other => digits(other),
+    }
 }
 
 /// At most two digits behind the point, and no zeros at the end.
@@ -78,6 +84,8 @@ mod tests {
         assert_eq!((micros_tick(1_000.0), micros_tick(0.5)), ("1 ms".into(), "0.5 µs".into()));
         assert_eq!((kib(1_536.0), kib(900.0)), ("1.50 MiB".into(), "900 KiB".into()));
         assert_eq!((count(1_234_567.0), count(100.0)), ("1,234,567".into(), "100".into()));
+        assert_eq!((factor(0.000_814), factor(0.0201)), ("0.00081".into(), "0.020".into()));
+        assert_eq!((factor(0.74), factor(1_380.0)), ("0.74".into(), "1380".into()));
         assert_eq!((count(2.5), count(-1_000.0)), ("2.50".into(), "-1,000".into()));
     }
 }

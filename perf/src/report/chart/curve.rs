@@ -2,8 +2,9 @@
 
 use plotters::prelude::*;
 
+use super::axis::Axis;
 use super::palette::look;
-use super::{Svg, decades, grid, line, picture, stroke, text};
+use super::{Svg, UNIT, line, mesh, picture};
 use crate::Failure;
 use crate::report::unit;
 
@@ -26,32 +27,22 @@ pub fn draw(curves: &[Curve<'_>], least_us: f64) -> Result<Svg, Failure> {
     let most = points().map(|point| point.1).fold(least_us * 10.0, f64::max);
     let least = points().map(|point| point.1).fold(most, f64::min).max(least_us);
     let nines = points().map(|point| point.0).fold(1.0, f64::max);
-    let (y, ticks) = decades(least, most);
-    let marks: Vec<f64> = (0..=nines.floor() as u32).map(f64::from).collect();
+    let marks = (0..=nines.floor() as u32).map(f64::from).collect();
+    let x = Axis { marks, ..Axis::plain(0.0, nines * 1.02) };
     picture(HEIGHT, |area| {
         let mut chart = ChartBuilder::on(area)
-            .margin(12 * super::UNIT)
-            .x_label_area_size(22 * super::UNIT)
-            .y_label_area_size(48 * super::UNIT)
-            .build_cartesian_2d(
-                (0.0..nines * 1.02).with_key_points(marks),
-                y.clone().with_key_points(ticks),
-            )?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(grid())
-            .axis_style(stroke(super::INK, 10))
-            .label_style(text(super::TEXT))
-            .x_label_formatter(&|nines| percent(*nines))
-            .y_label_formatter(&|value| unit::micros_tick(10f64.powf(*value)))
-            .draw()?;
+            .margin(12 * UNIT)
+            .x_label_area_size(28 * UNIT)
+            .y_label_area_size(48 * UNIT)
+            .build_cartesian_2d(x, Axis::decades(least, most))?;
+        let time = |value: &f64| unit::micros_tick(10f64.powf(*value));
+        mesh(&mut chart, &|nines| percent(*nines), &time)?;
         // Sluice last, so that nothing hides it.
         let mut order: Vec<&Curve<'_>> = curves.iter().collect();
         order.sort_by_key(|curve| curve.peer.starts_with("sluice"));
         for curve in order {
             let place = |(x, value): &(f64, f64)| (*x, value.max(least_us).log10());
-            chart.draw_series(line(curve.points.iter().map(place).collect(), look(curve.peer)))?;
+            line(&mut chart, curve.points.iter().map(place).collect(), look(curve.peer))?;
         }
         Ok(())
     })

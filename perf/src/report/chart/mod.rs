@@ -4,16 +4,19 @@
 //! each pixel is drawn as [`UNIT`] of them. Colours are those of [`palette`]; the page's style sheet puts
 //! others in their place where the page is dark.
 
+mod axis;
 pub mod curve;
 pub mod dots;
 pub mod palette;
 pub mod time;
 
 use plotters::coord::Shift;
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Failure;
+use axis::Axis;
 use palette::{GRID, INK, Look};
 
 /// Width of a picture, CSS pixels: that of a phone.
@@ -36,6 +39,9 @@ impl Svg {
 
 /// What is drawn on.
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// Two axes on an area.
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 
 /// Draws a picture of so many CSS pixels' height.
 fn picture(
@@ -70,68 +76,36 @@ fn stroke(colour: RGBColor, tenths: u32) -> ShapeStyle {
     colour.stroke_width(tenths * UNIT / 10)
 }
 
-fn grid() -> ShapeStyle {
-    stroke(GRID, 8)
-}
-
-/// A line through `points`, dashed if its look says so.
-fn line<X, Y>(points: Vec<(X, Y)>, look: Look) -> Vec<DynElement<'static, SVGBackend<'static>, (X, Y)>>
-where
-    X: Clone + 'static,
-    Y: Clone + 'static,
-{
+/// Draws a line through `points`, dashed if its look says so.
+fn line(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>, look: Look) -> Result<(), Failure> {
     let style = stroke(look.colour, look.tenths);
     match look.dash {
-        None => vec![PathElement::new(points, style).into_dyn()],
+        None => chart.draw_series([PathElement::new(points, style)])?,
         Some((on, off)) => {
-            let dash = DashedPathElement::new(points, on * UNIT, off * UNIT, style);
-            vec![dash.into_dyn()]
+            let dash = DashedPathElement::new(points.into_iter(), on * UNIT, off * UNIT, style);
+            chart.draw_series([dash])?
         }
-    }
+    };
+    Ok(())
 }
 
-/// Places of an axis of powers of ten from `min` to `max`, as logarithms, and the range they span.
-fn decades(min: f64, max: f64) -> (std::ops::Range<f64>, Vec<f64>) {
-    let (min, max) = (min.max(1e-3), max.max(min.max(1e-3) * 1.01));
-    let wide = (max / min).log10() > 2.2;
-    let steps: &[f64] = if wide { &[1.0] } else { &[1.0, 2.0, 5.0] };
-    let below = min.log10().floor() as i32;
-    let above = max.log10().ceil() as i32;
-    let all = (below..=above).flat_map(|power| steps.iter().map(move |s| s * 10f64.powi(power)));
-    let all: Vec<f64> = all.collect();
-    let first = all.iter().rposition(|tick| *tick <= min * 1.000_001).unwrap_or(0);
-    let last = all.iter().position(|tick| *tick >= max * 0.999_999).unwrap_or(all.len() - 1);
-    let ticks: Vec<f64> = all[first..=last.max(first + 1).min(all.len() - 1)].to_vec();
-    let (low, high) = (ticks[0].log10(), ticks[ticks.len() - 1].log10());
-    (low..high, ticks.iter().map(|tick| tick.log10()).collect())
-}
-
-/// Places of an even axis from 0 to at least `max`.
-fn even(max: f64) -> (std::ops::Range<f64>, Vec<f64>) {
-    let max = if max > 0.0 { max } else { 1.0 };
-    let raw = max / 4.0;
-    let power = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|f| f * power).into_iter().find(|s| *s >= raw);
-    let step = step.unwrap_or(raw);
-    let count = (max / step).ceil() as u32;
-    (0.0..f64::from(count) * step, (0..=count).map(|n| f64::from(n) * step).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn axes_hold_what_is_drawn() {
-        for (min, max) in [(12.0, 17_217.0), (3.0, 4.0), (1.0, 1.0), (0.0, 5.0), (950.0, 1_050.0)] {
-            let (range, ticks) = decades(min, max);
-            assert!(range.start <= min.max(1e-3).log10() + 1e-6, "{min} {max} {range:?}");
-            assert!(range.end + 1e-6 >= max.log10(), "{min} {max} {range:?}");
-            assert!((2..=8).contains(&ticks.len()), "{min} {max} {ticks:?}");
-        }
-        for max in [0.0, 0.3, 7.0, 100.0, 123_456.0] {
-            let (range, ticks) = even(max);
-            assert!(range.end >= max && (2..=6).contains(&ticks.len()), "{max} {ticks:?}");
-        }
-    }
+/// Draws axes and the lines behind the data.
+fn mesh(
+    chart: &mut Chart<'_, '_>,
+    x: &dyn Fn(&f64) -> String,
+    y: &dyn Fn(&f64) -> String,
+) -> Result<(), Failure> {
+    chart
+        .configure_mesh()
+        // Room between the marks of both axes where they meet.
+        .set_tick_mark_size(LabelAreaPosition::Bottom, 7 * UNIT)
+        .set_tick_mark_size(LabelAreaPosition::Left, 5 * UNIT)
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(stroke(GRID, 8))
+        .axis_style(stroke(INK, 10))
+        .label_style(text(TEXT))
+        .x_label_formatter(x)
+        .y_label_formatter(y)
+        .draw()?;
+    Ok(())
 }

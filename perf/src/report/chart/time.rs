@@ -3,8 +3,9 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
+use super::axis::Axis;
 use super::palette::{BAND, ERROR, GOOD, Look, look};
-use super::{Area, INK, Svg, TEXT, UNIT, decades, even, grid, line, picture, stroke, text, text_at};
+use super::{Area, Svg, TEXT, UNIT, line, mesh, picture, text_at};
 use crate::Failure;
 use crate::report::unit;
 
@@ -16,7 +17,7 @@ pub struct Memory<'a> {
 
 const HEIGHT: u32 = 230;
 /// Height of one of the panels around a fault, CSS pixels.
-const PANEL: u32 = 110;
+const PANEL: u32 = 120;
 
 /// Draws memory over time, on a logarithmic axis: peers differ by factors.
 ///
@@ -27,27 +28,18 @@ pub fn memory(lines: &[Memory<'_>]) -> Result<Svg, Failure> {
     let seconds = points().map(|point| point.0).fold(1.0, f64::max);
     let most = points().map(|point| point.1).fold(1.0, f64::max) / 1_024.0;
     let least = points().map(|point| point.1).fold(f64::MAX, f64::min) / 1_024.0;
-    let (x, marks) = even(seconds);
-    let (y, ticks) = decades(least, most);
     picture(HEIGHT, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(12 * UNIT)
-            .x_label_area_size(22 * UNIT)
+            .x_label_area_size(28 * UNIT)
             .y_label_area_size(52 * UNIT)
-            .build_cartesian_2d(x.with_key_points(marks), y.with_key_points(ticks))?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(grid())
-            .axis_style(stroke(INK, 10))
-            .label_style(text(TEXT))
-            .x_label_formatter(&seconds_label)
-            .y_label_formatter(&|mib| format!("{} MiB", unit::trimmed(10f64.powf(*mib))))
-            .draw()?;
+            .build_cartesian_2d(Axis::even(seconds), Axis::decades(least, most))?;
+        let mib = |value: &f64| format!("{} MiB", unit::trimmed(10f64.powf(*value)));
+        mesh(&mut chart, &seconds_label, &mib)?;
         for memory in lines {
             let place = |(x, kib): &(f64, f64)| (*x, (kib / 1_024.0).max(1e-3).log10());
             let points = memory.points.iter().map(place).collect();
-            chart.draw_series(line(points, look(memory.peer)))?;
+            line(&mut chart, points, look(memory.peer))?;
         }
         Ok(())
     })
@@ -91,31 +83,22 @@ fn panel(
     what: &str,
 ) -> Result<(), Failure> {
     let last = rounds.iter().flatten().map(|point| point.0).fold(1.0, f64::max);
-    let (x, marks) = even(last);
-    let (y, ticks) = even(most);
-    let (end, top) = (x.end, y.end);
+    let (x, y) = (Axis::even(last), Axis::even(most));
+    let (end, top) = (x.to, y.to);
     let mut chart = ChartBuilder::on(area)
-        .margin_top(18 * UNIT)
+        .margin_top(22 * UNIT)
         .margin_right(12 * UNIT)
-        .x_label_area_size(18 * UNIT)
+        .x_label_area_size(28 * UNIT)
         .y_label_area_size(44 * UNIT)
-        .build_cartesian_2d(x.with_key_points(marks), y.with_key_points(ticks))?;
+        .build_cartesian_2d(x, y)?;
     let band = [(fault.from, top), (fault.until.min(end), 0.0)];
     chart.draw_series([Rectangle::new(band, BAND.filled())])?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(grid())
-        .axis_style(stroke(INK, 10))
-        .label_style(text(TEXT - 1))
-        .x_label_formatter(&seconds_label)
-        .y_label_formatter(&|rate| unit::count(*rate))
-        .draw()?;
+    mesh(&mut chart, &seconds_label, &|rate| unit::count(*rate))?;
     for points in rounds {
-        chart.draw_series(line(points.clone(), look))?;
+        line(&mut chart, points.clone(), look)?;
     }
     let title = text_at(TEXT, HPos::Left, VPos::Top);
-    area.draw_text(&format!("{what} per second"), &title, (44 * UNIT as i32, 2 * UNIT as i32))?;
+    area.draw_text(&format!("{what} per second"), &title, (44 * UNIT as i32, 4 * UNIT as i32))?;
     Ok(())
 }
 
