@@ -34,6 +34,8 @@ enum Command {
     Floor(floor::Floor),
     /// Measure Sluice against the floor: CPU, memory, instructions.
     Foundation(foundation::Foundation),
+    /// Put load on anything that speaks the OpenAI API, and measure its answers.
+    Load(Box<load::command::Load>),
     /// Summarise the rounds kept in a directory again.
     Summary {
         /// A directory that an earlier measurement wrote.
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Floor(floor) => floor::run(&floor),
         Command::Foundation(foundation) => foundation::run(&foundation),
+        Command::Load(load) => load::command::command(&load),
         Command::Summary { dir } => record::summary::print(&dir),
         Command::Report(report) => report::run(&report),
         Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second),

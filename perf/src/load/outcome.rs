@@ -109,12 +109,14 @@ impl Outcome {
     ///
     /// # Errors
     /// A histogram cannot be read.
+    #[cfg_attr(not(test), allow(dead_code))]
     pub fn merge(&mut self, other: &Outcome) -> Result<(), Failure> {
         for (name, text) in &other.hist {
             let joined = match self.hist.get(name) {
                 None => text.clone(),
                 Some(own) => {
                     let mut sum = decode(own)?;
+                    sum.auto(true);
                     sum.add(decode(text)?)?;
                     encode(&sum)?
                 }
@@ -131,6 +133,7 @@ impl Outcome {
         Ok(())
     }
 
+    #[cfg_attr(not(test), allow(dead_code))]
     fn add_counts(&mut self, other: &Outcome) {
         if self.began_unix_us == 0 {
             self.began_unix_us = other.began_unix_us;

@@ -14,6 +14,8 @@ use crate::traffic::payload::Text;
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 /// Connections of one generator at most.
 pub const CONNECTIONS_MAX: usize = 60_000;
+/// A measurement is no longer than this.
+pub const DURATION_MAX: Duration = Duration::from_secs(6 * 3600);
 /// Turns of a conversation at most.
 pub const TURNS_MAX: u32 = 1_000;
 
@@ -173,7 +175,9 @@ impl Spec {
                 _ if !share(self.abort_share) => Some("the share of aborts goes from 0 to 1"),
                 _ if self.headers.iter().any(odd) => Some("a header is malformed"),
                 _ if self.api_key.as_deref().is_some_and(text) => Some("the key is malformed"),
-                _ if self.duration.is_zero() => Some("the duration is zero"),
+                _ if self.duration.is_zero() || self.duration > DURATION_MAX => {
+                    Some("a measurement takes more than nothing and at most six hours")
+                }
                 _ if self.readers == (Reader::Slow { bytes_per_second: 0 }) => {
                     Some("readers that read nothing")
                 }

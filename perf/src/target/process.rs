@@ -48,8 +48,14 @@ impl CpuTimes {
 
 /// CPU time of this thread so far, nanoseconds.
 pub fn own_cpu_nanos() -> u64 {
+    own_times_nanos().0
+}
+
+/// Of this thread so far, nanoseconds: on a CPU, and ready to run but waiting for one.
+pub fn own_times_nanos() -> (u64, u64) {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0)
+    let mut fields = text.split(' ').map_while(|field| field.parse().ok());
+    (fields.next().unwrap_or(0), fields.next().unwrap_or(0))
 }
 
 /// Reads a process's memory.

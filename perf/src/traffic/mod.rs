@@ -5,7 +5,7 @@ pub mod field;
 pub mod hold;
 mod load;
 pub mod payload;
-mod peer;
+pub mod peer;
 mod upstream;
 
 use std::net::{SocketAddr, TcpListener};

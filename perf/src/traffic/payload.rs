@@ -37,20 +37,25 @@ fn body(index: usize, bytes: usize, text: Text, stream: bool) -> Vec<u8> {
          {{\"role\":\"user\",\"content\":\""
     );
     let back = "\"}]}";
+    let mut body = front.into_bytes();
+    push_text(&mut body, bytes.saturating_sub(back.len()), text);
+    body.extend_from_slice(back.as_bytes());
+    body
+}
+
+/// Lengthens a body to `length` bytes with text as it stands inside a JSON string, no escape cut in two.
+pub fn push_text(body: &mut Vec<u8>, length: usize, text: Text) {
     let unit: &[&str] = match text {
         Text::Plain => &["the ", "quick ", "brown ", "fox ", "jumps ", "over ", "lazy ", "dogs "],
         Text::Escaped => &["\\n", "\\t", "if (", "\\\"a\\\"", "\\\\", " == ", "\\u00e9", ") {"],
     };
-    let mut body = front.into_bytes();
     for piece in unit.iter().cycle() {
-        if body.len() + piece.len() + back.len() > bytes {
+        if body.len() + piece.len() > length {
             break;
         }
         body.extend_from_slice(piece.as_bytes());
     }
-    body.resize(bytes.saturating_sub(back.len()).max(body.len()), b'.');
-    body.extend_from_slice(back.as_bytes());
-    body
+    body.resize(length.max(body.len()), b'.');
 }
 
 /// A whole answer of about 800 bytes.
