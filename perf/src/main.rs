@@ -2,9 +2,11 @@
 //!
 //! Everything runs on loopback. Every child is killed by the kernel when the harness goes, however it goes.
 
+mod compare;
 mod floor;
 mod foundation;
 mod load;
+mod peers;
 mod record;
 mod report;
 mod target;
@@ -15,7 +17,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use target::Driver;
 
 /// Whatever keeps a measurement from being made, with its cause in words.
 pub type Failure = Box<dyn std::error::Error>;
@@ -34,6 +35,10 @@ enum Command {
     Floor(floor::Floor),
     /// Measure Sluice against the floor: CPU, memory, instructions.
     Foundation(foundation::Foundation),
+    /// Compare Sluice with other proxies on this machine, round by round.
+    Compare(compare::Compare),
+    /// Print a comparison as the short table that a README can carry.
+    Table(compare::Brief),
     /// Put load on anything that speaks the OpenAI API, and measure its answers.
     Load(Box<load::command::Load>),
     /// Summarise the rounds kept in a directory again.
@@ -47,6 +52,9 @@ enum Command {
     /// Become another program, pinned, and die with the parent.
     #[command(hide = true)]
     Launch(target::launch::Launch),
+    /// Start a program pinned, and end its whole tree of processes with the standard input.
+    #[command(hide = true)]
+    Keep(target::keep::Keep),
 }
 
 #[derive(Args)]
@@ -57,17 +65,23 @@ struct Mock {
     /// Stream events, this many a second on each stream; without it, one whole answer.
     #[arg(long, value_name = "N")]
     events_per_second: Option<u32>,
+    /// So many streams are expected: their events are spread evenly in time.
+    #[arg(long, value_name = "N", default_value_t = traffic::CLIENTS_MAX)]
+    streams: usize,
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Floor(floor) => floor::run(&floor),
         Command::Foundation(foundation) => foundation::run(&foundation),
+        Command::Compare(compare) => compare::run(&compare),
+        Command::Table(brief) => compare::print_brief(&brief),
         Command::Load(load) => load::command::command(&load),
         Command::Summary { dir } => record::summary::print(&dir),
         Command::Report(report) => report::run(&report),
-        Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second),
+        Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second, mock.streams),
         Command::Launch(launch) => target::launch::run(&launch),
+        Command::Keep(keep) => target::keep::run(&keep),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -99,7 +99,7 @@ const MEMORY_ROUNDS: u32 = 3;
 pub fn run(wanted: &Foundation) -> Result<(), Failure> {
     let out = wanted.out.clone().unwrap_or_else(record::machine::default_dir);
     let bench = bench(wanted)?;
-    launch::pin(wanted.load_cpu)?;
+    launch::pin(&[wanted.load_cpu])?;
     launch::prefer();
     if wanted.realtime {
         launch::become_realtime()?;

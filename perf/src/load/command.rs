@@ -133,7 +133,7 @@ pub fn command(load: &Load) -> Result<(), Failure> {
         return Ok(writeln!(stdout, "{}", serde_json::to_string_pretty(&spec)?)?);
     }
     if let Some(cpu) = load.cpu {
-        launch::pin(cpu)?;
+        launch::pin(&[cpu])?;
         launch::prefer();
     }
     let interrupted = Arc::new(AtomicBool::new(false));

@@ -12,9 +12,9 @@ use crate::Failure;
 /// Become another program, pinned, and die with the parent.
 #[derive(Args)]
 pub struct Launch {
-    /// The CPU it may use.
-    #[arg(long)]
-    cpu: usize,
+    /// The CPUs it may use.
+    #[arg(long, value_delimiter = ',')]
+    cpu: Vec<usize>,
     /// The process it must not outlive.
     #[arg(long)]
     parent: i32,
@@ -33,7 +33,7 @@ pub fn run(launch: &Launch) -> Result<(), Failure> {
     if getppid().is_none_or(|parent| parent.as_raw_nonzero().get() != launch.parent) {
         return Err("the harness is gone already".into());
     }
-    pin(launch.cpu)?;
+    pin(&launch.cpu)?;
     prefer();
     let (program, arguments) = launch.program.split_first().ok_or("no program")?;
     let error = Command::new(program).args(arguments).exec();
@@ -66,12 +66,13 @@ pub fn become_realtime() -> Result<(), Failure> {
     if done.success() { Ok(()) } else { Err("chrt may not make this a real-time process".into()) }
 }
 
-/// Keeps this thread, and what it starts, on one CPU.
+/// Keeps this thread, and what it starts, on these CPUs.
 ///
 /// # Errors
-/// There is no such CPU, or it is not ours to use.
-pub fn pin(cpu: usize) -> Result<(), Failure> {
+/// There are no such CPUs, or they are not ours to use.
+pub fn pin(cpus: &[usize]) -> Result<(), Failure> {
     let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set).map_err(|error| format!("cannot use CPU {cpu}: {error}").into())
+    cpus.iter().for_each(|cpu| set.set(*cpu));
+    sched_setaffinity(None, &set)
+        .map_err(|error| format!("cannot use CPU {cpus:?}: {error}").into())
 }

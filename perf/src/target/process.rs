@@ -34,6 +34,16 @@ pub fn cpu_times(pid: u32) -> CpuTimes {
 }
 
 impl CpuTimes {
+    /// Takes a later reading of the same process; threads that are gone keep what they had.
+    pub fn join(&mut self, later: CpuTimes) {
+        self.0.extend(later.0);
+    }
+
+    /// Nanoseconds of all threads.
+    pub fn total_nanos(&self) -> u64 {
+        self.0.values().map(|(_, nanos)| nanos).sum()
+    }
+
     /// Microseconds used since `before`, by thread name; threads of one name are added up.
     pub fn since(&self, before: &CpuTimes) -> BTreeMap<String, f64> {
         let mut spent = BTreeMap::new();
@@ -44,6 +54,13 @@ impl CpuTimes {
         }
         spent
     }
+}
+
+/// Resident memory of a process, bytes, by the kernel's cheapest account.
+pub fn rss_bytes(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
 /// CPU time of this thread so far, nanoseconds.

@@ -280,14 +280,16 @@ impl Field {
         match self.answer.clone() {
             Answer::Whole(whole) => self.send(at, &whole),
             Answer::Stream { head, burst, pace, .. } => {
-                // Only lockstep needs to know them apart.
-                let index = client.unwrap_or(0);
-                *self.streams.get_mut(index).ok_or(io::ErrorKind::InvalidData)? = at;
+                // A client that cannot be told is known by its connection.
+                let index = client.unwrap_or(at);
+                if let Some(stream) = self.streams.get_mut(index) {
+                    *stream = at;
+                }
                 self.send(at, &head)?;
                 self.send(at, &burst)?;
                 if let Pace::Every(period) = pace {
-                    let share = index as u32 % self.streams.len() as u32;
-                    let phase = period * share / self.streams.len() as u32;
+                    let count = self.streams.len();
+                    let phase = period * (index % count) as u32 / count as u32;
                     self.due.push(Reverse((Instant::now() + period + phase, at)));
                 }
                 Ok(())
