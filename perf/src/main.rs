@@ -11,6 +11,7 @@ mod record;
 mod report;
 mod target;
 mod traffic;
+mod tune;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,6 +48,7 @@ enum Command {
         dir: PathBuf,
     },
     Report(report::Report),
+    Tune(tune::Tune),
     /// Answer every request with one fixed answer, for looking at a proxy by hand.
     Mock(Mock),
     /// Become another program, pinned, and die with the parent.
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Load(load) => load::command::command(&load),
         Command::Summary { dir } => record::summary::print(&dir),
         Command::Report(report) => report::run(&report),
+        Command::Tune(tune) => tune::run(&tune),
         Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second, mock.streams),
         Command::Launch(launch) => target::launch::run(&launch),
         Command::Keep(keep) => target::keep::run(&keep),

@@ -23,12 +23,7 @@ pub fn added(peer: &Histogram<u64>, direct: &Histogram<u64>, q: f64) -> Option<f
     Some(at(peer, q)? - at(direct, q)?)
 }
 
-/// Where a percentile stands on the axis: log10 of 1/(1-q), so that each nine has the same room.
-pub fn nines(q: f64) -> f64 {
-    -(1.0 - q).log10()
-}
-
-/// The quantile at a place on that axis.
+/// The quantile at a place on the axis: so many nines, so that each has the same room.
 fn quantile(nines: f64) -> f64 {
     1.0 - 10f64.powf(-nines)
 }
@@ -70,6 +65,6 @@ mod tests {
         let (nines, value) = curve.last().copied().unwrap();
         assert!((1.99..=2.0).contains(&nines) && value <= 991.0, "{nines} {value}");
         assert_eq!(curve[0].0, 0.0);
-        assert!((super::nines(0.999) - 3.0).abs() < 1e-9);
+        assert!((quantile(3.0) - 0.999).abs() < 1e-9);
     }
 }

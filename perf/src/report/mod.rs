@@ -9,11 +9,11 @@ mod html;
 mod input;
 mod latency;
 mod page;
-mod spread;
+pub mod spread;
 mod study;
 mod summary;
 mod table;
-mod unit;
+pub mod unit;
 
 #[cfg(test)]
 mod tests;

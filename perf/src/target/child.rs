@@ -23,9 +23,18 @@ impl Child {
     /// # Errors
     /// It cannot be started.
     pub fn spawn(program: &[String], cpu: usize, log: &Path) -> Result<Self, Failure> {
+        Self::spawn_on(program, &[cpu], log)
+    }
+
+    /// The same, on several CPUs.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn_on(program: &[String], cpus: &[usize], log: &Path) -> Result<Self, Failure> {
+        let cpus = cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let said = File::create(log)?;
         let inner = Command::new(std::env::current_exe()?)
-            .args(["launch", "--cpu", &cpu.to_string()])
+            .args(["launch", "--cpu", &cpus])
             .args(["--parent", &std::process::id().to_string(), "--"])
             .args(program)
             .stdin(Stdio::null())
