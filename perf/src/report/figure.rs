@@ -5,6 +5,7 @@ use super::latency;
 use super::spread::{Spread, Standing};
 use super::study::{Contender, Sample};
 use super::unit;
+use crate::compare::row::Proxy;
 
 /// One figure.
 #[derive(Clone, Copy)]
@@ -64,11 +65,15 @@ pub const ALL: [Figure; 8] = [
     by("Added p99", |sample| added(sample, 0.99), unit::micros),
     by("Added p99.9", |sample| added(sample, 0.999), unit::micros),
     by("Token gap p99", |sample| latency::at(timed(sample)?.gap.as_ref()?, 0.99), unit::micros),
-    times("Memory, loaded", |sample| positive(proxy(sample)?.rss_loaded_kib), unit::kib),
+    times(
+        "Memory, loaded",
+        |sample| positive(Some(proxy(sample)?.holds.loaded.rss_kib as f64)),
+        unit::kib,
+    ),
     by("Errors", |sample| Some(sample.round.outcome.failed() as f64), unit::count),
 ];
 
-fn proxy<'a>(sample: &'a Sample<'_>) -> Option<&'a super::input::Proxy> {
+fn proxy<'a>(sample: &'a Sample<'_>) -> Option<&'a Proxy> {
     sample.round.proxy.as_ref()
 }
 

@@ -10,9 +10,10 @@ use super::chart::time::{self, Memory};
 use super::figure::{CPU_EVENT, CPU_REQUEST, Figure};
 use super::html::Html;
 use super::latency;
-use super::study::{Contender, DIRECT, Sample, Scenario};
+use super::study::{Contender, Sample, Scenario};
 use crate::Failure;
 use crate::load::outcome::BUCKET_MS;
+use crate::peers::DIRECT;
 
 /// Least microseconds that a curve shows.
 const WAIT_LEAST_US: f64 = 10.0;
@@ -145,7 +146,8 @@ fn memory(html: &mut Html, scenario: &Scenario<'_>) -> Result<(), Failure> {
         .flat_map(|peer| peer.samples.values().map(|sample| (peer.name, sample)))
         .filter_map(|(peer, sample)| {
             let timeline = &sample.round.proxy.as_ref()?.rss_timeline;
-            let points: Vec<_> = timeline.iter().map(|(ms, kib)| (ms / 1e3, *kib)).collect();
+            let points: Vec<_> =
+                timeline.iter().map(|(ms, kib)| (*ms as f64 / 1e3, *kib as f64)).collect();
             (points.len() > 1).then_some(Memory { peer, points })
         })
         .collect();
@@ -175,23 +177,27 @@ fn faults(html: &mut Html, scenario: &Scenario<'_>) -> Result<(), Failure> {
             continue;
         };
         let drawn = time::Fault {
-            from: fault.at_ms / 1e3,
-            until: fault.until_ms.map_or(f64::MAX, |ms| ms / 1e3),
+            from: seconds(fault.at_ms),
+            until: fault.until_ms.map_or(f64::MAX, seconds),
             done: samples.iter().map(|sample| done(scenario, sample)).collect(),
             errors: samples.iter().map(|sample| errors(sample)).collect(),
             done_most,
             errors_most,
             what: if scenario.streams { "events" } else { "answers" },
         };
-        let until = fault.until_ms.map_or("the end".into(), |ms| format!("{} s", ms / 1e3));
+        let until = fault.until_ms.map_or("the end".into(), |ms| format!("{} s", seconds(ms)));
         let caption = format!(
             "{}: from {} s until {until}. A line for each round.",
             fault.kind,
-            fault.at_ms / 1e3
+            seconds(fault.at_ms)
         );
         figure(html, &format!("{}: around the fault", peer.name), &caption, &time::fault(&drawn)?);
     }
     Ok(())
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1e3
 }
 
 fn most(series: impl Iterator<Item = Vec<(f64, f64)>>) -> f64 {

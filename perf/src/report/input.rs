@@ -9,63 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Failure;
-use crate::load::outcome::Outcome;
+use crate::compare::{ROWS, row::Row};
 use crate::record::line::Line;
-
-/// One peer in one round of one scenario, as `compare.jsonl` keeps it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Round {
-    pub scenario: String,
-    pub peer: String,
-    pub round: u32,
-    /// The command that makes this line again.
-    #[serde(default)]
-    pub command: String,
-    pub outcome: Outcome,
-    /// The peer of the same round that had no proxy between, if there was one.
-    #[serde(default)]
-    pub direct: Option<String>,
-    #[serde(default)]
-    pub proxy: Option<Proxy>,
-    /// Who was at its limit before the proxy: `load` or `server`.
-    #[serde(default)]
-    pub bound: Option<String>,
-    #[serde(default)]
-    pub fault: Option<Fault>,
-    #[serde(default)]
-    pub notes: Vec<String>,
-}
-
-/// What the proxy itself used.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Proxy {
-    pub cpu_us_per_request: Option<f64>,
-    pub cpu_us_per_event: Option<f64>,
-    /// Its CPU time over that of the floor in the same round.
-    pub floor_ratio: Option<f64>,
-    pub rss_idle_kib: Option<f64>,
-    pub rss_loaded_kib: Option<f64>,
-    pub rss_after_kib: Option<f64>,
-    pub pss_idle_kib: Option<f64>,
-    pub pss_loaded_kib: Option<f64>,
-    pub pss_after_kib: Option<f64>,
-    pub fds_idle: Option<f64>,
-    pub fds_loaded: Option<f64>,
-    pub fds_after: Option<f64>,
-    /// (milliseconds, KiB).
-    pub rss_timeline: Vec<(f64, f64)>,
-}
-
-/// Something that was done on purpose while the load ran.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Fault {
-    pub kind: String,
-    pub at_ms: f64,
-    /// `None` where it lasts.
-    #[serde(default)]
-    pub until_ms: Option<f64>,
-}
 
 /// Who was compared, as `peers.jsonl` keeps it.
 #[derive(Clone, Debug, Deserialize)]
@@ -82,7 +27,7 @@ pub struct Peer {
 /// A directory of rounds.
 #[derive(Debug, Default)]
 pub struct Kept {
-    pub rounds: Vec<Round>,
+    pub rounds: Vec<Row>,
     /// By name; the last word counts.
     pub peers: BTreeMap<String, Peer>,
     /// Machine, versions and command of each run.
@@ -99,7 +44,7 @@ pub struct Kept {
 /// There is nothing.
 pub fn read(dir: &Path) -> Result<Kept, Failure> {
     let mut kept = Kept::default();
-    kept.rounds = lines(dir, "compare.jsonl", &mut kept.unreadable);
+    kept.rounds = lines(dir, ROWS, &mut kept.unreadable);
     kept.runs = lines(dir, "runs.jsonl", &mut kept.unreadable);
     kept.foundation = lines(dir, crate::record::ROUNDS, &mut kept.unreadable);
     let peers: Vec<Peer> = lines(dir, "peers.jsonl", &mut kept.unreadable);

@@ -89,6 +89,9 @@ fn section(scenario: &Scenario<'_>) -> Result<Html, Failure> {
     let mut html = Html::new();
     html.open("section", &[("id", &anchor(scenario.name))]);
     html.element("h2", scenario.name);
+    if let Ok(known) = crate::compare::scenario::named(scenario.name) {
+        html.element("p", known.shows);
+    }
     html.put(&gallery::write(scenario)?).put(&table::write(scenario));
     commands(&mut html, scenario);
     raw(&mut html, scenario)?;

@@ -5,12 +5,10 @@ use std::rc::Rc;
 
 use hdrhistogram::Histogram;
 
-use super::input::Round;
 use super::latency;
+use crate::compare::row::{Bound, Row};
 use crate::load::outcome::{GAP, TOTAL, TTFT};
-
-/// The peer that is no proxy at all.
-pub const DIRECT: &str = "direct";
+use crate::peers::DIRECT;
 
 /// One scenario.
 pub struct Scenario<'a> {
@@ -30,7 +28,7 @@ pub struct Contender<'a> {
 
 /// One peer in one round.
 pub struct Sample<'a> {
-    pub round: &'a Round,
+    pub round: &'a Row,
     pub latency: Rc<Latency>,
     /// The same round without a proxy.
     pub direct: Option<Rc<Latency>>,
@@ -45,7 +43,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    fn of(round: &Round) -> Self {
+    fn of(round: &Row) -> Self {
         let read = |name| round.outcome.histogram(name).filter(|histogram| !histogram.is_empty());
         Self { total: read(TOTAL), ttft: read(TTFT), gap: read(GAP) }
     }
@@ -57,7 +55,7 @@ impl Latency {
 }
 
 /// Names of the scenarios, in the order in which they were measured.
-pub fn scenarios(rounds: &[Round]) -> Vec<&str> {
+pub fn scenarios(rounds: &[Row]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for round in rounds {
         if !names.contains(&round.scenario.as_str()) {
@@ -69,8 +67,8 @@ pub fn scenarios(rounds: &[Round]) -> Vec<&str> {
 
 impl<'a> Scenario<'a> {
     /// Reads one scenario. A round that was measured again replaces the earlier one.
-    pub fn read(name: &'a str, rounds: &'a [Round]) -> Self {
-        let mut last: BTreeMap<(&str, u32), &Round> = BTreeMap::new();
+    pub fn read(name: &'a str, rounds: &'a [Row]) -> Self {
+        let mut last: BTreeMap<(&str, u32), &Row> = BTreeMap::new();
         for round in rounds.iter().filter(|round| round.scenario == name) {
             last.insert((&round.peer, round.round), round);
         }
@@ -115,8 +113,8 @@ impl Contender<'_> {
     }
 
     /// Whether the load or the servers were at their limit first, in any round.
-    pub fn bound(&self) -> Option<&str> {
-        self.samples.values().find_map(|sample| sample.round.bound.as_deref())
+    pub fn bound(&self) -> Option<Bound> {
+        self.samples.values().find_map(|sample| sample.round.bound)
     }
 
     /// All rounds' waits in one histogram, beside those of the same rounds without a proxy.
@@ -135,8 +133,8 @@ impl Contender<'_> {
 
 fn rank(peer: &str) -> u8 {
     match peer {
-        DIRECT | "floor" => 0,
-        peer if peer.starts_with("floor") || peer.starts_with("multishot") => 0,
+        DIRECT => 0,
+        peer if peer.starts_with("floor") => 0,
         peer if peer.starts_with("sluice") => 1,
         _ => 2,
     }

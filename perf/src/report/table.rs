@@ -5,6 +5,8 @@ use super::html::Html;
 use super::spread::{Spread, Standing};
 use super::study::{Contender, Scenario};
 use super::unit;
+use crate::compare::row::{Bound, Moments};
+use crate::target::tree::Holds;
 
 /// Writes the table of one scenario. Figures that no peer has get no column.
 pub fn write(scenario: &Scenario<'_>) -> Html {
@@ -99,11 +101,16 @@ fn remarks(peer: &Contender<'_>) -> Html {
         words.push(format!("floor × {}", spread.show(unit::factor)));
     }
     match peer.bound() {
-        Some("load") => words.push("the load generator was at its limit first: no latency".into()),
-        Some("server") => words.push("the servers were at their limit first: no latency".into()),
-        Some(other) => words.push(format!("{other} was at its limit first: no latency")),
+        Some(Bound::Load) => {
+            words.push("the load generator was at its limit first: no latency".into())
+        }
+        Some(Bound::Server) => {
+            words.push("the servers were at their limit first: no latency".into())
+        }
         None => {}
     }
+    words.extend(knee(peer));
+    words.extend(others(peer));
     let errors = peer.samples.values().flat_map(|sample| &sample.round.outcome.errors);
     let mut kinds: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
     errors.for_each(|(kind, count)| *kinds.entry(kind).or_default() += count);
@@ -123,23 +130,41 @@ fn remarks(peer: &Contender<'_>) -> Html {
     html
 }
 
-/// Memory and descriptors before, under load, and after.
+/// The highest rate that went well, where it was looked for.
+fn knee(peer: &Contender<'_>) -> Option<String> {
+    let knees = || peer.samples.values().filter_map(|sample| sample.round.knee);
+    let spread = Spread::of(knees().map(|knee| knee.per_second.round()))?;
+    let least = if knees().any(|knee| knee.at_least) { "at least " } else { "" };
+    let limit = if knees().all(|knee| knee.within_limit) { "" } else { " (where latency doubles)" };
+    Some(format!("knee {least}{} a second{limit}", spread.show(unit::count)))
+}
+
+/// What others took of the CPUs meanwhile, where that is worth a word.
+fn others(peer: &Contender<'_>) -> Option<String> {
+    let shares = peer.samples.values().flat_map(|sample| sample.round.others);
+    let most = shares.fold(0.0, f64::max);
+    (most > 0.05).then(|| format!("others took up to {:.0} % of a CPU", most * 100.0))
+}
+
+/// Memory and descriptors before, under load, and after, as far as they could be read.
 fn memory(peer: &Contender<'_>) -> Vec<String> {
     let proxies = || peer.samples.values().filter_map(|sample| sample.round.proxy.as_ref());
-    let median = |read: fn(&super::input::Proxy) -> Option<f64>| {
-        Spread::of(proxies().filter_map(read)).map(|spread| spread.median)
+    let three = |what: &str, read: fn(&Holds) -> u64, show: fn(f64) -> String| {
+        let moment = |of: fn(&Moments) -> Holds| {
+            let values = proxies().map(|proxy| read(&of(&proxy.holds)) as f64);
+            Spread::of(values).map_or(0.0, |spread| spread.median)
+        };
+        let values = [moment(|m| m.idle), moment(|m| m.loaded), moment(|m| m.after)];
+        let [idle, loaded, after] = values.map(show);
+        let known = values.iter().any(|value| *value > 0.0);
+        known.then(|| format!("{what} {idle} → {loaded} → {after}"))
     };
-    let three = |what: &str, values: [Option<f64>; 3], show: fn(f64) -> String| {
-        let [idle, loaded, after] = values.map(|value| value.map_or("?".into(), show));
-        values.iter().any(Option::is_some).then(|| format!("{what} {idle} → {loaded} → {after}"))
-    };
-    let rss =
-        [median(|p| p.rss_idle_kib), median(|p| p.rss_loaded_kib), median(|p| p.rss_after_kib)];
-    let pss =
-        [median(|p| p.pss_idle_kib), median(|p| p.pss_loaded_kib), median(|p| p.pss_after_kib)];
-    let fds = [median(|p| p.fds_idle), median(|p| p.fds_loaded), median(|p| p.fds_after)];
-    [three("RSS", rss, unit::kib), three("PSS", pss, unit::kib), three("files", fds, unit::count)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        three("RSS", |holds| holds.rss_kib, unit::kib),
+        three("PSS", |holds| holds.pss_kib, unit::kib),
+        three("files", |holds| holds.fds, unit::count),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

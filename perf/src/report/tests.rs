@@ -95,17 +95,21 @@ fn outcome(dice: &mut Dice, scenario: &str, added: f64, slow: bool) -> Outcome {
     }
 }
 
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
 fn proxy(dice: &mut Dice, scenario: &str, cpu: f64, kib: f64) -> Value {
     let mut near = |value: f64| value * (0.97 + 0.06 * dice.roll());
     let growth = |at: f64| kib * (0.6 + 0.4 * (1.0 - (-at / 20.0).exp()));
-    let rss: Vec<_> = (0..50).map(|at| (at * 200, growth(f64::from(at)))).collect();
+    let rss: Vec<_> = (0..50).map(|at| (at * 200, whole(growth(f64::from(at))))).collect();
     json!({
-        "cpu_us": near(cpu) as u64 * 20_000,
+        "cpu_us": near(cpu) * 20_000.0, "cpus": 1,
         "cpu_us_per_request": near(cpu),
         "cpu_us_per_event": scenario.starts_with("sse").then(|| near(cpu * 0.8)),
         "floor_ratio": near(cpu / 12.6),
-        "rss_idle_kib": kib * 0.6, "rss_loaded_kib": near(kib), "rss_after_kib": kib * 0.9,
-        "pss_idle_kib": kib * 0.5, "pss_loaded_kib": kib * 0.9, "pss_after_kib": kib * 0.8,
+        "rss_idle_kib": whole(kib * 0.6), "rss_loaded_kib": whole(near(kib)), "rss_after_kib": whole(kib * 0.9),
+        "pss_idle_kib": whole(kib * 0.5), "pss_loaded_kib": whole(kib * 0.9), "pss_after_kib": whole(kib * 0.8),
         "fds_idle": 20, "fds_loaded": 148, "fds_after": 84,
         "rss_timeline": rss,
     })
@@ -131,6 +135,8 @@ fn fixture(dir: &Path) {
                     "direct": (peer != "direct").then_some("direct"),
                     "proxy": (peer != "direct").then(|| proxy(&mut dice, scenario, cpu, kib)),
                     "bound": bound.then_some("load"), "fault": fault,
+                    "servers_cpu_us": 1e6, "others": [0.01, 0.08],
+                    "knee": (scenario == "unary-1k").then(|| json!({"per_second": 40_000.0, "within_limit": true, "at_least": bound})),
                     "notes": if peer == "litellm" { vec![HOSTILE] } else { vec![] },
                 });
                 lines += &format!("{line}\n");

@@ -33,12 +33,15 @@ const ORANGE: RGBColor = RGBColor(0xe6, 0x9f, 0x00);
 const GREY: RGBColor = RGBColor(0x80, 0x86, 0x8e);
 
 const DASH: Option<(u32, u32)> = Some((6, 3));
+const LONG: Option<(u32, u32)> = Some((12, 3));
 const DOTS: Option<(u32, u32)> = Some((2, 2));
 
 /// Peers by the beginning of their names; the first that fits.
-const LOOKS: [(&str, RGBColor, u32, Option<(u32, u32)>); 11] = [
+const LOOKS: [(&str, RGBColor, u32, Option<(u32, u32)>); 12] = [
     ("sluice@epoll", VERMILION, 26, DASH),
     ("sluice", VERMILION, 26, None),
+    ("floor-multishot", GREY, 16, LONG),
+    ("floor-epoll", GREY, 16, DASH),
     ("floor", GREY, 16, None),
     ("direct", GREY, 16, DOTS),
     ("haproxy", BLUE, 16, None),
@@ -47,7 +50,6 @@ const LOOKS: [(&str, RGBColor, u32, Option<(u32, u32)>); 11] = [
     ("sglang", SKY, 16, None),
     ("vllm", ORANGE, 16, None),
     ("litellm", INK, 16, None),
-    ("multishot", GREY, 16, DASH),
 ];
 
 /// What is left for peers that nobody foresaw.
