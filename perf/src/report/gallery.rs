@@ -172,6 +172,8 @@ fn faults(html: &mut Html, scenario: &Scenario<'_>) -> Result<(), Failure> {
     let all = || struck.iter().flat_map(|(_, samples)| samples.iter());
     let done_most = most(all().map(|sample| done(scenario, sample)));
     let errors_most = most(all().map(|sample| errors(sample)));
+    let ends = all().filter_map(|sample| sample.round.outcome.timeline.last());
+    let end = ends.map(|bucket| seconds(bucket.at_ms)).fold(1.0, f64::max);
     for (peer, samples) in &struck {
         let Some(fault) = samples.iter().find_map(|sample| sample.round.fault.as_ref()) else {
             continue;
@@ -183,11 +185,12 @@ fn faults(html: &mut Html, scenario: &Scenario<'_>) -> Result<(), Failure> {
             errors: samples.iter().map(|sample| errors(sample)).collect(),
             done_most,
             errors_most,
+            seconds: end,
             what: if scenario.streams { "events" } else { "answers" },
         };
-        let until = fault.until_ms.map_or("the end".into(), |ms| format!("{} s", seconds(ms)));
+        let until = fault.until_ms.map_or("the end".into(), |ms| format!("{:.1} s", seconds(ms)));
         let caption = format!(
-            "{}: from {} s until {until}. A line for each round.",
+            "{}: from {:.1} s until {until}. A line for each round.",
             fault.kind,
             seconds(fault.at_ms)
         );

@@ -1,6 +1,6 @@
 //! The rounds put in order: scenarios, in each its peers, of each its rounds with their latencies read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use hdrhistogram::Histogram;
@@ -74,18 +74,22 @@ impl<'a> Scenario<'a> {
         }
         let latencies: BTreeMap<(&str, u32), Rc<Latency>> =
             last.iter().map(|(key, round)| (*key, Rc::new(Latency::of(round)))).collect();
+        let free = last.iter().filter(|(_, round)| round.bound.is_none());
+        let unbound: BTreeSet<(&str, u32)> = free.map(|(key, _)| *key).collect();
         let mut peers: BTreeMap<(u8, &str), Contender<'a>> = BTreeMap::new();
         for (key, round) in last {
             let (name, number) = key;
             let latency = latencies[&key].clone();
+            // What was at its limit without a proxy is no measure of what the proxy adds.
             let direct = round.direct.as_deref().filter(|direct| *direct != name);
+            let direct = direct.filter(|direct| unbound.contains(&(*direct, number)));
             let direct = direct.and_then(|direct| latencies.get(&(direct, number)).cloned());
             let contender = peers.entry((rank(name), name));
             let contender =
                 contender.or_insert_with(|| Contender { name, samples: BTreeMap::new() });
             contender.samples.insert(number, Sample { round, latency, direct });
         }
-        let streams = latencies.values().any(|latency| latency.ttft.is_some());
+        let streams = rounds.iter().any(|round| round.scenario == name && round.outcome.events > 0);
         Self { name, peers: peers.into_values().collect(), streams }
     }
 

@@ -12,6 +12,7 @@ pub struct Outlook {
     figure: &'static str,
     behind: Vec<String>,
     noise: Vec<String>,
+    once: Vec<String>,
     ahead: Vec<String>,
 }
 
@@ -32,12 +33,12 @@ fn outlook(scenario: &Scenario<'_>, figure: &Figure) -> Option<Outlook> {
             Standing::More => line.behind.push(named),
             Standing::Less => line.ahead.push(named),
             Standing::Noise => line.noise.push(rival.name.to_owned()),
-            Standing::Once => line.noise.push(format!("{named} (one round)")),
+            Standing::Once => line.once.push(named),
             Standing::Equal => {}
         }
     }
-    let said = !line.behind.is_empty() || !line.noise.is_empty() || !line.ahead.is_empty();
-    said.then_some(line)
+    let said = [&line.behind, &line.noise, &line.once, &line.ahead];
+    said.iter().any(|peers| !peers.is_empty()).then_some(line)
 }
 
 /// Writes where Sluice is behind, and folded up all the rest.
@@ -49,7 +50,8 @@ pub fn write(lines: &[Outlook]) -> Html {
     let (behind, rest): (Vec<_>, Vec<_>) = lines.iter().partition(|line| !line.behind.is_empty());
     html.raw("<h2>What it comes to</h2>\n<p>What Sluice costs against each peer, in the rounds that both were \
          in; less is better in every figure. A peer stands under <em>behind</em> or <em>ahead</em> only \
-         if every round says so; otherwise the difference is noise. Sluice is behind somebody in ")
+         if every round says so; otherwise the difference is noise, and one round alone establishes \
+         nothing. Sluice is behind somebody in ")
         .text(format!("{} of {} figures.", behind.len(), lines.len()))
         .raw("</p>\n");
     table(&mut html, &behind);
@@ -66,7 +68,9 @@ fn table(html: &mut Html, lines: &[&Outlook]) {
         return;
     }
     html.raw("<table>\n<thead><tr>");
-    for name in ["Scenario", "Figure", "Sluice is behind", "Noise", "Sluice is ahead"] {
+    for name in
+        ["Scenario", "Figure", "Sluice is behind", "Noise", "One round only", "Sluice is ahead"]
+    {
         html.element("th", name);
     }
     html.raw("</tr></thead>\n<tbody>\n");
@@ -75,6 +79,7 @@ fn table(html: &mut Html, lines: &[&Outlook]) {
         html.text(line.figure).raw("</td>");
         cell(html, "Sluice is behind", "behind", &line.behind);
         cell(html, "Noise", "", &line.noise);
+        cell(html, "One round only", "", &line.once);
         cell(html, "Sluice is ahead", "ahead", &line.ahead);
         html.raw("</tr>\n");
     }

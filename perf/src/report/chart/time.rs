@@ -57,6 +57,8 @@ pub struct Fault {
     /// The largest rates of all peers, so that their pictures compare.
     pub done_most: f64,
     pub errors_most: f64,
+    /// The end of the longest run of all peers, seconds.
+    pub seconds: f64,
     /// What is done: "answers", "events".
     pub what: &'static str,
 }
@@ -82,14 +84,13 @@ fn panel(
     look: Look,
     what: &str,
 ) -> Result<(), Failure> {
-    let last = rounds.iter().flatten().map(|point| point.0).fold(1.0, f64::max);
-    let (x, y) = (Axis::even(last), Axis::even(most));
+    let (x, y) = (Axis::even(fault.seconds), Axis::even(most));
     let (end, top) = (x.to, y.to);
     let mut chart = ChartBuilder::on(area)
         .margin_top(22 * UNIT)
         .margin_right(12 * UNIT)
         .x_label_area_size(28 * UNIT)
-        .y_label_area_size(44 * UNIT)
+        .y_label_area_size(56 * UNIT)
         .build_cartesian_2d(x, y)?;
     let band = [(fault.from, top), (fault.until.min(end), 0.0)];
     chart.draw_series([Rectangle::new(band, BAND.filled())])?;
@@ -98,7 +99,7 @@ fn panel(
         line(&mut chart, points.clone(), look)?;
     }
     let title = text_at(TEXT, HPos::Left, VPos::Top);
-    area.draw_text(&format!("{what} per second"), &title, (44 * UNIT as i32, 4 * UNIT as i32))?;
+    area.draw_text(&format!("{what} per second"), &title, (56 * UNIT as i32, 4 * UNIT as i32))?;
     Ok(())
 }
 
