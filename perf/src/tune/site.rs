@@ -29,10 +29,7 @@ impl Site {
     /// It is no TOML, or has neither endpoints nor models.
     pub fn read(text: &str) -> Result<Self, Failure> {
         let mut config: Table = text.parse().map_err(|error| format!("no TOML: {error}"))?;
-        if !config
-            .get("endpoints")
-            .is_some_and(|list| list.as_array().is_some_and(|l| !l.is_empty()))
-        {
+        if tables(&mut config, "endpoints").next().is_none() {
             return Err("the configuration has no [[endpoints]]".into());
         }
         for endpoint in tables(&mut config, "endpoints") {

@@ -12,11 +12,11 @@ pub const AS_IT_IS: &str = "as it is";
 /// How a setting does beside the configuration as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Less CPU time or a lower p99 in every round, and the other not worse in every round.
+    /// Less CPU time or a lower p99 than ever without it, in every round, and the other not worse.
     Better,
     /// The reverse.
     Worse,
-    /// One is better in every round, and the other worse in every round.
+    /// One is better and the other worse.
     Trade,
     Noise,
 }
@@ -48,8 +48,8 @@ pub fn judge(trials: &[Trial], setting: &str) -> Verdict {
         let both = own.iter().filter_map(|(round, trial)| Some((*trial, *base.get(round)?)));
         both.filter_map(|(own, base)| Some((value(own)?, value(base)?))).collect()
     };
-    let cpu = Standing::of(&pairs(|trial| Some(trial.cpu_us_each)));
-    let p99 = Standing::of(&pairs(Trial::p99_us));
+    let cpu = standing(&pairs(|trial| Some(trial.cpu_us_each)));
+    let p99 = standing(&pairs(Trial::p99_us));
     let any = |standing| cpu == Some(standing) || p99 == Some(standing);
     match (any(Standing::Less), any(Standing::More)) {
         (true, true) => Verdict::Trade,
@@ -57,6 +57,15 @@ pub fn judge(trials: &[Trial], setting: &str) -> Verdict {
         (false, true) => Verdict::Worse,
         (false, false) => Verdict::Noise,
     }
+}
+
+/// More or less only where every round says so and the ranges do not even touch: settings are many, and a few
+/// rounds agree by chance.
+fn standing(pairs: &[(f64, f64)]) -> Option<Standing> {
+    let own = Spread::of(pairs.iter().map(|pair| pair.0))?;
+    let base = Spread::of(pairs.iter().map(|pair| pair.1))?;
+    let apart = own.max < base.min || own.min > base.max;
+    Standing::of(pairs).map(|standing| if apart { standing } else { Standing::Noise })
 }
 
 /// The table of all settings, in the order in which they were first tried.
@@ -122,9 +131,10 @@ mod tests {
 
     #[test]
     fn only_what_every_round_says_counts() {
-        assert_eq!(judged(&[(9.0, 101), (10.0, 100), (9.5, 110)]), Verdict::Better);
+        assert_eq!(judged(&[(9.0, 101), (9.9, 100), (9.5, 110)]), Verdict::Better);
         assert_eq!(judged(&[(9.0, 101), (12.0, 100), (9.5, 110)]), Verdict::Noise);
-        assert_eq!(judged(&[(9.0, 200), (10.0, 200), (9.5, 200)]), Verdict::Trade);
+        assert_eq!(judged(&[(9.5, 101), (10.1, 100), (9.9, 110)]), Verdict::Noise, "ranges touch");
+        assert_eq!(judged(&[(9.0, 200), (9.9, 200), (9.5, 200)]), Verdict::Trade);
         assert_eq!(judged(&[(10.0, 200), (11.0, 200), (10.5, 200)]), Verdict::Worse);
         assert_eq!(judged(&[(1.0, 1)]), Verdict::Noise, "one round is none");
     }

@@ -23,10 +23,11 @@ impl Axis {
     pub fn decades(min: f64, max: f64) -> Self {
         let (low, high) = (min.max(1e-3).log10(), max.max(min.max(1e-3)).log10());
         let room = (high - low).max(0.2) * 0.04;
-        let steps: &[f64] = if high - low > 2.2 { &[0.0] } else { &[0.0, 0.30103, 0.69897] };
+        let within: &[f64] = if high - low > 2.2 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let powers = (low.floor() as i32)..=(high.ceil() as i32);
-        let all: Vec<f64> =
-            powers.flat_map(|power| steps.iter().map(move |s| s + f64::from(power))).collect();
+        let all: Vec<f64> = powers
+            .flat_map(|power| within.iter().map(move |digit| digit.log10() + f64::from(power)))
+            .collect();
         let (mut from, mut to) = (low - room, high + room);
         if all.iter().filter(|mark| (from..=to).contains(*mark)).count() < 2 {
             from =

@@ -82,7 +82,7 @@ fn line(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>, look: Look) -> Resul
     match look.dash {
         None => chart.draw_series([PathElement::new(points, style)])?,
         Some((on, off)) => {
-            let dash = DashedPathElement::new(points.into_iter(), on * UNIT, off * UNIT, style);
+            let dash = DashedPathElement::new(points, on * UNIT, off * UNIT, style);
             chart.draw_series([dash])?
         }
     };

@@ -14,14 +14,16 @@ pub const ERROR: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
 /// What went well.
 pub const GOOD: RGBColor = RGBColor(0x00, 0x72, 0xb2);
 
+/// CSS pixels on and off; `None` is a whole line.
+type Dash = Option<(u32, u32)>;
+
 /// How a peer's line is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Look {
     pub colour: RGBColor,
     /// Thickness, tenths of a CSS pixel.
     pub tenths: u32,
-    /// CSS pixels on and off.
-    pub dash: Option<(u32, u32)>,
+    pub dash: Dash,
 }
 
 const VERMILION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
@@ -32,12 +34,12 @@ const SKY: RGBColor = RGBColor(0x56, 0xb4, 0xe9);
 const ORANGE: RGBColor = RGBColor(0xe6, 0x9f, 0x00);
 const GREY: RGBColor = RGBColor(0x80, 0x86, 0x8e);
 
-const DASH: Option<(u32, u32)> = Some((6, 3));
-const LONG: Option<(u32, u32)> = Some((12, 3));
-const DOTS: Option<(u32, u32)> = Some((2, 2));
+const DASH: Dash = Some((6, 3));
+const LONG: Dash = Some((12, 3));
+const DOTS: Dash = Some((2, 2));
 
 /// Peers by the beginning of their names; the first that fits.
-const LOOKS: [(&str, RGBColor, u32, Option<(u32, u32)>); 12] = [
+const LOOKS: [(&str, RGBColor, u32, Dash); 12] = [
     ("sluice@epoll", VERMILION, 26, DASH),
     ("sluice", VERMILION, 26, None),
     ("floor-multishot", GREY, 16, LONG),
