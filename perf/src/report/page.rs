@@ -187,20 +187,25 @@ fn show(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// What a reader has to know, a sentence or two each.
+const READING: [&str; 6] = [
+    "A figure is the median of its rounds, with the least and the most below it. Curves hold all \
+     rounds together.",
+    "Two peers are compared in the rounds that both were in. Where some rounds say more and some \
+     less, the difference is noise.",
+    "No percentile is shown with fewer than ten samples beyond it; a curve ends there.",
+    "Where the load generator or the servers were at their limit before the proxy, the rate says \
+     “at least” and there is no latency.",
+    "“Added” is a percentile less the same percentile without a proxy, in the same round. In open \
+     loop latency counts from the moment at which a request was to be sent.",
+    "“Floor” relays bytes and knows no HTTP; “floor ×” is a proxy’s CPU time over the floor’s in \
+     the same round.",
+];
+
 fn reading(html: &mut Html) {
-    html.raw(
-        "<section id=\"reading\">\n<h2>How to read this</h2>\n<ul>\n\
-         <li>A figure is the median of its rounds, with the least and the most below it. Curves hold all rounds \
-         together.</li>\n\
-         <li>Two peers are compared in the rounds that both were in. Where some rounds say more and some less, \
-         the difference is noise.</li>\n\
-         <li>No percentile is shown with fewer than ten samples beyond it; a curve ends there.</li>\n\
-         <li>Where the load generator or the servers were at their limit before the proxy, the rate says \
-         “at least” and there is no latency.</li>\n\
-         <li>“Added” is a percentile less the same percentile without a proxy, in the same round. In open loop \
-         latency counts from the moment at which a request was to be sent.</li>\n\
-         <li>“Floor” relays bytes and knows no HTTP; “floor ×” is a proxy’s CPU time over the floor’s in the \
-         same round.</li>\n\
-         </ul>\n</section>\n",
-    );
+    html.raw("<section id=\"reading\">\n<h2>How to read this</h2>\n<ul>\n");
+    for sentence in READING {
+        html.element("li", sentence);
+    }
+    html.raw("</ul>\n</section>\n");
 }

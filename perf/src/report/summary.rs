@@ -48,12 +48,13 @@ pub fn write(lines: &[Outlook]) -> Html {
         return html;
     }
     let (behind, rest): (Vec<_>, Vec<_>) = lines.iter().partition(|line| !line.behind.is_empty());
-    html.raw("<h2>What it comes to</h2>\n<p>What Sluice costs against each peer, in the rounds that both were \
-         in; less is better in every figure. A peer stands under <em>behind</em> or <em>ahead</em> only \
-         if every round says so; otherwise the difference is noise, and one round alone establishes \
-         nothing. Sluice is behind somebody in ")
-        .text(format!("{} of {} figures.", behind.len(), lines.len()))
-        .raw("</p>\n");
+    html.raw(
+        "<h2>What it comes to</h2>\n<p>What Sluice costs against each peer, in the rounds that ",
+    );
+    html.raw("both were in; less is better in every figure. A peer stands under <em>behind</em> ");
+    html.raw("or <em>ahead</em> only if every round says so; otherwise the difference is noise, ");
+    html.raw("and one round alone establishes nothing. Sluice is behind somebody in ");
+    html.text(format!("{} of {} figures.", behind.len(), lines.len())).raw("</p>\n");
     table(&mut html, &behind);
     if !rest.is_empty() {
         html.raw("<details><summary>The other ").text(rest.len()).raw(" figures</summary>\n");

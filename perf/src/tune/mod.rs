@@ -1,8 +1,8 @@
 //! Tries settings of a configuration on this machine, and says which lines to change.
 //!
 //! Every setting is tried in every round, in an order that turns from round to round. What is better beyond
-//! the noise is put together, and believed only if fresh rounds confirm it. Each trial is written down as soon
-//! as it is made; all processes die with this one.
+//! the noise is put together, and believed only if fresh rounds confirm it. Each trial is written down as
+//! soon as it is made; all processes die with this one.
 
 mod knob;
 mod site;
@@ -31,8 +31,8 @@ use crate::{Failure, record};
 /// Find the settings of a configuration that suit this machine.
 #[derive(Args)]
 pub struct Tune {
-    /// The configuration. Simulated servers stand in for its endpoints; it is not changed, and its secrets are
-    /// not read.
+    /// The configuration. Simulated servers stand in for its endpoints; it is not changed, and its secrets
+    /// are not read.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// What traffic to tune for: a scenario of `compare --list` whose rate is given, or a TOML file.

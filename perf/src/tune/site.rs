@@ -1,5 +1,5 @@
-//! The user's configuration on the bench: simulated servers in place of the endpoints, free ports, no secrets,
-//! nothing written outside the scratch directory. Everything else stays as it is.
+//! The user's configuration on the bench: simulated servers in place of the endpoints, free ports, no
+//! secrets, nothing written outside the scratch directory. Everything else stays as it is.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -85,8 +85,8 @@ impl Site {
     }
 }
 
-/// Sets a key of a table that may not be there yet. What is no table is left as it is: the gateway refuses it,
-/// and says why.
+/// Sets a key of a table that may not be there yet. What is no table is left as it is: the gateway refuses
+/// it, and says why.
 pub fn set(config: &mut Table, table: &str, key: &str, value: Value) {
     let table = config.entry(table).or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(table) = table {
