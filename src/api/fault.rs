@@ -49,6 +49,8 @@ pub enum Fault {
     DuplicateField(&'static str),
     MissingKey,
     BadKey,
+    /// There are no keys, and a web page of elsewhere asks.
+    ForeignPage,
     UnknownModel(Box<str>),
     NotFound,
     MethodNotAllowed {
@@ -106,6 +108,7 @@ impl Fault {
             | Fault::InvalidField { .. }
             | Fault::DuplicateField(_) => 400,
             Fault::MissingKey | Fault::BadKey => 401,
+            Fault::ForeignPage => 403,
             Fault::UnknownModel(_) | Fault::NotFound => 404,
             Fault::MethodNotAllowed { .. } => 405,
             Fault::SlowHead | Fault::SlowBody => 408,
@@ -146,6 +149,7 @@ impl Fault {
             Fault::InvalidField { .. } => "invalid_value",
             Fault::DuplicateField(_) => "duplicate_parameter",
             Fault::BadKey => "invalid_api_key",
+            Fault::ForeignPage => "foreign_host",
             Fault::UnknownModel(_) => "model_not_found",
             Fault::NotFound => "unknown_url",
             Fault::MethodNotAllowed { .. } => "method_not_allowed",
@@ -166,7 +170,7 @@ impl Fault {
     /// Who is to blame.
     pub fn blame(&self) -> Blame {
         match self {
-            Fault::MissingKey | Fault::BadKey => Blame::Credential,
+            Fault::MissingKey | Fault::BadKey | Fault::ForeignPage => Blame::Credential,
             Fault::RateLimited { .. } => Blame::Quota,
             Fault::UpstreamFailed | Fault::UpstreamBroken | Fault::UpstreamTimeout => {
                 Blame::Backend
@@ -233,6 +237,9 @@ impl Fault {
                 "No API key given. Send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."
             }
             Fault::BadKey => "The API key is not valid.",
+            Fault::ForeignPage => {
+                "Without API keys the gateway answers only under an IP address or localhost."
+            }
             Fault::NotFound => "There is nothing at this path.",
             Fault::SlowHead => "The request head did not arrive in time.",
             Fault::SlowBody => "The request body did not arrive in time.",

@@ -57,6 +57,8 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Server {
     pub listen: SocketAddr,
+    /// Without keys: whoever reaches the port may use it, web pages included.
+    pub open_access: bool,
     /// Compiled from the certificate and key files; `None` is plain TCP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// The files behind `tls`, watched for change (symlink swaps included).
@@ -107,6 +109,8 @@ pub struct Limits {
     pub header_count_max: usize,
     pub target_bytes_max: usize,
     pub body_bytes_max: usize,
+    /// On average, after the first `body` of time; 0: none.
+    pub body_bytes_per_second_min: usize,
     /// All extensions of one body together.
     pub chunk_extension_bytes_max: usize,
     pub trailer_bytes_max: usize,

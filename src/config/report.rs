@@ -36,7 +36,7 @@ fn write_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
 }
 
 fn write_server(out: &mut String, plan: &Plan) -> std::fmt::Result {
-    let Server { listen, tls, tls_files } = &plan.server;
+    let Server { listen, open_access, tls, tls_files } = &plan.server;
     writeln!(out, "[server]\n  listen = {listen}")?;
     match tls_files.as_ref().filter(|_| tls.is_some()) {
         Some((chain, key)) => {
@@ -45,7 +45,10 @@ fn write_server(out: &mut String, plan: &Plan) -> std::fmt::Result {
         None => writeln!(out, "  tls: off")?,
     }
     if plan.keys.is_empty() {
-        return writeln!(out, "  access: open to everyone who reaches this port");
+        return match open_access {
+            true => writeln!(out, "  access: open to everyone who reaches this port"),
+            false => writeln!(out, "  access: open to this machine, web pages of elsewhere aside"),
+        };
     }
     writeln!(out, "  access: by key")?;
     for key in &plan.keys {
@@ -70,6 +73,7 @@ fn write_limits(out: &mut String, limits: &Limits) -> std::fmt::Result {
         header_count_max,
         target_bytes_max,
         body_bytes_max,
+        body_bytes_per_second_min,
         chunk_extension_bytes_max,
         trailer_bytes_max,
         json_depth_max,
@@ -86,6 +90,7 @@ fn write_limits(out: &mut String, limits: &Limits) -> std::fmt::Result {
         ("header_count_max", header_count_max),
         ("target_bytes_max", target_bytes_max),
         ("body_bytes_max", body_bytes_max),
+        ("body_bytes_per_second_min", body_bytes_per_second_min),
         ("chunk_extension_bytes_max", chunk_extension_bytes_max),
         ("trailer_bytes_max", trailer_bytes_max),
         ("json_depth_max", json_depth_max),

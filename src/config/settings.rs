@@ -47,6 +47,7 @@ pub fn read_limits(s: &Section<'_>) -> Limits {
         header_count_max: s.size("header_count_max", 128, 8..=256),
         target_bytes_max: s.size("target_bytes_max", 8 * KIB, 64..=64 * KIB),
         body_bytes_max: s.size("body_bytes_max", 32 * MIB, KIB..=GIB),
+        body_bytes_per_second_min: s.size("body_bytes_per_second_min", 4 * KIB, 0..=GIB),
         chunk_extension_bytes_max: s.size("chunk_extension_bytes_max", 4 * KIB, 0..=MIB),
         trailer_bytes_max: s.size("trailer_bytes_max", 8 * KIB, 0..=MIB),
         json_depth_max: s.size("json_depth_max", 128, 8..=128),

@@ -2,19 +2,32 @@
 
 use crate::api::fault::Fault;
 use crate::config::plan::{KeyId, Plan};
-use crate::http::{Known, RequestHead};
+use crate::http::{Known, RequestHead, authority};
 
 /// The key a request presents, as `Authorization: Bearer` or as `x-api-key`. `Ok(None)` where the
 /// configuration has no keys and everybody may ask.
 ///
 /// # Errors
-/// No key, or none that is known. The presented key is never part of the error.
+/// No key, or none that is known: the presented key is never part of the error. Or a web page asks, where
+/// being on this machine is all that gives access.
 pub fn identify(plan: &Plan, head: &RequestHead, bytes: &[u8]) -> Result<Option<KeyId>, Fault> {
     if plan.keys.is_empty() {
-        return Ok(None);
+        return match plan.server.open_access || is_of_this_machine(head, bytes) {
+            true => Ok(None),
+            false => Err(Fault::ForeignPage),
+        };
     }
     let presented = presented(head, bytes).ok_or(Fault::MissingKey)?;
     plan.authenticate(presented).map(Some).ok_or(Fault::BadKey)
+}
+
+/// Whether neither the name that the client used nor the page that sent it there can be somebody else's.
+/// Without keys the listener is on loopback, which every page in a local browser can reach.
+fn is_of_this_machine(head: &RequestHead, bytes: &[u8]) -> bool {
+    let mut origins =
+        head.fields.iter().filter(|f| f.name.of(bytes).eq_ignore_ascii_case(b"origin"));
+    head.value(bytes, Known::Host).is_none_or(authority::is_local)
+        && origins.all(|origin| authority::is_local_origin(origin.value.of(bytes)))
 }
 
 fn presented<'b>(head: &RequestHead, bytes: &'b [u8]) -> Option<&'b [u8]> {

@@ -13,6 +13,7 @@
 //!   error, in requests and in responses alike (RFC 9112 section 6.3).
 //! - No input makes it panic.
 
+pub mod authority;
 pub mod body;
 mod chars;
 pub mod chunked;

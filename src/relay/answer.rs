@@ -14,6 +14,7 @@ use crate::relay::stop::Stop;
 /// Tells the client why its request stopped, as far as it can still be told; returns the outcome.
 pub async fn stopped<X: Exchange>(stop: Stop, exit: &mut Exit, x: &mut X) -> Outcome {
     inject::point(Point::Answering);
+    let stop = if stop == Stop::Gone && x.dismissed() { farewell(x) } else { stop };
     let told = match &stop {
         Stop::Gone => return gone(x),
         Stop::Refuse(fault) => refuse(fault, exit, x).await,
@@ -28,6 +29,16 @@ pub async fn stopped<X: Exchange>(stop: Stop, exit: &mut Exit, x: &mut X) -> Out
         Ok(()) => stop.outcome(),
         Err(_) => gone(x),
     }
+}
+
+/// What is said to a client that the gateway leaves. Before the answer began, that is an error like others.
+fn farewell<X: Exchange>(x: &mut X) -> Stop {
+    x.close_after();
+    if x.sent_bytes() > 0 {
+        return Stop::Cut(Fault::ShuttingDown);
+    }
+    x.unstage();
+    Stop::Refuse(Fault::ShuttingDown)
 }
 
 fn gone<X: Exchange>(x: &X) -> Outcome {

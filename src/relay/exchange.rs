@@ -42,8 +42,11 @@ pub trait Exchange {
         epoch: &Epoch,
     ) -> impl Future<Output = Result<(), BodyError>>;
 
-    /// Ready once the client has left. To be polled beside every wait.
+    /// Ready once the client has left, or must be left. To be polled beside every wait.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The client is there, but the gateway is going: a drain has lasted as long as it may.
+    fn dismissed(&self) -> bool;
 
     /// Whether the client was given up because it took too long to read.
     fn too_slow(&self) -> bool;

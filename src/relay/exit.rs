@@ -191,6 +191,7 @@ impl Exit {
             Stop::Break(Fault::UpstreamTimeout) | Stop::Cut(Fault::UpstreamTimeout) => {
                 self.endpoint_failed(Failure::Stall);
             }
+            Stop::Break(Fault::ShuttingDown) | Stop::Cut(Fault::ShuttingDown) => {}
             Stop::Break(_) | Stop::Cut(_) => self.endpoint_failed(Failure::Broken),
             Stop::Gone | Stop::Refuse(_) => {}
         }

@@ -121,7 +121,7 @@ impl Placed {
     /// The answer ended cleanly: the connection may be used again, and the engine's usage is booked.
     pub fn settle(self, usage: Usage, now: Instant) -> Settled {
         inject::point(Point::Settling);
-        let Placed { lease, admitted } = self;
+        let Placed { mut lease, admitted } = self;
         lease.finish(now);
         let Admitted { hold, base, .. } = admitted;
         let receipt = hold.settle(usage.input, usage.output);

@@ -26,6 +26,7 @@ impl Stop {
             Stop::Break(Fault::UpstreamTimeout) | Stop::Cut(Fault::UpstreamTimeout) => {
                 Outcome::TimedOut
             }
+            Stop::Break(Fault::ShuttingDown) | Stop::Cut(Fault::ShuttingDown) => Outcome::Abandoned,
             Stop::Break(_) | Stop::Cut(_) => Outcome::UpstreamBroken,
         }
     }

@@ -175,11 +175,17 @@ pub async fn relay<X: Exchange>(
             hear_out(stream, placed.lease.connection(), exit).await;
             Ok(verdict(stream, exit))
         }
+        Err(Stop::Gone) if x.dismissed() && x.sent_bytes() > 0 => {
+            Err(broken(stream, Fault::ShuttingDown))
+        }
         Err(stop) => {
             exit.broke_off(&stop);
             Err(stop)
         }
-        Ok(()) => end(stream, exit, x).await,
+        Ok(()) => {
+            placed.lease.finish(exit.mark());
+            end(stream, exit, x).await
+        }
     }
 }
 
@@ -221,15 +227,14 @@ async fn step<X: Exchange>(
         Ok(false) => Err(AttemptError::Truncated),
         Err(error) => Err(error),
     };
-    taken.map_err(|error| broken(stream, &error))
+    taken.map_err(|error| match error.fault() {
+        Fault::UpstreamFailed => broken(stream, Fault::UpstreamBroken),
+        fault => broken(stream, fault),
+    })
 }
 
 /// An error event may follow whole events only.
-fn broken(stream: &Stream, error: &AttemptError) -> Stop {
-    let fault = match error.fault() {
-        Fault::UpstreamFailed => Fault::UpstreamBroken,
-        fault => fault,
-    };
+fn broken(stream: &Stream, fault: Fault) -> Stop {
     match stream.splitter.inside_oversized() {
         true => Stop::Cut(fault),
         false => Stop::Break(fault),

@@ -11,7 +11,7 @@ use crate::relay::core::Epoch;
 use crate::relay::exchange::BodyError;
 use crate::relay::inbound::Inbound;
 use crate::runtime::buf::{Buf, LARGE_BYTES};
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Instant};
 use crate::runtime::wheel::Due;
 use crate::shard::http1::{Http1, Read};
 
@@ -48,9 +48,9 @@ impl Http1 {
     }
 
     /// Reads once, within the body's deadline.
-    async fn fill(&mut self, epoch: &Epoch) -> Result<(), BodyError> {
+    async fn fill(&mut self, epoch: &Epoch, pace: &Pace, had: usize) -> Result<(), BodyError> {
         let at = clock::now().after(epoch.plan().timeouts.body).min(self.total_at);
-        self.deadline.set_at(Due::Body, at);
+        self.deadline.set_at(Due::Body, at.min(pace.until(had)));
         let read = self.read_in_time(false).await;
         self.deadline.clear();
         match read {
@@ -105,8 +105,10 @@ impl Http1 {
         body.append(&inbound.buf().filled()[head..]);
         inbound.buf().truncate(head);
         self.wire.set_input(body);
+        let pace = Pace::begin(epoch);
         while !self.wire.input().is_full() {
-            self.fill(epoch).await?;
+            let had = self.wire.input().len();
+            self.fill(epoch, &pace, had).await?;
         }
         inbound.set_body(self.wire.take_input(), permit);
         Ok(())
@@ -124,13 +126,14 @@ impl Http1 {
         let mut decoder = BodyDecoder::new(Framing::Chunked, epoch.chunk_limits());
         let rest = self.split(inbound, inbound.head.bytes);
         self.wire.set_input(rest);
+        let pace = Pace::begin(epoch);
         loop {
             let (step, taken) = self.chunk_step(&mut decoder, &mut body, most)?;
             match step {
                 Chunk::Done => break,
                 Chunk::More => {
                     self.wire.make_room(LARGE_BYTES / 2);
-                    self.fill(epoch).await?;
+                    self.fill(epoch, &pace, body.len()).await?;
                 }
                 Chunk::Full => {
                     let more = body.capacity();
@@ -206,6 +209,28 @@ impl Http1 {
             self.deadline.poll_fired(cx).map(|_| Err(BodyError::Gone))
         })
         .await
+    }
+}
+
+/// How slowly a body may come: its memory is reserved while it does.
+struct Pace {
+    began: Instant,
+    grace: Duration,
+    /// 0: none.
+    bytes_per_second: u64,
+}
+
+impl Pace {
+    fn begin(epoch: &Epoch) -> Self {
+        let plan = epoch.plan();
+        let bytes_per_second = plan.limits.body_bytes_per_second_min as u64;
+        Self { began: clock::now(), grace: plan.timeouts.body, bytes_per_second }
+    }
+
+    /// By when more must have come than the `had` bytes that are there.
+    fn until(&self, had: usize) -> Instant {
+        let earned = (had as u64).checked_div(self.bytes_per_second).unwrap_or(u64::from(u32::MAX));
+        self.began.after(self.grace.saturating_add(Duration::from_secs(earned)))
     }
 }
 

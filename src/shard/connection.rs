@@ -1,8 +1,10 @@
 //! A client connection from accept to close: one request after the other.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 
 use crate::api::fault::Fault;
 use crate::http::tls::Tls;
@@ -105,7 +107,9 @@ async fn open(claims: &Claims, socket: Socket) -> Option<Http1> {
             Wire::secured(socket, core.kit.pool.clone(), Tls::server(config.clone()).ok()?)
         }
     };
-    let mut client = Http1::new(wire, core.kit.clone(), claims.handle.notice());
+    let notice = claims.handle.notice();
+    poll_fn(|cx| Poll::Ready(notice.listen(cx))).await;
+    let mut client = Http1::new(wire, core.kit.clone(), notice);
     if plan.server.tls.is_some() && !client.handshake(plan.timeouts.handshake).await {
         return None;
     }

@@ -32,11 +32,14 @@ pub struct Handle {
     address: Option<IpAddr>,
 }
 
-/// The word to a connection that it should go once it has nothing to do.
+/// The word to a connection that it should go once it has nothing to do; and later, that it must go now.
 #[derive(Default)]
 pub struct Notice {
     given: Cell<bool>,
+    dismissed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// Of the connection's task, which stays the same.
+    task: RefCell<Option<Waker>>,
 }
 
 impl Notice {
@@ -58,6 +61,23 @@ impl Notice {
         self.given.set(true);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
+        }
+    }
+
+    /// Remembers whom to wake for a dismissal.
+    pub fn listen(&self, cx: &Context<'_>) {
+        *self.task.borrow_mut() = Some(cx.waker().clone());
+    }
+
+    /// Whether the connection must end what it is doing.
+    pub fn dismissed(&self) -> bool {
+        self.dismissed.get()
+    }
+
+    fn dismiss(&self) {
+        self.dismissed.set(true);
+        if let Some(waker) = &*self.task.borrow() {
+            waker.wake_by_ref();
         }
     }
 }
@@ -95,6 +115,11 @@ impl Handles {
     pub fn give_notice(&self) {
         self.noticed.set(true);
         self.open.borrow().values().for_each(|(_, notice)| notice.give());
+    }
+
+    /// Has every connection end what it is doing, and tell its client so.
+    pub fn dismiss_all(&self) {
+        self.open.borrow().values().for_each(|(_, notice)| notice.dismiss());
     }
 
     /// Ends all of them at once.

@@ -290,7 +290,7 @@ impl Exchange for Http1 {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.gone {
+        if self.gone || self.notice.dismissed() {
             return Poll::Ready(());
         }
         loop {
@@ -305,6 +305,10 @@ impl Exchange for Http1 {
                 }
             }
         }
+    }
+
+    fn dismissed(&self) -> bool {
+        !self.gone && self.notice.dismissed()
     }
 
     fn too_slow(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::lifecycle::kind::Kind;
 use crate::relay::core::Core;
 use crate::route::views::Bound;
 use crate::runtime::bell::{Bell, Listening};
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Instant};
 use crate::runtime::driver::{self, Choice};
 use crate::runtime::kit::Kit;
 use crate::runtime::listener::Listener;
@@ -33,6 +33,8 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 const CLOSING_PAUSE: Duration = Duration::from_millis(20);
 /// Lives of one shard: what has failed so often will fail again.
 const LIVES_MAX: u32 = 1_000;
+/// How long connections that must go may take to tell their clients.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long connections that were ended may take to notice.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -138,8 +140,7 @@ async fn main(spec: &Spec, life: &Life) -> io::Result<()> {
     }
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
     let bell = spec.bell.listen()?;
-    let inbox =
-        Rc::new(Inbox { clients, lanes, listener: RefCell::default(), plan: RefCell::default() });
+    let inbox = Rc::new(Inbox::new(clients, lanes));
     announce(spec, &bound);
     inbox.listen(life);
     epochs(&inbox, life, answer_bell(&bell, &inbox, spec, life)).await;
@@ -215,9 +216,16 @@ pub(super) struct Inbox {
     pub(super) listener: RefCell<Option<Rc<Listener>>>,
     /// Waits for the end of the epoch.
     pub(super) plan: RefCell<Option<Arc<Bound>>>,
+    /// After a stop: when the connections that are still there are ended.
+    pub(super) ending: Cell<Instant>,
 }
 
 impl Inbox {
+    pub(super) fn new(clients: Rc<Clients>, lanes: Rc<[Lane]>) -> Self {
+        let (listener, plan) = (RefCell::default(), RefCell::default());
+        Self { clients, lanes, listener, plan, ending: Cell::default() }
+    }
+
     fn listen(&self, life: &Life) {
         let series = life.bound.borrow().series.shard.clone();
         let Some(listener) = life.listener.borrow().as_ref().and_then(|fd| Listener::new(fd).ok())
@@ -247,7 +255,8 @@ impl Inbox {
             Command::Drain => self.drain(life, Phase::Draining),
             Command::Stop => {
                 self.drain(life, Phase::Stopping);
-                self.clients.handles.end_all();
+                self.ending.set(clock::now().after(LAST_WORDS));
+                self.clients.handles.dismiss_all();
             }
         }
     }
@@ -275,7 +284,8 @@ impl Inbox {
     }
 
     fn finished(&self, life: &Life) -> bool {
-        life.phase.get() == Phase::Stopping || self.clients.handles.count() == 0
+        let late = life.phase.get() == Phase::Stopping && clock::now() >= self.ending.get();
+        late || self.clients.handles.count() == 0
     }
 
     /// Ends every connection, and waits until all they held has been given back.

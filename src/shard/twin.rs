@@ -37,12 +37,7 @@ impl Shard {
             handles: Rc::new(Handles::default()),
             draining: Rc::default(),
         });
-        let inbox = Inbox {
-            clients,
-            lanes: Rc::new([]),
-            listener: RefCell::default(),
-            plan: RefCell::default(),
-        };
+        let inbox = Inbox::new(clients, Rc::new([]));
         let life = Life {
             bound: RefCell::new(bound),
             listener: RefCell::new(None),

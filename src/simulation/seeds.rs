@@ -88,6 +88,7 @@ async fn whole(seed: u64) -> Vec<String> {
 async fn live(book: &Book, gateway: &Gateway, endpoints: usize, more: &str) -> bool {
     let world = world();
     let mut drained = false;
+    let mut stop_at = None;
     let drain_at = match world.below(6) {
         0 => Some(clock::now().after(world.between(Duration::ZERO, Duration::from_secs(5)))),
         _ => None,
@@ -102,6 +103,11 @@ async fn live(book: &Book, gateway: &Gateway, endpoints: usize, more: &str) -> b
         if drain_at.is_some_and(|at| clock::now() >= at) && !drained {
             drained = true;
             gateway.shard.tell(Command::Drain);
+            let patience = world.between(Duration::ZERO, Duration::from_secs(5));
+            stop_at = (world.below(2) == 0).then(|| clock::now().after(patience));
+        }
+        if stop_at.take_if(|at| clock::now() >= *at).is_some() {
+            gateway.shard.tell(Command::Stop);
         }
     }
     drained

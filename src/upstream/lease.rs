@@ -15,9 +15,15 @@ use std::sync::Arc;
 /// [`Lease::finish`] is the only way back to the pool.
 #[must_use = "dropping a lease aborts the upstream"]
 pub struct Lease {
-    connection: Option<Box<Connection>>,
     pub endpoint: EndpointId,
     series: Arc<Series>,
+    /// Until the claim has ended.
+    claim: Option<Claim>,
+}
+
+/// What is claimed.
+struct Claim {
+    connection: Option<Box<Connection>>,
     _stream: Permit<UpstreamStream>,
     _slot: Permit<ModelSlot>,
 }
@@ -35,42 +41,47 @@ impl Lease {
         counts.in_flight.add(1);
         counts.attempts.inc();
         let series = series.clone();
-        Some(Lease { connection: None, endpoint, series, _stream: stream, _slot: slot })
+        let claim = Claim { connection: None, _stream: stream, _slot: slot };
+        Some(Lease { endpoint, series, claim: Some(claim) })
     }
 
     /// Puts the connection in place, closing one that was there.
     pub fn hold(&mut self, connection: Box<Connection>) {
-        self.connection = Some(connection);
-    }
-
-    /// Gives up the connection that is there.
-    pub fn discard(&mut self) {
-        self.connection = None;
+        if let Some(claim) = &mut self.claim {
+            claim.connection = Some(connection);
+        }
     }
 
     /// The connection.
     ///
     /// # Panics
-    /// Before [`Lease::hold`].
+    /// Before [`Lease::hold`] and after [`Lease::finish`].
     pub fn connection(&mut self) -> &mut Connection {
-        self.connection.as_mut().expect("a lease is used only after its connection is there")
+        let connection = self.claim.as_mut().and_then(|claim| claim.connection.as_mut());
+        connection.expect("a lease is used while its connection is there")
     }
 
-    /// Ends the claim cleanly: the connection goes back to its pool, if it may carry another request.
-    pub fn finish(mut self, now: Instant) {
-        let Some(mut connection) = self.connection.take() else { return };
+    /// Ends the claim cleanly, once the answer has come: the connection goes back to its pool, if it may carry
+    /// another request. A client that still has to take the answer's end keeps no endpoint busy.
+    pub fn finish(&mut self, now: Instant) {
+        let Some(mut connection) = self.end().and_then(|claim| claim.connection) else { return };
         if connection.reusable() && connection.rest() {
             let backend: Rc<Backend> = connection.backend().clone();
             let keep_alive_s = connection.head.keep_alive_timeout_s;
             backend.put_back(connection, keep_alive_s, now);
         }
     }
+
+    fn end(&mut self) -> Option<Claim> {
+        let claim = self.claim.take()?;
+        self.series.endpoints[usize::from(self.endpoint.0)].in_flight.sub(1);
+        Some(claim)
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         // The connection's own drop shuts it down.
-        self.connection = None;
-        self.series.endpoints[usize::from(self.endpoint.0)].in_flight.sub(1);
+        drop(self.end());
     }
 }

@@ -128,3 +128,17 @@ def test_errors_take_the_apis_own_shape(client):
     assert anthropic.status_code == 404
     assert anthropic.json()["type"] == "error"
     assert anthropic.json()["request_id"] == anthropic.headers["request-id"]
+
+
+def test_without_keys_web_pages_of_elsewhere_are_refused(stack, client):
+    own = {"origin": "http://localhost:3000"}
+    assert client.get("/v1/models", headers=own).status_code == 200
+    port = client.base_url.port
+    for foreign in (
+        {"host": f"evil.example:{port}"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+    ):
+        answer = client.get("/v1/models", headers=foreign)
+        assert answer.status_code == 403, foreign
+        assert answer.json()["error"]["code"] == "foreign_host"

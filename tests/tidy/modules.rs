@@ -36,7 +36,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
         ],
     ),
     ("shard", &["config", "lifecycle", "runtime", "http", "api", "route", "telemetry", "relay"]),
-    ("admin", &["config", "lifecycle", "telemetry"]),
+    ("admin", &["config", "lifecycle", "http", "telemetry"]),
     ("control", &["config", "route", "telemetry", "shard", "admin"]),
     ("boot", &["config", "runtime", "route", "telemetry", "shard", "control"]),
     ("quickstart", &["config", "boot"]),

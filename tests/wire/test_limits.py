@@ -95,7 +95,8 @@ async def test_slow_head(driver):
 
 async def test_slow_body(driver):
     async with Endpoint(always(answer())) as endpoint:
-        async with Gateway(driver, [endpoint], timeouts={"body_seconds": 0.5, "total_seconds": 2}) as gateway:
+        options = {"timeouts": {"body_seconds": 0.5, "total_seconds": 2}, "limits": {"body_bytes_per_second_min": 0}}
+        async with Gateway(driver, [endpoint], **options) as gateway:
             body = json.dumps({**ASK, "user": "x" * 300}).encode()
             for framing, data in (
                 (f"content-length: {len(body)}", body),
@@ -119,6 +120,22 @@ async def test_slow_body(driver):
                     reply, took = await timed(conn.reply())
                     dripping.cancel()
                     assert reply.status == 408 and 1.5 < took < 3.5, (reply, took)
+
+
+async def test_dripping_body(driver):
+    """Memory is reserved while a body comes, so one that never pauses must come at some rate all the same."""
+    options = {"timeouts": {"body_seconds": 0.5}, "limits": {"body_bytes_per_second_min": 1000}}
+    async with Endpoint(always(answer())) as endpoint, Gateway(driver, [endpoint], **options) as gateway:
+        body = json.dumps({**ASK, "user": "x" * 3000}).encode()
+        for framing, data in ((f"content-length: {len(body)}", body), ("transfer-encoding: chunked", chunked(body))):
+            for size, status in ((2, 408), (200, 200)):
+                async with await gateway.conn() as conn:
+                    await conn.send(post(PATH, b"", framing, length=False))
+                    dripping = asyncio.ensure_future(conn.drip(data, size, 0.1))
+                    reply, took = await timed(conn.reply())
+                    dripping.cancel()
+                    assert reply.status == status and took < 3, (reply, took)
+                    assert status == 200 or 0.4 < took, took
 
 
 async def test_idle(driver):

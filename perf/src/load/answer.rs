@@ -1,5 +1,5 @@
-//! An HTTP/1.1 answer as it arrives, cut anywhere: its head by httparse, its body by length, by chunks or by the
-//! end of the connection. What does not belong to an answer is an error, never skipped over.
+//! An HTTP/1.1 answer as it arrives, cut anywhere: its head by httparse, its body by length, by chunks or by
+//! the end of the connection. What does not belong to an answer is an error, never skipped over.
 
 use httparse::Status;
 
@@ -291,6 +291,33 @@ mod tests {
             answer.reset();
         }
         assert_eq!(came.events, 6);
+    }
+
+    #[test]
+    fn broken_bytes_mean_the_same_however_they_are_cut() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut wrong = 0;
+        for _ in 0..20_000 {
+            let mut bytes = CHUNKED.as_bytes().to_vec();
+            for _ in 0..random.usize(1..3) {
+                let at = random.usize(..bytes.len());
+                bytes[at] = random.choice(*b"\r\n 0fF;:x\0\xff").unwrap();
+            }
+            let (mut whole, mut came) = (Answer::default(), Came::default());
+            let step = whole.take(&bytes, &mut came);
+            let (mut cut, mut cut_came, mut cut_step) =
+                (Answer::default(), Came::default(), Step::More);
+            for part in bytes.chunks(random.usize(1..40)) {
+                if cut_step != Step::Wrong {
+                    // What follows an answer is wrong, as it is when it comes together.
+                    cut_step = cut.take(part, &mut cut_came);
+                }
+            }
+            assert_eq!(cut_step, step, "{:?}", String::from_utf8_lossy(&bytes));
+            assert!(step == Step::Wrong || cut_came == came);
+            wrong += usize::from(step == Step::Wrong);
+        }
+        assert!((1_000..19_000).contains(&wrong), "{wrong} of them were wrong");
     }
 
     #[test]

@@ -16,6 +16,34 @@ use crate::Failure;
 use crate::target::launch;
 use crate::traffic::payload::Text;
 
+/// The options that a spec says, too.
+const OPTIONS: [&str; 24] = [
+    "target",
+    "model",
+    "api_key_env",
+    "headers",
+    "concurrency",
+    "rate",
+    "poisson",
+    "trace",
+    "stream",
+    "body",
+    "text",
+    "output_tokens",
+    "unique",
+    "shared",
+    "prefixes",
+    "agent",
+    "turns",
+    "connections",
+    "warmup",
+    "duration",
+    "patience",
+    "abort_share",
+    "slow_readers",
+    "seed",
+];
+
 /// Put load on anything that speaks the OpenAI API, and measure its answers.
 ///
 /// Without a rate it is a closed loop: a new request as soon as one is answered. With a rate it is an open
@@ -26,7 +54,7 @@ pub struct Load {
     #[arg(long, value_name = "URL", required_unless_present = "spec")]
     target: Option<Target>,
     /// Take everything from this file (JSON, as `--print-spec` writes it).
-    #[arg(long, value_name = "FILE", conflicts_with = "target")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = OPTIONS)]
     spec: Option<PathBuf>,
     /// Write the spec of these options to stdout, and do nothing.
     #[arg(long)]
@@ -62,13 +90,17 @@ pub struct Load {
     #[arg(long, value_name = "BYTES")]
     slow_readers: Option<u32>,
     /// Never sleep while waiting, so that the target does not pay for waking the generator.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "spec")]
     spin: bool,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The CPU to stay on, before its other work where that is allowed.
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
+    /// Come before everything else on that CPU by the real-time scheduler (as root, with `chrt`): for
+    /// machines with other work, which stands still meanwhile.
+    #[arg(long, requires = "cpu")]
+    realtime: bool,
     /// Print the outcome as one JSON object, with raw histograms.
     #[arg(long)]
     json: bool,
@@ -135,6 +167,9 @@ pub fn command(load: &Load) -> Result<(), Failure> {
     if let Some(cpu) = load.cpu {
         launch::pin(&[cpu])?;
         launch::prefer();
+    }
+    if load.realtime {
+        launch::become_realtime()?;
     }
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -339,5 +374,10 @@ mod tests {
             let words = format!("load --target http://h:1 {words}");
             assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{words}");
         }
+        for option in ["--rate 5", "--stream", "--target http://h", "--seed 1"] {
+            let words = format!("load --spec file {option}");
+            assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{words}");
+        }
+        assert!(Cli::try_parse_from("load --spec file --cpu 1 --json".split(' ')).is_ok());
     }
 }

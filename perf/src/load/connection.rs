@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::answer::{Answer, Step};
 use super::events::Came;
-use super::generator::{BACKOFF_NS, Due, Generator, IDLE_NS_MAX, READ_BYTES};
+use super::generator::{Due, Generator, IDLE_NS_MAX, READ_BYTES, nanos};
 use super::meter::{Fate, Fault};
 use super::prompts::{Conversation, Request};
 use super::spec::Reader;
@@ -18,6 +18,8 @@ use crate::traffic::peer::Peer;
 
 /// Bytes of a slow reader's receive buffer: the kernel must not read for it.
 const SLOW_BUFFER_BYTES: usize = 4096;
+/// Share of the aborted streams that are given up before their first content.
+const EARLY_ABORTS: f64 = 0.25;
 /// Reads of a slow reader in a second, where its rate allows.
 const SLOW_READS_PER_SECOND: u32 = 20;
 
@@ -30,8 +32,6 @@ pub struct Pool {
     idle: Vec<usize>,
     /// Requests under way.
     pub in_flight: usize,
-    /// Connections that are being made.
-    pub connecting: usize,
     /// Number of the last connection.
     number: u32,
 }
@@ -60,13 +60,21 @@ pub struct Turn {
     /// It belongs to the measurement.
     pub counted: bool,
     conversation: Option<Conversation>,
+    events: u64,
     last_event: u64,
+    /// The event after which it is given up.
+    give_up_after: Option<u64>,
 }
 
 impl Pool {
     /// Connections that are made or being made.
     pub fn open(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// Whether a connection is free.
+    pub fn has_idle(&self) -> bool {
+        !self.idle.is_empty()
     }
 
     /// Whether this request is still under way there.
@@ -83,8 +91,9 @@ impl Pool {
     }
 
     fn close(&mut self, at: usize) {
-        let Some(gone) = self.slots[at].take() else { return };
-        self.connecting -= usize::from(gone.making.is_some());
+        if self.slots[at].take().is_none() {
+            return;
+        }
         if let Some(idle) = self.idle.iter().position(|idle| *idle == at) {
             self.idle.swap_remove(idle);
         }
@@ -114,8 +123,16 @@ impl Generator<'_> {
         let late = (!self.is_closed()).then(|| left - intended);
         self.meter.sent(counted, late);
         self.pool.in_flight += 1;
-        let turn =
-            Turn { serial: self.serial, intended, left, counted, conversation, last_event: left };
+        let turn = Turn {
+            serial: self.serial,
+            intended,
+            left,
+            counted,
+            conversation,
+            events: 0,
+            last_event: left,
+            give_up_after: None,
+        };
         match place {
             Some(at) => {
                 self.assign(at, turn);
@@ -136,7 +153,6 @@ impl Generator<'_> {
         let began = turn.left;
         let at = self.pool.place();
         self.pool.number = self.pool.number.wrapping_add(1);
-        self.pool.connecting += usize::from(!at_once);
         let connection = Connection {
             peer,
             number: self.pool.number,
@@ -164,15 +180,26 @@ impl Generator<'_> {
     }
 
     /// Hands a request to a connection, and chooses whether and when it will be given up.
-    fn assign(&mut self, at: usize, turn: Turn) {
+    fn assign(&mut self, at: usize, mut turn: Turn) {
         if self.spec.abort_share > 0.0 && self.random.f64() < self.spec.abort_share {
-            let moment = turn.left + (self.random.f64() * self.mean_total_ns as f64) as u64;
-            self.due.push(Reverse((moment, at, turn.serial, Due::Abort)));
+            let early = self.random.f64() < EARLY_ABORTS;
+            match self.spec.request.events() {
+                Some(events) if !early => {
+                    turn.give_up_after = Some(self.random.u64(1..=events.max(1)));
+                }
+                _ => self.give_up(at, turn.serial, turn.left, self.mean_wait_ns),
+            }
         }
         if let Some(connection) = &mut self.pool.slots[at] {
             connection.heard = turn.left;
             connection.turn = Some(turn);
         }
+    }
+
+    /// Gives a request up at a random moment of the next so many nanoseconds.
+    fn give_up(&mut self, at: usize, serial: u32, now: u64, within_ns: u64) {
+        let moment = now + (self.random.f64() * within_ns as f64) as u64;
+        self.due.push(Reverse((moment, at, serial, Due::Abort)));
     }
 
     fn write(&mut self, at: usize, write: impl FnOnce(&mut Peer<Request>) -> io::Result<usize>) {
@@ -230,7 +257,6 @@ impl Generator<'_> {
         }
         let Some((request, began)) = connection.making.take() else { return };
         connection.heard = now;
-        self.pool.connecting -= 1;
         self.meter.connected(now - began);
         self.watch(at);
         self.write(at, |peer| peer.send(&request));
@@ -256,29 +282,49 @@ impl Generator<'_> {
     fn take(&mut self, at: usize, count: usize) {
         let now = self.now();
         let Some(connection) = &mut self.pool.slots[at] else { return };
-        let Some(turn) = &mut connection.turn else {
+        if connection.turn.is_none() {
             // Nobody asked.
             return self.pool.close(at);
-        };
+        }
         connection.heard = now;
         let mut came = Came::default();
         let step = connection.answer.take(&self.buf[..count], &mut came);
         self.meter.read(count, came);
         if came.events > 0 {
-            if turn.counted && came.first {
-                self.meter.first(now - turn.intended);
-            }
-            if turn.counted && came.gaps > 0 {
-                let since = if came.first { 0 } else { now - turn.last_event };
-                self.meter.gaps(came.gaps, since);
-            }
-            turn.last_event = now;
+            self.events(at, came, now);
         }
         match step {
             Step::Done => self.answered(at),
             Step::Wrong => self.end_turn(at, Fate::Failed(Fault::Malformed)),
             Step::More => self.pause(at, count, now),
         }
+    }
+
+    /// Events came with one read.
+    fn events(&mut self, at: usize, came: Came, now: u64) {
+        let turn = self.pool.slots[at].as_mut().and_then(|connection| connection.turn.as_mut());
+        let Some(turn) = turn else { return };
+        let since = now - turn.last_event;
+        if turn.counted && came.first {
+            self.meter.first(now - turn.intended);
+        }
+        if came.gaps > 0 {
+            self.meter.gaps(came.gaps, if came.first { 0 } else { since });
+        }
+        turn.events += came.events;
+        turn.last_event = now;
+        let (left, serial, events) = (turn.left, turn.serial, turn.events);
+        if turn.give_up_after.take_if(|after| events >= *after).is_some() {
+            self.give_up(at, serial, now, since);
+        }
+        if came.first {
+            self.learn(now - left);
+        }
+    }
+
+    /// How long it took until an answer began to come.
+    fn learn(&mut self, took_ns: u64) {
+        self.mean_wait_ns = self.mean_wait_ns - self.mean_wait_ns / 16 + took_ns / 16;
     }
 
     /// A slow reader rests after each read.
@@ -350,13 +396,7 @@ impl Generator<'_> {
         self.pool.in_flight -= 1;
         self.maker.give_back(turn.conversation);
         match fate {
-            Fate::Ok => {
-                let (old, new) = (self.mean_total_ns, now - turn.left);
-                self.mean_total_ns = old - old / 16 + new / 16;
-            }
-            Fate::Failed(Fault::Connect(_) | Fault::Lost(_) | Fault::Unanswered) => {
-                self.backoff_until = now + BACKOFF_NS;
-            }
+            Fate::Ok if !self.spec.request.streams() => self.learn(now - turn.left),
             _ => {}
         }
         self.meter.fate(turn.counted, fate, now - turn.intended);
@@ -364,7 +404,7 @@ impl Generator<'_> {
 
     /// Gives up on connections that are silent, and lets go of those that have been idle.
     pub(super) fn sweep(&mut self, now: u64) {
-        let patience = self.spec.patience.as_nanos() as u64;
+        let patience = nanos(self.spec.patience);
         for at in 0..self.pool.slots.len() {
             let Some(connection) = &self.pool.slots[at] else { continue };
             let quiet = now.saturating_sub(connection.heard);

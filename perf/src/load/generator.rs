@@ -24,18 +24,19 @@ use crate::target::process;
 pub const READ_BYTES: usize = 256 * 1024;
 /// The loop looks at the clock, the timeline and the caller's wishes at least this often.
 const TICK_NS: u64 = 100_000_000;
-/// Connections that a closed loop makes at once: more might not fit the target's queue.
-const CONNECTING_MAX: usize = 32;
-/// How long a closed loop waits after a failure before it tries again.
-pub const BACKOFF_NS: u64 = 10_000_000;
+/// Connections that a closed loop opens in a moment, and how long that is: more might overflow the target's
+/// queue, and a connection that does not fit is tried again after a second.
+const OPENED_MAX: u32 = 32;
+const OPENED_NS: u64 = 4_000_000;
 /// How long a closed loop awaits the last answers.
 const CLOSED_DRAIN_NS: u64 = 1_000_000_000;
-/// A connection unused for so long is closed: the target may be about to (uvicorn does so after five seconds).
+/// A connection unused for so long is closed: the target may be about to (uvicorn does so after five
+/// seconds).
 pub const IDLE_NS_MAX: u64 = 3_000_000_000;
 /// With its 99th percentile beyond this, the lateness of requests is no longer small beside latencies.
 const SEND_ERROR_NS_MAX: u64 = 1_000_000;
-/// What answers take until one has come.
-const MEAN_TOTAL_NS: u64 = 100_000_000;
+/// How long answers are thought to take until one has come.
+const MEAN_WAIT_NS: u64 = 100_000_000;
 /// How often silent and idle connections are looked for.
 const SWEEP_NS: u64 = 500_000_000;
 /// Requests that leave in a row before answers are looked at.
@@ -91,14 +92,14 @@ pub struct Generator<'a> {
     /// Requests that a closed loop has under way at once; zero in an open loop, and once no more are sent.
     concurrency: usize,
     pub(super) pool: Pool,
-    /// A closed loop sends nothing new before this.
-    pub(super) backoff_until: u64,
+    /// Connections that a closed loop may open until when.
+    may_open: (u32, u64),
     /// Number of the last request.
     pub(super) serial: u32,
     pub(super) maker: Maker,
     pub(super) random: Rng,
-    /// What answers take, for choosing moments to give up.
-    pub(super) mean_total_ns: u64,
+    /// How long answers (streams: their first content) take, for choosing moments to give up.
+    pub(super) mean_wait_ns: u64,
     pub(super) due: BinaryHeap<Reverse<(u64, usize, u32, Due)>>,
     pub(super) meter: Meter,
     pub(super) buf: Box<[u8]>,
@@ -117,13 +118,13 @@ impl<'a> Generator<'a> {
     /// The target is unknown, the spec impossible, or the kernel refuses.
     pub fn new(spec: &'a Spec) -> Result<Self, Failure> {
         spec.check()?;
-        let warm = spec.warmup.as_nanos() as u64;
+        let warm = nanos(spec.warmup);
         let mut schedule = Schedule::new(&spec.arrivals, spec.seed);
         Ok(Self {
             spec,
             address: spec.target.resolve()?,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            window: (warm, warm + spec.duration.as_nanos() as u64),
+            window: (warm, warm + nanos(spec.duration)),
             next: schedule.next(),
             schedule,
             concurrency: match spec.arrivals {
@@ -131,11 +132,11 @@ impl<'a> Generator<'a> {
                 _ => 0,
             },
             pool: Pool::default(),
-            backoff_until: 0,
+            may_open: (0, 0),
             serial: 0,
             maker: Maker::new(spec),
             random: Rng::with_seed(spec.seed ^ 0xAB0B_7ED5),
-            mean_total_ns: MEAN_TOTAL_NS,
+            mean_wait_ns: MEAN_WAIT_NS,
             due: BinaryHeap::new(),
             meter: Meter::new()?,
             buf: vec![0; READ_BYTES].into_boxed_slice(),
@@ -224,7 +225,7 @@ impl<'a> Generator<'a> {
         let outcome = &mut self.meter.outcome;
         let busy = wanted as f64 / 1e9 > BUSY_MAX * outcome.seconds;
         outcome.cpu_us = own / 1_000;
-        let late = self.meter.send_error_p99() > SEND_ERROR_NS_MAX;
+        let late = self.meter.usual_send_error() > SEND_ERROR_NS_MAX;
         self.meter.outcome.saturated = self.meter.measured() && (busy || late);
         let now = self.now();
         self.meter.finish(now)
@@ -296,29 +297,41 @@ impl<'a> Generator<'a> {
             Phase::Draining => told,
         };
         let due = self.due.peek().map(|due| due.0.0);
-        let backoff = self.wants_more().then_some(self.backoff_until);
-        let first = [Some(told), Some(phase), self.next, due, backoff].into_iter().flatten().min();
+        let wants = self.pool.in_flight < self.concurrency;
+        let may_open = if self.may_open.0 == 0 { self.may_open.1 } else { 0 };
+        let open = wants.then_some(may_open);
+        let first = [Some(told), Some(phase), self.next, due, open].into_iter().flatten().min();
         first.map_or(0, |at| at.saturating_sub(now))
     }
 
-    /// A closed loop has room for a further request.
-    fn wants_more(&self) -> bool {
-        self.pool.in_flight < self.concurrency && self.pool.connecting < CONNECTING_MAX
+    /// A closed loop has room for a further request, and may open the connection that it would need.
+    fn wants_more(&mut self, now: u64) -> bool {
+        if self.pool.in_flight >= self.concurrency {
+            return false;
+        }
+        if self.pool.has_idle() {
+            return true;
+        }
+        if now >= self.may_open.1 {
+            self.may_open = (OPENED_MAX, now + OPENED_NS);
+        }
+        let may = self.may_open.0 > 0;
+        self.may_open.0 -= u32::from(may);
+        may
     }
 
     /// Sends what is to leave now; whether there was anything.
     fn send_due(&mut self) -> bool {
-        let mut sent = false;
+        let (mut sent, end) = (false, self.window.1);
         for _ in 0..SENDS_MAX {
             let now = self.now();
-            let wants = self.wants_more() && now >= self.backoff_until;
-            let intended = match self.next {
-                Some(at) if at <= now && at < self.window.1 => {
-                    self.next = self.schedule.next();
-                    at
-                }
-                _ if wants => now,
-                _ => break,
+            let intended = if let Some(at) = self.next.take_if(|at| *at <= now && *at < end) {
+                self.next = self.schedule.next();
+                at
+            } else if self.wants_more(now) {
+                now
+            } else {
+                break;
             };
             let counted = self.counts(Some(intended));
             self.arrive(intended, counted);
@@ -347,6 +360,6 @@ impl<'a> Generator<'a> {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     time.as_nanos().min(u64::MAX.into()) as u64
 }

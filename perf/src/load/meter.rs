@@ -9,7 +9,8 @@ use hdrhistogram::Histogram;
 
 use super::events::Came;
 use super::outcome::{
-    BUCKET_MS, Bucket, CONNECT, GAP, Outcome, SEND_ERROR, TOTAL, TTFT, encode, percentile,
+    BEYOND_MIN, BUCKET_MS, Bucket, CONNECT, GAP, Outcome, SEND_ERROR, TOTAL, TTFT, encode,
+    percentile,
 };
 use crate::Failure;
 
@@ -199,8 +200,11 @@ impl Meter {
         self.ttft.saturating_record(since_intended_ns / 1_000);
     }
 
-    /// Events came together, so long after the one before them, in a stream that counts.
+    /// Events came together, so long after the one before them.
     pub fn gaps(&mut self, count: u64, since_last_ns: u64) {
+        if !self.measures() {
+            return;
+        }
         self.gap.saturating_record(since_last_ns / 1_000);
         self.gap.saturating_record_n(0, count.saturating_sub(1));
     }
@@ -238,9 +242,12 @@ impl Meter {
         self.faults.values().sum()
     }
 
-    /// The 99th percentile of how late requests left, nanoseconds, however few they were.
-    pub fn send_error_p99(&self) -> u64 {
-        self.send_error.value_at_quantile(0.99)
+    /// By how much requests left late, nanoseconds: the 99th percentile, or a lower one while that would have
+    /// fewer than ten samples beyond it.
+    pub fn usual_send_error(&self) -> u64 {
+        let count = self.send_error.len().max(1) as f64;
+        let q = (1.0 - BEYOND_MIN as f64 / count).clamp(0.0, 0.99);
+        self.send_error.value_at_quantile(q)
     }
 
     /// What came of it all.
@@ -310,6 +317,8 @@ mod tests {
     #[test]
     fn events_of_one_read_are_not_apart() {
         let mut meter = Meter::new().unwrap();
+        meter.gaps(4, 20_000_000);
+        meter.begin(5);
         meter.gaps(4, 20_000_000);
         assert_eq!((meter.gap.len(), meter.gap.max() / 100, meter.gap.min()), (4, 200, 0));
     }

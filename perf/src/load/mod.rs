@@ -12,6 +12,8 @@ mod prompts;
 mod schedule;
 pub mod spec;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 
@@ -20,8 +22,8 @@ pub use generator::{Phase, Progress};
 use outcome::Outcome;
 use spec::Spec;
 
-/// Runs a load on this thread, and tells `progress` at each change of phase and ten times a second how it goes.
-/// When that breaks, the run ends, and what was measured is kept.
+/// Runs a load on this thread, and tells `progress` at each change of phase and ten times a second how it
+/// goes. When that breaks, the run ends, and what was measured is kept.
 ///
 /// # Errors
 /// The spec is impossible, its target unknown, or the kernel refuses; failing requests are no error.

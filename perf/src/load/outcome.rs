@@ -1,7 +1,8 @@
 //! What a load met with: one JSON object, with raw histograms, that can be added to others of its kind.
 //!
 //! `sent == ok + errors + aborted + unfinished`: every request of the measurement has one fate, whenever it
-//! came. Events, bytes, `completed` and CPU time are what passed between the start and the end of the measurement.
+//! came. Events, bytes, `completed` and CPU time are what passed between the start and the end of the
+//! measurement.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -24,9 +25,11 @@ pub const BUCKET_MS: u64 = 100;
 pub const TOTAL: &str = "total";
 /// From the intended moment of sending to the first event with content.
 pub const TTFT: &str = "ttft";
-/// From one event to the next, from the first with content on; events of one read are 0 apart.
+/// From one event of a stream to the next, of those that came during the measurement, from the first with
+/// content on. Events of one read are 0 apart.
 pub const GAP: &str = "gap";
-/// By how much a request left later than intended through the generator's own fault, nanoseconds; open loop only.
+/// By how much a request left later than intended through the generator's own fault, nanoseconds; open loop
+/// only.
 pub const SEND_ERROR: &str = "send_error";
 /// How long connecting took.
 pub const CONNECT: &str = "connect";
@@ -160,7 +163,8 @@ impl Outcome {
     }
 }
 
-/// The value that a share `q` of the samples does not exceed; `None` with fewer than [`BEYOND_MIN`] beyond it.
+/// The value that a share `q` of the samples does not exceed; `None` with fewer than [`BEYOND_MIN`] beyond
+/// it.
 pub fn percentile(histogram: &Histogram<u64>, q: f64) -> Option<u64> {
     let within = (q.clamp(0.0, 1.0) * histogram.len() as f64).ceil() as u64;
     let beyond = histogram.len().saturating_sub(within);

@@ -14,6 +14,8 @@ use crate::traffic::payload::Text;
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 /// Connections of one generator at most.
 pub const CONNECTIONS_MAX: usize = 60_000;
+/// Bytes of all shared beginnings of prompts, were they as long as the body.
+pub const PREFIX_BYTES_MAX: usize = 1 << 30;
 /// A measurement is no longer than this.
 pub const DURATION_MAX: Duration = Duration::from_secs(6 * 3600);
 /// Turns of a conversation at most.
@@ -43,11 +45,12 @@ pub struct Spec {
     pub warmup: Duration,
     #[serde(with = "seconds", rename = "duration_seconds")]
     pub duration: Duration,
-    /// How long a connection may say nothing while it owes an answer, and how long the last answers are awaited
-    /// after the measurement.
+    /// How long a connection may say nothing while it owes an answer, and how long the last answers are
+    /// awaited after the measurement.
     #[serde(default = "default_patience", with = "seconds", rename = "patience_seconds")]
     pub patience: Duration,
-    /// Share of the requests that are given up, each at a random moment of its life, from 0 to 1.
+    /// Share of the requests that are given up, each at a random moment of its life, from 0 to 1: a quarter
+    /// of the streams before their first content, the others after a random event.
     #[serde(default)]
     pub abort_share: f64,
     #[serde(default)]
@@ -100,7 +103,8 @@ pub enum Shape {
     Agent { first_bytes: usize, last_bytes: usize, turns: u32, output_tokens: u32 },
 }
 
-/// How the prompts of different requests relate. Conversations ([`Shape::Agent`]) always differ from the start.
+/// How the prompts of different requests relate. Conversations ([`Shape::Agent`]) always differ from the
+/// start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Prompts {
@@ -181,6 +185,14 @@ impl Spec {
                 _ if self.readers == (Reader::Slow { bytes_per_second: 0 }) => {
                     Some("readers that read nothing")
                 }
+                _ if self.warmup.max(self.patience) > DURATION_MAX => {
+                    Some("warm-up and patience take at most six hours")
+                }
+                Prompts::Shared { prefixes, .. }
+                    if prefixes as usize > PREFIX_BYTES_MAX / self.request.body_bytes_max() =>
+                {
+                    Some("the shared beginnings take over 1 GiB together")
+                }
                 _ => None,
             }
         });
@@ -211,6 +223,23 @@ impl Shape {
     /// Whether answers come event by event.
     pub fn streams(&self) -> bool {
         !matches!(self, Shape::Unary { .. })
+    }
+
+    fn body_bytes_max(&self) -> usize {
+        match *self {
+            Shape::Unary { body_bytes, .. } | Shape::Stream { body_bytes, .. } => body_bytes.max(1),
+            Shape::Agent { last_bytes, .. } => last_bytes.max(1),
+        }
+    }
+
+    /// Events that a stream should have, at least.
+    pub fn events(&self) -> Option<u64> {
+        match *self {
+            Shape::Unary { .. } => None,
+            Shape::Stream { output_tokens, .. } | Shape::Agent { output_tokens, .. } => {
+                Some(output_tokens.into())
+            }
+        }
     }
 
     fn fault(&self) -> Option<&'static str> {
@@ -387,6 +416,7 @@ mod tests {
             spec(Arrivals::Fixed { per_second: f64::NAN }, unary),
             spec(closed(1), shrinking),
             Spec { abort_share: 1.5, ..spec(closed(1), unary) },
+            Spec { patience: Duration::MAX, ..spec(closed(1), unary) },
             Spec { headers: vec![("a".into(), "b\r\nc: d".into())], ..spec(closed(1), unary) },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");

@@ -18,15 +18,22 @@ pub fn summary(spec: &Spec, outcome: &Outcome) -> String {
         line(&mut text, why, &count.to_string());
     }
     histograms(&mut text, outcome);
-    let done = outcome.completed.max(outcome.events).max(1);
-    let unit = if outcome.events > outcome.completed { "event" } else { "request" };
-    let busy = outcome.cpu_us as f64 / 1e4 / outcome.seconds.max(1e-9);
-    let each = outcome.cpu_us as f64 / done as f64;
-    line(&mut text, "generator", &format!("{each:.1} us CPU/{unit}, {busy:.0} % of a CPU"));
+    line(&mut text, "generator", &cost(outcome));
     if outcome.saturated {
         text += "The generator could not keep up: read all of this as \"at least\".\n";
     }
     text
+}
+
+fn cost(outcome: &Outcome) -> String {
+    let (done, unit) = match outcome {
+        _ if outcome.events > outcome.completed => (outcome.events, "event"),
+        _ if outcome.completed > 0 => (outcome.completed, "answer"),
+        _ => (outcome.sent, "request"),
+    };
+    let busy = outcome.cpu_us as f64 / 1e4 / outcome.seconds.max(1e-9);
+    let each = outcome.cpu_us as f64 / done.max(1) as f64;
+    format!("{each:.1} us CPU/{unit}, {busy:.0} % of a CPU")
 }
 
 fn counts(text: &mut String, outcome: &Outcome) {
@@ -50,8 +57,8 @@ fn counts(text: &mut String, outcome: &Outcome) {
         }
     }
     let megabytes = |bytes: u64| each_second(bytes) / 1e6;
-    let (r#in, out) = (megabytes(outcome.bytes_in), megabytes(outcome.bytes_out));
-    line(text, "traffic", &format!("{out:.2} MB/s out, {in:.2} MB/s in", in = r#in));
+    let (came, went) = (megabytes(outcome.bytes_in), megabytes(outcome.bytes_out));
+    line(text, "traffic", &format!("{went:.2} MB/s out, {came:.2} MB/s in"));
 }
 
 fn histograms(text: &mut String, outcome: &Outcome) {

@@ -19,6 +19,8 @@ use crate::Failure;
 
 /// Bytes of a read.
 const READ_BYTES: usize = 256 * 1024;
+/// Connections that wait to be accepted.
+const QUEUE_MAX: i32 = 4096;
 /// The listener's name among the connections.
 const LISTENER: u64 = u64::MAX;
 /// How long nothing may happen while answers are awaited.
@@ -61,6 +63,8 @@ impl Field {
     /// The kernel's.
     pub fn new(listener: TcpListener, answer: Answer) -> Result<Self, Failure> {
         listener.set_nonblocking(true)?;
+        // The standard library's queue of 128 overflows when a thousand clients come at once.
+        rustix::net::listen(&listener, QUEUE_MAX)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
         Ok(Self {

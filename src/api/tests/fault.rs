@@ -17,6 +17,7 @@ fn table() -> Vec<(Fault, u16, &'static str, Option<&'static str>, &'static str)
         (Fault::DuplicateField("model"), 400, INVALID, Some("duplicate_parameter"), INVALID),
         (Fault::MissingKey, 401, INVALID, None, "authentication_error"),
         (Fault::BadKey, 401, INVALID, Some("invalid_api_key"), "authentication_error"),
+        (Fault::ForeignPage, 403, "permission_error", Some("foreign_host"), "permission_error"),
         (Fault::UnknownModel("m".into()), 404, INVALID, Some("model_not_found"), "not_found_error"),
         (Fault::NotFound, 404, INVALID, Some("unknown_url"), "not_found_error"),
         (

@@ -145,8 +145,12 @@ class Gateway(Process):
         self.admin = ("127.0.0.1", free_port())
         self.arguments.append(str(self.place / "sluice.toml"))
         self.access = self.place / "access"
+        server = {"listen": f"127.0.0.1:{free_port()}"}
+        if not keys:
+            # The tables of requests name hosts of all kinds.
+            server["open_access"] = "anyone who reaches this port may use it"
         parts = [
-            "[server]\n" + toml({"listen": f"127.0.0.1:{free_port()}"}),
+            "[server]\n" + toml(server),
             "[admin]\n" + toml({"listen": f"127.0.0.1:{self.admin[1]}"}),
             "[runtime]\n" + toml({"shards": shards, "driver": driver, "pin": False}),
             "[log]\n" + toml({"access": f"file:{self.access}", "usage": f"file:{self.place / 'usage'}"}),
