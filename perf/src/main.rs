@@ -9,8 +9,10 @@ mod load;
 mod peers;
 mod record;
 mod replay;
+mod report;
 mod target;
 mod traffic;
+mod tune;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,6 +50,8 @@ enum Command {
         /// A directory that an earlier measurement wrote.
         dir: PathBuf,
     },
+    Report(report::Report),
+    Tune(tune::Tune),
     /// Answer every request with one fixed answer, for looking at a proxy by hand.
     Mock(Mock),
     /// Become another program, pinned, and die with the parent.
@@ -80,6 +84,8 @@ fn main() -> ExitCode {
         Command::Load(load) => load::command::command(&load),
         Command::Replay(replay) => replay::run(&replay),
         Command::Summary { dir } => record::summary::print(&dir),
+        Command::Report(report) => report::run(&report),
+        Command::Tune(tune) => tune::run(&tune),
         Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second, mock.streams),
         Command::Launch(launch) => target::launch::run(&launch),
         Command::Keep(keep) => target::keep::run(&keep),

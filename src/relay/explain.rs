@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::config::models::policy_name;
 use crate::config::plan::{ModelId, Plan, Policy};
+use crate::config::policy_name;
 use crate::route::candidate::{Candidate, Score};
 use crate::route::router::{Decision, Router};
 use crate::telemetry::explain::{CANDIDATES_MAX, Explained, Weighed};

@@ -250,7 +250,7 @@ mod tests {
         for number in 0..WAITING_MAX + 10 {
             waiting.offer(explained(&number.to_string()));
         }
-        kept.gather(&[waiting.clone()], 4);
+        kept.gather(std::slice::from_ref(&waiting), 4);
         let last = WAITING_MAX - 1;
         assert!(kept.find(&last.to_string()).is_some() && kept.find("0").is_none());
         assert!(kept.find(&(last + 1).to_string()).is_none(), "there was no room for it");

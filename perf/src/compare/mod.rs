@@ -3,11 +3,11 @@
 mod brief;
 mod figure;
 mod knee;
-mod measure;
-mod row;
+pub mod measure;
+pub mod row;
 mod sampler;
-mod scenario;
-mod servers;
+pub mod scenario;
+pub mod servers;
 mod table;
 mod told;
 

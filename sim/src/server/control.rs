@@ -23,6 +23,10 @@ impl Answer {
         Self { status: 200, content_type: JSON, body, extra: String::new() }
     }
 
+    fn empty() -> Self {
+        Self { content_type: "", ..Self::ok(String::new()) }
+    }
+
     fn error(error: &ApiError) -> Self {
         Self { status: error.status, ..Self::ok(error.body(Family::OpenAi)) }
     }
@@ -31,14 +35,14 @@ impl Answer {
 /// Answers a request that is not for tokens.
 pub fn answer(shared: &Shared, request: &Request) -> Answer {
     match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/health" | "/ping") => Answer::ok(String::new()),
+        ("GET", "/health" | "/ping") => Answer::empty(),
         ("GET", "/version") => Answer::ok(r#"{"version":"0.32.0"}"#.to_string()),
         ("GET", "/v1/models") => Answer::ok(models(shared)),
         ("GET", "/metrics") => metrics(shared),
         ("POST", "/reset_prefix_cache") => {
             shared.core.borrow_mut().engine.clear_cache();
             shared.publish();
-            Answer::ok(String::new())
+            Answer::empty()
         }
         ("GET", "/sim/counts") => Answer::ok(json(&shared.core.borrow().book.counts)),
         ("GET", "/sim/aborts") => Answer::ok(json(&shared.core.borrow().book.aborts)),
