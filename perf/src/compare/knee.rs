@@ -34,6 +34,10 @@ const DIRECT_MAX_US: u64 = 5_000;
 /// Share of their CPU from which on load and servers are near their limit.
 const FULL: f64 = 0.85;
 
+/// Why there is no search where even the first rate is out of reach without a proxy.
+const TOO_BUSY: &str = "the machine is too busy for a knee: even without a proxy, 512 requests a second \
+    take over 5 ms (--realtime comes before its other work)";
+
 /// Percentiles in the order in which they are preferred: with few samples only lower ones can be told.
 const SHARES: [f64; 4] = [0.99, 0.95, 0.9, 0.5];
 type Quantiles = [Option<u64>; SHARES.len()];
@@ -113,10 +117,11 @@ impl Hunt<'_> {
     fn descend(&mut self) -> Result<Option<(u32, Outcome)>, Failure> {
         let mut step = FIRST;
         while step >= LEAST {
-            if let Went::Well(outcome) = self.attempt(step)? {
-                return Ok(Some((step, outcome)));
+            match self.attempt(step)? {
+                Went::Well(outcome) => return Ok(Some((step, outcome))),
+                Went::OutOfReach if self.direct(step)?.is_none() => return Err(TOO_BUSY.into()),
+                Went::OutOfReach | Went::Badly => step -= 2 * STEPS_PER_DOUBLING,
             }
-            step -= 2 * STEPS_PER_DOUBLING;
         }
         Ok(None)
     }
