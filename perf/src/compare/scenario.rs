@@ -191,7 +191,7 @@ const FILES: &[(&str, &str)] = files![
 ];
 
 /// The three that `--quick` runs.
-pub const QUICK: [&str; 3] = ["unary-1k", "sse-paced", "open-loop-50"];
+pub const QUICK: [&str; 3] = ["unary-1k", "sse-paced", "steady-1k"];
 
 /// Names of the scenarios that come with the harness.
 pub fn names() -> impl Iterator<Item = &'static str> {
