@@ -186,6 +186,25 @@ impl Engine {
         self.stats.step_tokens += u64::from(batch.tokens);
     }
 
+    /// Takes in a prompt's whole blocks that another engine computed, as far as there is room.
+    pub fn import(&mut self, prompt: &Prompt) {
+        let mut taken = Vec::new();
+        for hash in &prompt.blocks {
+            match self.pool.find(*hash) {
+                Some(block) => self.pool.share(block),
+                None if self.pool.free() == 0 => break,
+                None => {}
+            }
+            let block = self.pool.find(*hash).or_else(|| {
+                let block = self.pool.take()?;
+                self.pool.publish(block, *hash);
+                Some(block)
+            });
+            taken.extend(block);
+        }
+        taken.into_iter().rev().for_each(|block| self.pool.release(block));
+    }
+
     /// Gives every running sequence its turn; whether one had to leave for want of blocks.
     fn schedule_running(&mut self, batch: &mut Batch) -> bool {
         let (mut at, mut preempted) = (0, false);

@@ -13,11 +13,13 @@ mod head;
 mod live;
 mod metrics;
 mod out;
+mod pairs;
 mod request;
 mod thread;
 
 pub use config::{DefaultFault, Scope, ServerConfig};
 pub use counts::{ABORTS_MAX, Abort, Counts};
+pub use pairs::{PairConfig, PairCounts, Role};
 pub use thread::{Running, spawn_thread};
 
 use crate::api::Limits;
@@ -25,6 +27,7 @@ use crate::engine::{Output, Time};
 use crate::text::mix;
 use conn::Connection;
 use core::Core;
+use pairs::Pairs;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
@@ -38,6 +41,10 @@ struct Shared {
     config: ServerConfig,
     limits: Limits,
     core: RefCell<Core>,
+    pairs: RefCell<Pairs>,
+    /// Somebody came or went who may be waited for.
+    met: Notify,
+    port: u16,
     /// Work was submitted to an engine that may be idle.
     work: Notify,
     started: Instant,
@@ -45,11 +52,12 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: ServerConfig) -> Self {
+    fn new(config: ServerConfig, port: u16) -> Self {
         let core = RefCell::new(Core::new(&config));
         let limits = config.limits();
         let (work, started, ids) = (Notify::new(), Instant::now(), Cell::new(0));
-        Self { config, limits, core, work, started, ids }
+        let (pairs, met) = (RefCell::default(), Notify::new());
+        Self { config, limits, core, pairs, met, port, work, started, ids }
     }
 
     /// The engine's time.
@@ -71,7 +79,8 @@ impl Shared {
 /// enabled), or within a `LocalSet`. Dropping it closes every connection.
 pub async fn serve(listener: TcpListener, config: ServerConfig) -> io::Result<()> {
     let tasks = LocalSet::new();
-    tasks.run_until(accept(listener, Rc::new(Shared::new(config)))).await
+    let port = listener.local_addr()?.port();
+    tasks.run_until(accept(listener, Rc::new(Shared::new(config, port)))).await
 }
 
 async fn accept(listener: TcpListener, shared: Rc<Shared>) -> io::Result<()> {

@@ -1,0 +1,348 @@
+//! Requests that two servers share: one computes the prompt, the other answers.
+//!
+//! A request of a model with pairs comes by [`prepare`] on its way from its choice to its attempts; what is
+//! then done for it stands in [`Pairing`], which each attempt asks for its [`Share`]. Both legs have one
+//! deadline. Where a leg dies, the other one is dropped, and so is its connection; as long as nothing of an
+//! answer has left, a server that can do all of it by itself is tried.
+//!
+//! Invariants: nobody waits for a server whose partner is gone; the place of a prompt's blocks is given to one
+//! attempt at most that may have read it; models without pairs pay a look at one field.
+
+pub mod blocks;
+pub mod leg;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::api::fault::Fault;
+use crate::config::plan::{Authority, EndpointId, Pair, PairProtocol};
+use crate::dialect::pair::{self as dialect, Asked, Meeting};
+use crate::json::{Bounds, EditError, Edits};
+use crate::relay::choose::Order;
+use crate::relay::core::Core;
+use crate::relay::exchange::Exchange;
+use crate::relay::exit::Exit;
+use crate::relay::inbound::Inbound;
+use crate::relay::pair::blocks::Blocks;
+use crate::relay::pair::leg::{Errand, Leg};
+use crate::relay::place::{self, Attempt, Failed, Opening, watched};
+use crate::relay::state::Admitted;
+use crate::relay::stop::Stop;
+use crate::relay::trip::Trip;
+use crate::route::pair::{Course, Terms, course};
+use crate::runtime::clock::Instant;
+use crate::telemetry::endpoint::Failure;
+use crate::upstream::error::AttemptError;
+use crate::upstream::lease::Lease;
+
+/// What is done for a request that is split.
+pub struct Pairing {
+    asked: Asked,
+    /// When both servers must have led to the beginning of an answer.
+    until: Instant,
+    /// The servers that prefill, best first.
+    prefill: Order,
+    /// How many of them were tried.
+    tried: usize,
+    /// The place at the server that is to decode, taken before the other one begins.
+    seat: Option<Lease>,
+    /// What the first server keeps.
+    kept: Option<Kept>,
+    /// The attempt under way is one of two.
+    split: bool,
+}
+
+/// A computed prompt.
+struct Kept {
+    place: Vec<u8>,
+    blocks: Blocks,
+    /// An attempt got the place, and may have read it.
+    told: bool,
+}
+
+/// What one attempt is given.
+pub struct Share {
+    pub edits: Edits,
+    /// The other leg, if both go at once.
+    beside: Option<Box<Leg>>,
+    until: Instant,
+}
+
+/// Decides whether the request is split, and takes what must come before its attempts. Where to try it.
+///
+/// # Errors
+/// The client left, or nobody can serve it.
+pub async fn prepare<X: Exchange>(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    inbound: &Inbound,
+    x: &mut X,
+    admitted: &Admitted,
+    order: Order,
+) -> Result<Order, Stop> {
+    let epoch = exit.epoch.clone();
+    let model = &epoch.plan().models[usize::from(admitted.model.0)];
+    let Some(pair) = &model.pair else { return Ok(order) };
+    let bounds = Bounds { depth_max: epoch.plan().limits.json_depth_max };
+    let asked = dialect::read(admitted.ask.op, inbound.body(), &bounds)?;
+    let course = course(&terms(exit, pair, &asked));
+    epoch.series().models[usize::from(admitted.model.0)].paired(course);
+    match course {
+        Course::Split => {}
+        Course::Refused => return Err(Fault::Unsupported("a request of this kind").into()),
+        _ => return Ok(whole(exit, pair, &model.endpoints, order)),
+    }
+    let order = fall_back(pair, &model.endpoints, &order);
+    let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&pair.prefill, exit.mark()));
+    let prefill = match &trip {
+        Some(trip) => Order::of(trip.decision.picks().map(|pick| pick.endpoint)),
+        None => Order::of(pair.prefill.iter().copied()),
+    };
+    let seat = order.endpoints().first();
+    let seat = seat.and_then(|id| Lease::reserve(&core.kit, epoch.series(), *id));
+    let until = exit.mark().after(place::patience(exit, admitted));
+    exit.pair =
+        Some(Box::new(Pairing { asked, until, prefill, tried: 0, seat, kept: None, split: false }));
+    if pair.protocol == PairProtocol::Nixl
+        && !prefill_first(core, exit, inbound, x, admitted, pair, trip).await?
+    {
+        fell_back(exit);
+        exit.pair = None;
+        return Ok(whole(exit, pair, &model.endpoints, order));
+    }
+    Ok(order)
+}
+
+fn terms(exit: &Exit, pair: &Pair, asked: &Asked) -> Terms {
+    let first = exit.trip.as_ref().and_then(|trip| trip.decision.picks().next());
+    Terms {
+        uncached_tokens: first.map_or(u32::MAX, |pick| pick.prefill_tokens),
+        uncached_tokens_min: pair.uncached_tokens_min,
+        splittable: asked.splittable,
+        prefill_up: pair.prefill.iter().any(|id| exit.epoch.takes(*id)),
+        whole: !pair.whole.is_empty(),
+    }
+}
+
+/// Where a request goes that one server does alone.
+fn whole(exit: &mut Exit, pair: &Pair, decode: &[EndpointId], order: Order) -> Order {
+    if pair.whole == decode {
+        return order;
+    }
+    let sibling = exit.trip.as_ref().and_then(|trip| trip.instead(&pair.whole, exit.mark()));
+    let Some(trip) = sibling else { return Order::of(pair.whole.iter().copied()) };
+    let order = Order::of(trip.decision.picks().map(|pick| pick.endpoint));
+    exit.trip = Some(trip);
+    order
+}
+
+/// Where a split request is tried: its own server, then those that can do all of it, else another pair.
+fn fall_back(pair: &Pair, decode: &[EndpointId], order: &Order) -> Order {
+    let first = order.endpoints().iter().take(1);
+    if pair.whole.is_empty() {
+        let again = order.endpoints().iter().cycle().take(order.endpoints().len().max(2));
+        return Order::of(again.copied());
+    }
+    if pair.whole == decode {
+        return *order;
+    }
+    Order::of(first.chain(&pair.whole).copied())
+}
+
+/// vLLM's first leg; whether it bore fruit.
+async fn prefill_first<X: Exchange>(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    inbound: &Inbound,
+    x: &mut X,
+    admitted: &Admitted,
+    pair: &Pair,
+    mut trip: Option<Box<Trip>>,
+) -> Result<bool, Stop> {
+    let epoch = exit.epoch.clone();
+    let Some(pairing) = &exit.pair else { return Ok(false) };
+    let until = pairing.until.min(exit.mark().after(pair.prefill_timeout));
+    let mut edits = place::named(exit, admitted)?;
+    pairing.asked.prefill(&mut edits).map_err(internal)?;
+    let order = pairing.prefill;
+    for (at, id) in order.endpoints().iter().enumerate() {
+        let errand = Errand::of(exit, inbound, &admitted.ask, &edits, until);
+        let Some(mut leg) = Leg::begin(core, &epoch, *id, trip.take(), None) else { break };
+        let done = watched(x, leg.run(&errand)).await?;
+        exit.woke();
+        let Err(error) = done else { return Ok(keep(core, exit, pair, leg)) };
+        epoch.series().endpoints[usize::from(id.0)].failed(error.failure());
+        trip = leg.give_up();
+        if at + 1 == order.endpoints().len() || !error.elsewhere_helps() || !core.may_retry() {
+            break;
+        }
+        core.spend_retry();
+    }
+    Ok(false)
+}
+
+/// Keeps what the first server said of its blocks; whether it said anything.
+fn keep(core: &Rc<Core>, exit: &mut Exit, pair: &Pair, leg: Leg) -> bool {
+    let bounds = Bounds { depth_max: exit.epoch.plan().limits.json_depth_max };
+    let (answer, claim) = leg.close();
+    let place = dialect::handoff(&answer, &bounds).map(|span| answer[span].to_vec());
+    let (Some(place), Some(pairing)) = (place, &mut exit.pair) else { return false };
+    let blocks = Blocks::kept(core, claim, pair.lease);
+    pairing.kept = Some(Kept { place, blocks, told: false });
+    true
+}
+
+/// What the attempt at `endpoint` is given by its pair; `None`: it does all by itself.
+///
+/// # Errors
+/// A bug.
+pub fn share(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    admitted: &Admitted,
+    endpoint: EndpointId,
+    edits: &Edits,
+) -> Result<Option<Share>, Fault> {
+    let Some(mut pairing) = exit.pair.take() else { return Ok(None) };
+    let epoch = exit.epoch.clone();
+    let model = &epoch.plan().models[usize::from(admitted.model.0)];
+    let Some(pair) = &model.pair else { return Ok(None) };
+    let share = match pair.protocol {
+        PairProtocol::Nixl => pairing.fetch(model.endpoints.contains(&endpoint), edits),
+        PairProtocol::Sglang if pair.whole.contains(&endpoint) => Ok(None),
+        PairProtocol::Sglang => pairing.meet(core, exit, admitted, pair, edits),
+    };
+    let share = share.map_err(internal)?;
+    pairing.split = share.is_some();
+    if let Some(trip) = &mut exit.trip {
+        trip.carried = share.is_some();
+    }
+    exit.pair = Some(pairing);
+    Ok(share)
+}
+
+impl Pairing {
+    /// The place at `endpoint` that was taken beforehand.
+    pub fn seat(&mut self, endpoint: EndpointId) -> Option<Lease> {
+        let seat = self.seat.take()?;
+        if seat.endpoint != endpoint {
+            return None;
+        }
+        seat.attempted();
+        Some(seat)
+    }
+
+    /// When the attempt under way must have an answer, if it is one of two.
+    pub fn until(&self) -> Option<Instant> {
+        self.split.then_some(self.until)
+    }
+
+    /// vLLM's second leg.
+    fn fetch(&mut self, decodes: bool, edits: &Edits) -> Result<Option<Share>, EditError> {
+        let Some(kept) = self.kept.as_mut().filter(|kept| decodes && !kept.told) else {
+            return Ok(None);
+        };
+        let mut edits = edits.clone();
+        self.asked.decode(&mut edits, &kept.place)?;
+        kept.told = true;
+        Ok(Some(Share { edits, beside: None, until: self.until }))
+    }
+
+    /// Both of SGLang's legs.
+    fn meet(
+        &mut self,
+        core: &Rc<Core>,
+        exit: &Exit,
+        admitted: &Admitted,
+        pair: &Pair,
+        edits: &Edits,
+    ) -> Result<Option<Share>, EditError> {
+        let all = self.prefill.endpoints();
+        let id = all[self.tried % all.len().max(1)];
+        self.tried += 1;
+        let epoch = &exit.epoch;
+        let endpoint = &epoch.plan().endpoints[usize::from(id.0)];
+        let host = match &endpoint.authority {
+            Authority::Address(address) => address.ip().to_string(),
+            Authority::Name { host, .. } => host.to_string(),
+        };
+        let room = core.kit.random() >> 1;
+        let meeting = Meeting { host: &host, port: endpoint.traits.bootstrap_port, room };
+        let mut edits = edits.clone();
+        self.asked.meet(&mut edits, &meeting)?;
+        let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&[id], exit.mark()));
+        let streamed = admitted.ask.stream.then_some(admitted.ask.op);
+        let leg = Leg::begin(core, epoch, id, trip, streamed);
+        let until = self.until.min(exit.mark().after(pair.prefill_timeout));
+        Ok(leg.map(|leg| Share { edits, beside: Some(Box::new(leg)), until }))
+    }
+}
+
+/// The answer has begun: whatever the pair still held for it goes its own way.
+pub fn opened(exit: &mut Exit, share: Option<Share>) {
+    if let Some(leg) = share.and_then(|share| share.beside) {
+        leg.let_go();
+    }
+    let Some(pairing) = exit.pair.take() else { return };
+    if pairing.split
+        && exit.row.status < 400
+        && let Some(kept) = pairing.kept
+    {
+        kept.blocks.fetched();
+    }
+}
+
+/// The attempt under way came to nothing. Who was never reached, has read nothing.
+pub fn failed(exit: &mut Exit, error: &AttemptError) {
+    let unread = matches!(error.failure(), Failure::Connect | Failure::Tls);
+    if let Some(kept) = exit.pair.as_mut().and_then(|pairing| pairing.kept.as_mut()) {
+        kept.told &= !unread;
+    }
+}
+
+/// Runs an attempt with its share, beside the other leg if both go at once: whichever fails ends both.
+pub async fn beside<X: Exchange>(
+    mut attempt: Attempt<'_>,
+    share: &mut Option<Share>,
+    x: &mut X,
+    last: bool,
+) -> Result<(Lease, Opening), Failed> {
+    let Some(Share { edits, beside, until }) = share else { return attempt.run(x, last).await };
+    let edits = &*edits;
+    let Some(leg) = beside else { return Attempt { edits, ..attempt }.run(x, last).await };
+    let Attempt { inbound, admitted, .. } = attempt;
+    let (epoch, endpoint) = (attempt.exit.epoch.clone(), leg.endpoint());
+    let errand = Errand::of(attempt.exit, inbound, &admitted.ask, edits, *until);
+    attempt.edits = edits;
+    let (mut attempt, mut other) = (pin!(attempt.run(x, last)), pin!(leg.run(&errand)));
+    let mut computed = false;
+    let done = poll_fn(|cx| {
+        if let Poll::Ready(done) = attempt.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        if !computed && let Poll::Ready(done) = other.as_mut().poll(cx) {
+            match done {
+                Ok(()) => computed = true,
+                Err(error) => return Poll::Ready(Err(Failed::Partner(error))),
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    if let Err(Failed::Partner(error)) = &done {
+        epoch.series().endpoints[usize::from(endpoint.0)].failed(error.failure());
+    }
+    done
+}
+
+fn fell_back(exit: &Exit) {
+    if let Some(model) = exit.row.model {
+        exit.epoch.series().models[usize::from(model.0)].paired(Course::FellBack);
+    }
+}
+
+fn internal(_: EditError) -> Fault {
+    Fault::Internal
+}
