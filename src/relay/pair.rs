@@ -52,6 +52,8 @@ pub struct Pairing {
     kept: Option<Kept>,
     /// The attempt under way is one of two.
     split: bool,
+    /// One server does it now, because one of two failed.
+    fell_back: bool,
 }
 
 /// A computed prompt.
@@ -103,13 +105,19 @@ pub async fn prepare<X: Exchange>(
     let seat = order.endpoints().first();
     let seat = seat.and_then(|id| Lease::reserve(&core.kit, epoch.series(), *id));
     let until = exit.mark().after(place::patience(exit, admitted));
-    exit.pair =
-        Some(Box::new(Pairing { asked, until, prefill, tried: 0, seat, kept: None, split: false }));
+    exit.pair = Some(Box::new(Pairing {
+        asked,
+        until,
+        prefill,
+        tried: 0,
+        seat,
+        kept: None,
+        split: false,
+        fell_back: false,
+    }));
     if pair.protocol == PairProtocol::Nixl
         && !prefill_first(core, exit, inbound, x, admitted, pair, trip).await?
     {
-        fell_back(exit);
-        exit.pair = None;
         return Ok(whole(exit, pair, &model.endpoints, order));
     }
     Ok(order)
@@ -216,6 +224,9 @@ pub fn share(
     };
     let share = share.map_err(internal)?;
     pairing.split = share.is_some();
+    if share.is_none() {
+        pairing.alone(exit);
+    }
     if let Some(trip) = &mut exit.trip {
         trip.carried = share.is_some();
     }
@@ -237,6 +248,14 @@ impl Pairing {
     /// When the attempt under way must have an answer, if it is one of two.
     pub fn until(&self) -> Option<Instant> {
         self.split.then_some(self.until)
+    }
+
+    /// Its next attempt is one server's.
+    fn alone(&mut self, exit: &Exit) {
+        let before = std::mem::replace(&mut self.fell_back, true);
+        if let Some(model) = exit.row.model.filter(|_| !before) {
+            exit.epoch.series().models[usize::from(model.0)].paired(Course::FellBack);
+        }
     }
 
     /// vLLM's second leg.
@@ -335,12 +354,6 @@ pub async fn beside<X: Exchange>(
         epoch.series().endpoints[usize::from(endpoint.0)].failed(error.failure());
     }
     done
-}
-
-fn fell_back(exit: &Exit) {
-    if let Some(model) = exit.row.model {
-        exit.epoch.series().models[usize::from(model.0)].paired(Course::FellBack);
-    }
 }
 
 fn internal(_: EditError) -> Fault {

@@ -97,7 +97,7 @@ pub enum Course {
     NoPrefill,
     /// By nobody.
     Refused,
-    /// It was split, and the server that was to compute its prompt failed.
+    /// By one: it was split, and one of the two failed.
     FellBack,
 }
 

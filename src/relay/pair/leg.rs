@@ -20,6 +20,7 @@ use crate::relay::core::{Core, Epoch};
 use crate::relay::exit::Exit;
 use crate::relay::ids::Id;
 use crate::relay::inbound::Inbound;
+use crate::relay::opening::{Content, content_kind};
 use crate::relay::reach;
 use crate::relay::trip::{Claim, Trip};
 use crate::route::router::Report;
@@ -27,7 +28,7 @@ use crate::runtime::clock::{self, Instant};
 use crate::runtime::task;
 use crate::runtime::wheel::Due;
 use crate::sse::{Piece, Splitter};
-use crate::upstream::connection::Body;
+use crate::upstream::connection::{Body, Connection};
 use crate::upstream::error::AttemptError;
 use crate::upstream::lease::Lease;
 use crate::upstream::request::{self, Outbound};
@@ -170,12 +171,9 @@ impl Leg {
         let connection = self.lease.connection();
         if !self.headed {
             connection.read_head(limits).await?;
+            self.answer.begins(connection)?;
             connection.begin_body(limits);
             self.headed = true;
-        }
-        let status = connection.head.status;
-        if !(200..300).contains(&status) {
-            return Err(AttemptError::Reported { status, message: "".into() });
         }
         loop {
             let mut taken = Ok(());
@@ -229,6 +227,20 @@ impl Leg {
 }
 
 impl Answer {
+    /// An error is none, nor is a page in HTML.
+    fn begins(&self, connection: &mut Connection) -> Result<(), AttemptError> {
+        let status = connection.head.status;
+        if !(200..300).contains(&status) {
+            return Err(AttemptError::Reported { status, message: "".into() });
+        }
+        match (self, content_kind(connection)) {
+            (_, Content::Other) | (Answer::Whole(_), Content::Events) => {
+                Err(AttemptError::NotTheApi)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn take(&mut self, bytes: &[u8]) -> Result<(), AttemptError> {
         match self {
             Answer::Whole(answer) if answer.len() + bytes.len() > ANSWER_BYTES_MAX => {
