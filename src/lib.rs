@@ -9,6 +9,7 @@ pub mod boot;
 pub mod config;
 pub mod control;
 pub mod dialect;
+pub mod foretell;
 pub mod gate;
 pub mod http;
 pub mod json;

@@ -4,7 +4,7 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sluice_sim::engine::{EngineConfig, prefill_cost};
 use sluice_sim::fault::{BadFault, Faults};
-use sluice_sim::server::{DefaultFault, PairConfig, Role, Scope, ServerConfig, serve};
+use sluice_sim::server::{DefaultFault, KvEvents, PairConfig, Role, Scope, ServerConfig, serve};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -78,6 +78,16 @@ struct Arguments {
     /// Seconds for which one server of a pair waits for the other.
     #[arg(long, default_value_t = 300.0)]
     pair_patience_s: f64,
+    /// Publish KV events (ZMQ) at this address, such as "tcp://127.0.0.1:5557"; with "connect:" before it,
+    /// connect there.
+    #[arg(long, value_name = "ADDRESS")]
+    kv_events: Option<String>,
+    /// Repeat missed KV events at this address.
+    #[arg(long, value_name = "ADDRESS", requires = "kv_events")]
+    kv_events_replay: Option<String>,
+    /// First frame of each message.
+    #[arg(long, default_value = "")]
+    kv_events_topic: String,
     /// Fault for all requests for tokens, such as "429:2" or "rst:400".
     #[arg(long, default_value = "")]
     fault: String,
@@ -107,6 +117,11 @@ impl Arguments {
             eos_tokens: self.eos_tokens,
             fault: self.default_fault()?,
             pair: self.pair(),
+            kv_events: self.kv_events.clone().map(|publish| KvEvents {
+                publish,
+                replay: self.kv_events_replay.clone(),
+                topic: self.kv_events_topic.clone(),
+            }),
             ..ServerConfig::default()
         })
     }

@@ -64,10 +64,11 @@ fn read_key(section: &Section<'_>) -> Option<(At<Box<str>>, ClientKey)> {
     let name = super::names::name(section, "name", "team-a");
     let secret = section.required("secret", "env:TEAM_A_KEY");
     let secret = secret.and_then(|text| read_secret(section.reader, text));
+    let explain = section.switch("explain", false);
     let (name, secret) = (name?, secret?);
     Some((
         At { at: name.at, value: name.value.into() },
-        ClientKey { name: name.value.into(), secret },
+        ClientKey { name: name.value.into(), secret, explain },
     ))
 }
 

@@ -17,8 +17,10 @@ pub fn read(s: &Section<'_>) -> Routing {
         sound.then(|| lower.into())
     });
     Routing {
+        explained_requests_max: s.size("explained_requests_max", 1024, 0..=65_536),
         prefix_table_mib: s.size("prefix_table_mib", 16, 1..=65_536),
         session_header: header,
         session_ttl: s.seconds("session_ttl_seconds", HOUR, 1.0..=24.0 * HOUR),
+        engine_metrics: s.seconds("engine_metrics_seconds", 0.5, 0.05..=HOUR),
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::event::Event;
 use super::fleet::Fleet;
+use super::kv::keeper;
 use super::outbox::Outbox;
 use super::phase::Phase;
 use super::pulse::Pulse;
@@ -41,6 +42,8 @@ pub struct Conductor {
     pulse: Pulse,
     files: Files,
     events: mpsc::Sender<Event>,
+    /// Engines said something new: shards hear of it with the next tick, of all of them together.
+    views_changed: bool,
 }
 
 /// The watch over the configuration's files.
@@ -63,9 +66,10 @@ impl Conductor {
         admin: Option<TcpListener>,
         events: mpsc::Sender<Event>,
     ) -> io::Result<Self> {
-        let Config { origin, plan, registry, links, pace } = config;
+        let Config { origin, plan, registry, links, precise, pace } = config;
         let (path, snapshot) = origin.map(|one| (one.path, one.snapshot)).unzip();
         let writers = Writers::start(&registry.rows, &plan.log)?;
+        let kv = keeper::start(precise, Arc::clone(&registry.kv));
         let shared = Shared::new(Arc::clone(&plan), registry);
         if let Some(socket) = admin {
             let listener = admin::listener::Listener::new(socket)?;
@@ -74,7 +78,7 @@ impl Conductor {
         }
         Ok(Self {
             files: Files::new(snapshot.unwrap_or_default()),
-            fleet: Fleet::new(Arc::clone(&plan), events.clone(), pace),
+            fleet: Fleet::new(Arc::clone(&plan), events.clone(), kv, pace),
             pulse: Pulse::new(links.len(), Instant::now()),
             outboxes: links.into_iter().map(Outbox::new).collect(),
             phase: Phase::Serving,
@@ -84,6 +88,7 @@ impl Conductor {
             shared,
             writers,
             events,
+            views_changed: false,
         })
     }
 
@@ -122,6 +127,9 @@ impl Conductor {
                     self.publish_views();
                 }
             }
+            Event::Scraped { generation, id, reading } => {
+                self.views_changed |= self.fleet.scraped(generation, id, reading);
+            }
             Event::Resolved(answer) => {
                 if self.fleet.resolved(answer) {
                     self.publish_views();
@@ -145,10 +153,15 @@ impl Conductor {
                 outbox.restarted(shard.restarts.get());
                 outbox.flush();
             }
+            let explained_max = state.plan.routing.explained_requests_max;
+            state.explained.gather(&state.registry.explained, explained_max);
             state.stuck = self.pulse.feel(shards.iter().map(|shard| shard.ticks.get()), now);
             shards.iter().map(|shard| shard.state()).collect()
         });
         self.enter(self.phase.at(now, &states));
+        if std::mem::take(&mut self.views_changed) {
+            self.publish_views();
+        }
         if self.phase.serving() {
             self.fleet.ask_names();
             self.look(now);

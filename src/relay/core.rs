@@ -1,6 +1,6 @@
 //! What one shard's requests share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::relay::choose::Order;
 use crate::relay::pair::blocks::Abandoned;
 use crate::relay::seating::Seating;
 use crate::route::candidate::{Candidate, Question, Ranking, Reason};
+use crate::route::precise;
 use crate::route::rank::rank;
 use crate::route::router::{Router, Seat};
 use crate::route::views::{Bound, Views};
@@ -40,6 +41,8 @@ pub struct Core {
     pub backends: Backends,
     /// Present once a plan needed one.
     router: RefCell<Option<Box<Router>>>,
+    /// To and from the control plane, about engines that tell of their caches.
+    precise: OnceCell<Arc<precise::Lane>>,
     epoch: RefCell<Rc<Epoch>>,
     /// Extra attempts that may still be made, in thousandths.
     retry_milli: Cell<u64>,
@@ -182,6 +185,8 @@ impl Epoch {
     fn candidate(&self, id: EndpointId, views: &Views, load: Load) -> Candidate {
         let endpoint = &self.plan().endpoints[usize::from(id.0)];
         let view = views.endpoints.get(usize::from(id.0));
+        let engine = view.and_then(|view| view.engine.as_ref());
+        let kv_tokens = Some(endpoint.traits.kv_tokens).filter(|tokens| *tokens > 0);
         Candidate {
             endpoint: id,
             healthy: view.is_none_or(|view| view.healthy),
@@ -194,10 +199,10 @@ impl Epoch {
             prefill_rate: 0.0,
             decode_seconds: 0.0,
             lag_seconds: 0.0,
-            kv_use: None,
-            running: None,
-            waiting: None,
-            kv_tokens: Some(endpoint.traits.kv_tokens).filter(|tokens| *tokens > 0),
+            kv_use: engine.and_then(|engine| engine.kv_use),
+            running: engine.and_then(|engine| engine.running),
+            waiting: engine.and_then(|engine| engine.waiting),
+            kv_tokens: kv_tokens.or_else(|| engine.and_then(|engine| engine.kv_tokens)),
             price: endpoint.price,
         }
     }
@@ -231,7 +236,18 @@ impl Core {
             total.set((input, output.saturating_add(receipt.output)));
         });
         let abandoned = Abandoned::default();
-        Rc::new(Self { kit, backends, router, epoch, retry_milli, abandoned, booked, book })
+        let precise = OnceCell::new();
+        Rc::new(Self {
+            kit,
+            backends,
+            router,
+            precise,
+            epoch,
+            retry_milli,
+            abandoned,
+            booked,
+            book,
+        })
     }
 
     /// The present epoch.
@@ -250,6 +266,17 @@ impl Core {
     pub fn swap(&self, bound: Arc<Bound>) {
         let router = &mut *self.router.borrow_mut();
         *self.epoch.borrow_mut() = Epoch::new(bound, &self.backends, &self.kit, router);
+    }
+
+    /// Takes its lane to the control plane. Once.
+    pub fn listen_to(&self, lane: Arc<precise::Lane>) {
+        // A second lane would be another control plane's.
+        let _ = self.precise.set(lane);
+    }
+
+    /// Its lane to the control plane, if it has one.
+    pub fn precise(&self) -> Option<&Arc<precise::Lane>> {
+        self.precise.get()
     }
 
     /// Asks the shard's router something, if there is one.

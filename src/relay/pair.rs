@@ -21,7 +21,7 @@ use crate::config::plan::{Authority, EndpointId, Pair, PairProtocol};
 use crate::dialect::pair::{self as dialect, Asked, Meeting};
 use crate::json::{Bounds, EditError, Edits};
 use crate::relay::choose::Order;
-use crate::relay::core::Core;
+use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
@@ -96,11 +96,13 @@ pub async fn prepare<X: Exchange>(
         Course::Refused => return Err(Fault::Unsupported("a request of this kind").into()),
         _ => return Ok(whole(exit, pair, &model.endpoints, order)),
     }
+    let alone = order;
     let order = fall_back(pair, &model.endpoints, &order);
-    let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&pair.prefill, exit.mark()));
+    let able = able(&epoch, pair);
+    let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&able, exit.mark()));
     let prefill = match &trip {
         Some(trip) => Order::of(trip.decision.picks().map(|pick| pick.endpoint)),
-        None => Order::of(pair.prefill.iter().copied()),
+        None => Order::of(able.into_iter()),
     };
     let seat = order.endpoints().first();
     let seat = seat.and_then(|id| Lease::reserve(&core.kit, epoch.series(), *id));
@@ -118,9 +120,16 @@ pub async fn prepare<X: Exchange>(
     if pair.protocol == PairProtocol::Nixl
         && !prefill_first(core, exit, inbound, x, admitted, pair, trip).await?
     {
-        return Ok(whole(exit, pair, &model.endpoints, order));
+        return Ok(whole(exit, pair, &model.endpoints, alone));
     }
     Ok(order)
+}
+
+/// The servers that may prefill: those with room, or all where none has.
+fn able(epoch: &Epoch, pair: &Pair) -> Vec<EndpointId> {
+    let takes = |id: &&EndpointId| epoch.takes(**id);
+    let able: Vec<_> = pair.prefill.iter().filter(takes).copied().collect();
+    if able.is_empty() { pair.prefill.clone() } else { able }
 }
 
 fn terms(exit: &Exit, pair: &Pair, asked: &Asked) -> Terms {
@@ -146,17 +155,14 @@ fn whole(exit: &mut Exit, pair: &Pair, decode: &[EndpointId], order: Order) -> O
     order
 }
 
-/// Where a split request is tried: its own server, then those that can do all of it, else another pair.
+/// Where a split request is tried: its own server, then those that can do all of it, or else another pair.
 fn fall_back(pair: &Pair, decode: &[EndpointId], order: &Order) -> Order {
-    let first = order.endpoints().iter().take(1);
-    if pair.whole.is_empty() {
-        let again = order.endpoints().iter().cycle().take(order.endpoints().len().max(2));
-        return Order::of(again.copied());
+    let decoding = order.endpoints();
+    if pair.whole.is_empty() || pair.whole == decode {
+        // Where there is but one, it gets another chance.
+        return Order::of(decoding.iter().cycle().take(decoding.len().max(2)).copied());
     }
-    if pair.whole == decode {
-        return *order;
-    }
-    Order::of(first.chain(&pair.whole).copied())
+    Order::of(decoding.iter().take(1).chain(&pair.whole).copied())
 }
 
 /// vLLM's first leg; whether it bore fruit.

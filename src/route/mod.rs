@@ -10,6 +10,7 @@ pub mod horizon;
 pub mod learn;
 pub mod pair;
 pub mod policy;
+pub mod precise;
 pub mod rank;
 pub mod router;
 pub mod session;

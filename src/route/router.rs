@@ -199,7 +199,7 @@ impl Router {
         let Self { table, columns, .. } = self;
         let endpoints = self.endpoints.adopt(endpoints, |freed| {
             table.clear(freed.index);
-            columns[usize::from(freed.index)] = Column::default();
+            columns[usize::from(freed.index)] = Column::new();
         });
         let Self { lines, .. } = self;
         let models = self.models.adopt(models, |freed| {
@@ -207,7 +207,7 @@ impl Router {
         });
         // Shards begin their turns in different places, or they would move in step.
         let first = self.random() >> 1;
-        grow(&mut self.columns, &endpoints, Column::default);
+        grow(&mut self.columns, &endpoints, Column::new);
         grow(&mut self.lines, &models, || Line { turn: first, ..Line::default() });
         self.candidates.reserve(endpoints.len());
         self.slots.reserve(endpoints.len());
@@ -244,7 +244,11 @@ impl Router {
         let Some(slot) = self.endpoints.of(visit.endpoint) else { return };
         let blocks = visit.blocks as usize;
         let continued = inquiry.chain.hashes().get(blocks.wrapping_sub(1)) == Some(&visit.end);
-        if continued && inquiry.columns.contains(slot.index) && self.depths.get(slot.index) < blocks
+        let kept = self.columns[usize::from(slot.index)].horizon.reaches(visit.generation);
+        if continued
+            && kept
+            && inquiry.columns.contains(slot.index)
+            && self.depths.get(slot.index) < blocks
         {
             self.depths.set(slot.index, blocks);
         }

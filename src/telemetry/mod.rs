@@ -8,7 +8,9 @@
 pub mod cell;
 pub mod clock;
 pub mod endpoint;
+pub mod explain;
 pub mod histogram;
+pub mod kv;
 pub mod ledger;
 pub mod metrics;
 mod metrics_route;

@@ -41,8 +41,9 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("admin", &["config", "lifecycle", "http", "telemetry"]),
     ("control", &["config", "route", "telemetry", "shard", "admin"]),
     ("boot", &["config", "runtime", "route", "telemetry", "shard", "control"]),
+    ("foretell", &["config", "http", "json", "api", "gate", "route", "telemetry", "relay"]),
     ("quickstart", &["config", "boot"]),
-    ("main", &["config", "boot", "quickstart"]),
+    ("main", &["config", "boot", "foretell", "quickstart"]),
     // Tests alone.
     (
         "simulation",

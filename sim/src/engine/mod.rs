@@ -14,15 +14,19 @@
 
 mod blocks;
 mod config;
+mod import;
+mod journal;
 mod request;
 mod sequence;
 mod slots;
 
 pub use blocks::{BlockId, BlockPool};
 pub use config::{EngineConfig, MILLISECOND, SECOND, Time, prefill_cost};
+pub use journal::Told;
 pub use request::{Aborted, Output, Phase, Prompt, Request, SeqId, Stats, TooLong, chain};
 
 use crate::text::mix;
+use journal::Journal;
 use sequence::Sequence;
 use slots::Slots;
 use std::collections::VecDeque;
@@ -58,6 +62,7 @@ pub struct Engine {
     /// The end of the last step.
     ended: Time,
     stats: Stats,
+    journal: Journal,
 }
 
 impl Engine {
@@ -75,7 +80,18 @@ impl Engine {
             spare: Vec::new(),
             ended: 0,
             stats: Stats::default(),
+            journal: Journal::default(),
         }
+    }
+
+    /// Begins to note what happens to the cache, for [`Engine::told`]. Prompts must bring their token ids then.
+    pub fn tell(&mut self) {
+        self.journal.switch_on();
+    }
+
+    /// What happened to the cache since the last call.
+    pub fn told(&mut self) -> Vec<Told> {
+        self.journal.take()
     }
 
     /// What it was made with.
@@ -91,6 +107,7 @@ impl Engine {
     /// Forgets every cached block that is not in use, as a restarted engine has.
     pub fn clear_cache(&mut self) {
         self.pool.clear_cache();
+        self.journal.tell(Some(Told::Cleared));
     }
 
     /// Counters, and gauges as of now.
@@ -186,25 +203,6 @@ impl Engine {
         self.stats.step_tokens += u64::from(batch.tokens);
     }
 
-    /// Takes in a prompt's whole blocks that another engine computed, as far as there is room.
-    pub fn import(&mut self, prompt: &Prompt) {
-        let mut taken = Vec::new();
-        for hash in &prompt.blocks {
-            match self.pool.find(*hash) {
-                Some(block) => self.pool.share(block),
-                None if self.pool.free() == 0 => break,
-                None => {}
-            }
-            let block = self.pool.find(*hash).or_else(|| {
-                let block = self.pool.take()?;
-                self.pool.publish(block, *hash);
-                Some(block)
-            });
-            taken.extend(block);
-        }
-        taken.into_iter().rev().for_each(|block| self.pool.release(block));
-    }
-
     /// Gives every running sequence its turn; whether one had to leave for want of blocks.
     fn schedule_running(&mut self, batch: &mut Batch) -> bool {
         let (mut at, mut preempted) = (0, false);
@@ -293,13 +291,17 @@ impl Engine {
             return false;
         }
         while seq.blocks.len() < needed {
-            let Some(block) = self.pool.take() else { return false };
+            let Some((block, evicted)) = self.pool.take() else { return false };
+            self.journal.tell(evicted.map(|hash| Told::Removed { hash }));
             seq.blocks.push(block);
         }
         if self.config.prefix_caching {
             let whole = (covered / self.config.block_size).min(seq.hashes().len() as u32);
             for at in seq.published as usize..whole as usize {
-                self.pool.publish(seq.blocks[at], seq.hashes()[at]);
+                let fresh = self.pool.publish(seq.blocks[at], seq.hashes()[at]);
+                if fresh && self.journal.is_on() {
+                    self.journal.tell(seq.told(at, self.config.block_size));
+                }
             }
             seq.published = seq.published.max(whole);
         }

@@ -53,6 +53,18 @@ pub struct ServerConfig {
     pub embedding_dimensions: usize,
     pub fault: Option<DefaultFault>,
     pub pair: PairConfig,
+    /// Where it tells of its cache; `None`: nowhere.
+    pub kv_events: Option<KvEvents>,
+}
+
+/// Where KV events are published (ZMQ, as vLLM's publisher does it).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvEvents {
+    /// `tcp://*:PORT` or an address with a port: bound. `connect:tcp://…`: connected to.
+    pub publish: String,
+    /// Where what was missed can be asked for, bound.
+    pub replay: Option<String>,
+    pub topic: String,
 }
 
 impl Default for ServerConfig {
@@ -70,6 +82,7 @@ impl Default for ServerConfig {
             embedding_dimensions: 16,
             fault: None,
             pair: PairConfig::default(),
+            kv_events: None,
         }
     }
 }
@@ -85,6 +98,7 @@ impl ServerConfig {
             output_tokens_default: self.output_tokens_default,
             eos_tokens: self.eos_tokens,
             block_size: self.engine.block_size,
+            tells_ids: self.kv_events.is_some(),
             embedding_dimensions: self.embedding_dimensions,
         }
     }

@@ -14,10 +14,11 @@ mod live;
 mod metrics;
 mod out;
 mod pairs;
+mod publisher;
 mod request;
 mod thread;
 
-pub use config::{DefaultFault, Scope, ServerConfig};
+pub use config::{DefaultFault, KvEvents, Scope, ServerConfig};
 pub use counts::{ABORTS_MAX, Abort, Counts};
 pub use pairs::{PairConfig, PairCounts, Role};
 pub use thread::{Running, spawn_thread};
@@ -28,12 +29,13 @@ use crate::text::mix;
 use conn::Connection;
 use core::Core;
 use pairs::Pairs;
+use publisher::{Order, Publisher};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
 /// A server's state, shared by its tasks.
@@ -49,20 +51,32 @@ struct Shared {
     work: Notify,
     started: Instant,
     ids: Cell<u64>,
+    /// To the publisher of KV events, if there is one.
+    orders: Option<mpsc::UnboundedSender<Order>>,
 }
 
 impl Shared {
-    fn new(config: ServerConfig, port: u16) -> Self {
+    fn new(config: ServerConfig, port: u16, orders: Option<mpsc::UnboundedSender<Order>>) -> Self {
         let core = RefCell::new(Core::new(&config));
         let limits = config.limits();
         let (work, started, ids) = (Notify::new(), Instant::now(), Cell::new(0));
         let (pairs, met) = (RefCell::default(), Notify::new());
-        Self { config, limits, core, pairs, met, port, work, started, ids }
+        Self { config, limits, core, pairs, met, port, work, started, ids, orders }
     }
 
     /// The engine's time.
     fn now(&self) -> Time {
         Time::try_from(self.started.elapsed().as_nanos()).unwrap_or(Time::MAX)
+    }
+
+    /// Hands what the engine told of its cache to the publisher, if there is one.
+    fn publish(&self) {
+        let Some(orders) = &self.orders else { return };
+        let told = self.core.borrow_mut().engine.told();
+        if !told.is_empty() {
+            // The publisher goes only with the server.
+            let _ = orders.send(Order::Tell(told));
+        }
     }
 
     /// A fresh answer's id: 16 hexadecimal digits, different on every server and in every run.
@@ -80,7 +94,14 @@ impl Shared {
 pub async fn serve(listener: TcpListener, config: ServerConfig) -> io::Result<()> {
     let tasks = LocalSet::new();
     let port = listener.local_addr()?.port();
-    tasks.run_until(accept(listener, Rc::new(Shared::new(config, port)))).await
+    let mut orders = None;
+    if let Some(events) = &config.kv_events {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let publisher = Publisher::open(events, config.engine.block_size).await?;
+        tasks.spawn_local(publisher.run(receiver));
+        orders = Some(sender);
+    }
+    tasks.run_until(accept(listener, Rc::new(Shared::new(config, port, orders)))).await
 }
 
 async fn accept(listener: TcpListener, shared: Rc<Shared>) -> io::Result<()> {
@@ -132,6 +153,8 @@ fn turn(shared: &Shared, outputs: &mut Vec<Output>) {
         handed += outputs.len().max(1);
         outputs.clear();
     }
+    drop(core);
+    shared.publish();
 }
 
 /// Outputs written before connections have their turn; a step is never split.

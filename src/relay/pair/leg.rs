@@ -124,7 +124,12 @@ impl Leg {
         let done = self.once(errand, true).await;
         let endpoint = &self.epoch.plan().endpoints[usize::from(self.lease.endpoint.0)];
         match done {
-            Err(AttemptError::Stale) if endpoint.retry_stale => self.once(errand, false).await,
+            Err(AttemptError::Stale) if endpoint.retry_stale => {
+                let series = &self.epoch.series().endpoints[usize::from(self.lease.endpoint.0)];
+                series.failed(AttemptError::Stale.failure());
+                self.lease.attempted();
+                self.once(errand, false).await
+            }
             done => done,
         }
     }
