@@ -20,7 +20,7 @@ use crate::api::fault::Fault;
 use crate::config::plan::{Authority, EndpointId, Pair, PairProtocol};
 use crate::dialect::pair::{self as dialect, Asked, Meeting};
 use crate::json::{Bounds, EditError, Edits};
-use crate::relay::choose::Order;
+use crate::relay::choose::{self, Order};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
@@ -58,6 +58,7 @@ pub struct Pairing {
 
 /// A computed prompt.
 struct Kept {
+    by: EndpointId,
     place: Vec<u8>,
     blocks: Blocks,
     /// An attempt got the place, and may have read it.
@@ -67,6 +68,8 @@ struct Kept {
 /// What one attempt is given.
 pub struct Share {
     pub edits: Edits,
+    /// Who computes the prompt.
+    by: EndpointId,
     /// The other leg, if both go at once.
     beside: Option<Box<Leg>>,
     until: Instant,
@@ -104,6 +107,9 @@ pub async fn prepare<X: Exchange>(
         Some(trip) => Order::of(trip.decision.picks().map(|pick| pick.endpoint)),
         None => Order::of(able.into_iter()),
     };
+    if let (Some(trip), Some(first)) = (&trip, prefill.endpoints().first()) {
+        choose::offer(core, &epoch, *first, inbound, trip.chain());
+    }
     let seat = order.endpoints().first();
     let seat = seat.and_then(|id| Lease::reserve(&core.kit, epoch.series(), *id));
     let until = exit.mark().after(place::patience(exit, admitted));
@@ -200,18 +206,19 @@ async fn prefill_first<X: Exchange>(
 /// Keeps what the first server said of its blocks; whether it said anything.
 fn keep(core: &Rc<Core>, exit: &mut Exit, pair: &Pair, leg: Leg) -> bool {
     let bounds = Bounds { depth_max: exit.epoch.plan().limits.json_depth_max };
+    let by = leg.endpoint();
     let (answer, claim) = leg.close();
     let place = dialect::handoff(&answer, &bounds).map(|span| answer[span].to_vec());
     let (Some(place), Some(pairing)) = (place, &mut exit.pair) else { return false };
     let blocks = Blocks::kept(core, claim, pair.lease);
-    pairing.kept = Some(Kept { place, blocks, told: false });
+    pairing.kept = Some(Kept { by, place, blocks, told: false });
     true
 }
 
 /// What the attempt at `endpoint` is given by its pair; `None`: it does all by itself.
 ///
 /// # Errors
-/// A bug.
+/// The shard is at a limit.
 pub fn share(
     core: &Rc<Core>,
     exit: &mut Exit,
@@ -224,11 +231,12 @@ pub fn share(
     let model = &epoch.plan().models[usize::from(admitted.model.0)];
     let Some(pair) = &model.pair else { return Ok(None) };
     let share = match pair.protocol {
-        PairProtocol::Nixl => pairing.fetch(model.endpoints.contains(&endpoint), edits),
-        PairProtocol::Sglang if pair.whole.contains(&endpoint) => Ok(None),
-        PairProtocol::Sglang => pairing.meet(core, exit, admitted, pair, edits),
+        PairProtocol::Nixl if model.endpoints.contains(&endpoint) => pairing.fetch(edits)?,
+        PairProtocol::Sglang if !pair.whole.contains(&endpoint) => {
+            Some(pairing.meet(core, exit, admitted, pair, edits)?)
+        }
+        _ => None,
     };
-    let share = share.map_err(internal)?;
     pairing.split = share.is_some();
     if share.is_none() {
         pairing.alone(exit);
@@ -265,14 +273,12 @@ impl Pairing {
     }
 
     /// vLLM's second leg.
-    fn fetch(&mut self, decodes: bool, edits: &Edits) -> Result<Option<Share>, EditError> {
-        let Some(kept) = self.kept.as_mut().filter(|kept| decodes && !kept.told) else {
-            return Ok(None);
-        };
+    fn fetch(&mut self, edits: &Edits) -> Result<Option<Share>, Fault> {
+        let Some(kept) = self.kept.as_mut().filter(|kept| !kept.told) else { return Ok(None) };
         let mut edits = edits.clone();
-        self.asked.decode(&mut edits, &kept.place)?;
+        self.asked.decode(&mut edits, &kept.place).map_err(internal)?;
         kept.told = true;
-        Ok(Some(Share { edits, beside: None, until: self.until }))
+        Ok(Some(Share { edits, by: kept.by, beside: None, until: self.until }))
     }
 
     /// Both of SGLang's legs.
@@ -283,7 +289,7 @@ impl Pairing {
         admitted: &Admitted,
         pair: &Pair,
         edits: &Edits,
-    ) -> Result<Option<Share>, EditError> {
+    ) -> Result<Share, Fault> {
         let all = self.prefill.endpoints();
         let id = all[self.tried % all.len().max(1)];
         self.tried += 1;
@@ -296,19 +302,21 @@ impl Pairing {
         let room = core.kit.random() >> 1;
         let meeting = Meeting { host: &host, port: endpoint.traits.bootstrap_port, room };
         let mut edits = edits.clone();
-        self.asked.meet(&mut edits, &meeting)?;
+        self.asked.meet(&mut edits, &meeting).map_err(internal)?;
         let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&[id], exit.mark()));
         let streamed = admitted.ask.stream.then_some(admitted.ask.op);
         let leg = Leg::begin(core, epoch, id, trip, streamed);
         let until = self.until.min(exit.mark().after(pair.prefill_timeout));
-        Ok(leg.map(|leg| Share { edits, beside: Some(Box::new(leg)), until }))
+        let leg = leg.ok_or(Fault::Overloaded { retry_after_s: 1 })?;
+        Ok(Share { edits, by: id, beside: Some(Box::new(leg)), until })
     }
 }
 
 /// The answer has begun: whatever the pair still held for it goes its own way.
 pub fn opened(exit: &mut Exit, share: Option<Share>) {
-    if let Some(leg) = share.and_then(|share| share.beside) {
-        leg.let_go();
+    if let Some(share) = share {
+        exit.row.prefill_endpoint = Some(share.by);
+        share.beside.into_iter().for_each(|leg| leg.let_go());
     }
     let Some(pairing) = exit.pair.take() else { return };
     if pairing.split
@@ -334,7 +342,7 @@ pub async fn beside<X: Exchange>(
     x: &mut X,
     last: bool,
 ) -> Result<(Lease, Opening), Failed> {
-    let Some(Share { edits, beside, until }) = share else { return attempt.run(x, last).await };
+    let Some(Share { edits, beside, until, .. }) = share else { return attempt.run(x, last).await };
     let edits = &*edits;
     let Some(leg) = beside else { return Attempt { edits, ..attempt }.run(x, last).await };
     let Attempt { inbound, admitted, .. } = attempt;

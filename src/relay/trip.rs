@@ -163,6 +163,11 @@ impl Trip {
         Some(Box::new(Self::new(core, epoch, decision, whose, chain.clone(), *streamed)))
     }
 
+    /// Its prompt.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
     /// What its endpoint goes on keeping when the attempt is over.
     pub fn keep_context(&mut self) -> Option<Claim<KvTokens>> {
         self.leg.as_mut()?.context.take()

@@ -127,6 +127,7 @@ def test_two_servers_say_what_one_says(pools, sims, protocol, stream):
         assert text_of(answer) == text_of(expected)
         row = two.gateway.row(answer.headers["x-request-id"])
         assert row["endpoint"].startswith("d") and row["attempts"] == 1
+        assert row["prefill_endpoint"].startswith("p")
         assert row["input_tokens"] > WORDS and row["output_tokens"] == 8
     assert two.courses() == {"split": 4}
     for name, total in [("pulled", 4), ("stranded", 0)]:
@@ -264,6 +265,19 @@ def test_blocks_go_to_the_next_server_if_nobody_read_where_they_are(pools):
     assert two.pairs(two.prefill[0])["fetched"] == 4
     assert two.kept_tokens() == 0
     check_idle(two.gateway)
+
+
+def test_blocks_that_cannot_be_fetched_are_computed_anew(pools):
+    two = pools("nixl")
+    two.decode[0].fault("delay:1000")
+    killer = threading.Timer(0.5, two.prefill[0].process.kill)
+    killer.start()
+    answer = two.ask()
+    killer.join()
+    # The server that answers was refused its blocks; then it did all of it.
+    row = two.gateway.row(answer.headers["x-request-id"])
+    assert (row["endpoint"], row["attempts"]) == ("d0", 2) and "prefill_endpoint" not in row
+    assert two.courses() == {"split": 1, "fell_back": 1}
 
 
 def test_a_client_that_leaves_takes_both_with_it(pools):
