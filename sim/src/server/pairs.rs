@@ -161,7 +161,10 @@ impl Part {
                 let tokens = prompt_tokens(run);
                 let path = format!("/sim/fetch/{id}/{tokens}");
                 match call(address, &path).await {
-                    Ok(200) => Ok(import(shared, run)),
+                    Ok(200) => {
+                        import(shared, run);
+                        Ok(())
+                    }
                     _ => Err(ApiError::plain(500, "InternalServerError", "KV load failed.")),
                 }
             }
@@ -178,10 +181,9 @@ impl Part {
                         tokio::time::sleep(PAUSE).await;
                     }
                 });
-                match joined.await {
-                    Ok(()) => Ok(import(shared, run)),
-                    Err(_) => Err(stranded(shared)),
-                }
+                joined.await.map_err(|_| stranded(shared))?;
+                import(shared, run);
+                Ok(())
             }
         }
     }
