@@ -5,8 +5,8 @@
 //! deadline. Where a leg dies, the other one is dropped, and so is its connection; as long as nothing of an
 //! answer has left, a server that can do all of it by itself is tried.
 //!
-//! Invariants: nobody waits for a server whose partner is gone; the place of a prompt's blocks is given to one
-//! attempt at most that may have read it; models without pairs pay a look at one field.
+//! Invariants: nobody waits for a server whose partner is gone; the place of a prompt's blocks is given
+//! to one attempt at most that may have read it; models without pairs pay a look at one field.
 
 pub mod blocks;
 pub mod leg;
@@ -75,7 +75,7 @@ pub struct Share {
     until: Instant,
 }
 
-/// Decides whether the request is split, and takes what must come before its attempts. Where to try it.
+/// Decides whether the request is split, and does what must come before its attempts. Where to try it.
 ///
 /// # Errors
 /// The client left, or nobody can serve it.
@@ -90,17 +90,51 @@ pub async fn prepare<X: Exchange>(
     let epoch = exit.epoch.clone();
     let model = &epoch.plan().models[usize::from(admitted.model.0)];
     let Some(pair) = &model.pair else { return Ok(order) };
-    let bounds = Bounds { depth_max: epoch.plan().limits.json_depth_max };
+    let Some(asked) = splits(exit, inbound, admitted, pair)? else {
+        return Ok(whole(exit, pair, &model.endpoints, order));
+    };
+    let trip = enter(core, exit, inbound, admitted, (pair, asked, order));
+    let computed = match pair.protocol {
+        // Boxed, so that requests of one server hold no room for it.
+        PairProtocol::Nixl => {
+            Box::pin(prefill_first(core, exit, inbound, x, admitted, pair, trip)).await?
+        }
+        PairProtocol::Sglang => true,
+    };
+    Ok(match computed {
+        true => fall_back(pair, &model.endpoints, &order),
+        false => whole(exit, pair, &model.endpoints, order),
+    })
+}
+
+/// The body of a request that is split.
+fn splits(
+    exit: &Exit,
+    inbound: &Inbound,
+    admitted: &Admitted,
+    pair: &Pair,
+) -> Result<Option<Asked>, Fault> {
+    let plan = exit.epoch.plan();
+    let bounds = Bounds { depth_max: plan.limits.json_depth_max };
     let asked = dialect::read(admitted.ask.op, inbound.body(), &bounds)?;
     let course = course(&terms(exit, pair, &asked));
-    epoch.series().models[usize::from(admitted.model.0)].paired(course);
+    exit.epoch.series().models[usize::from(admitted.model.0)].paired(course);
     match course {
-        Course::Split => {}
-        Course::Refused => return Err(Fault::Unsupported("a request of this kind").into()),
-        _ => return Ok(whole(exit, pair, &model.endpoints, order)),
+        Course::Split => Ok(Some(asked)),
+        Course::Refused => Err(Fault::Unsupported("a request of this kind")),
+        _ => Ok(None),
     }
-    let alone = order;
-    let order = fall_back(pair, &model.endpoints, &order);
+}
+
+/// Takes both servers' places: that of the one that decodes, and the way to those that prefill.
+fn enter(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    inbound: &Inbound,
+    admitted: &Admitted,
+    (pair, asked, order): (&Pair, Asked, Order),
+) -> Option<Box<Trip>> {
+    let epoch = exit.epoch.clone();
     let able = able(&epoch, pair);
     let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&able, exit.mark()));
     let prefill = match &trip {
@@ -111,24 +145,17 @@ pub async fn prepare<X: Exchange>(
         choose::offer(core, &epoch, *first, inbound, trip.chain());
     }
     let seat = order.endpoints().first();
-    let seat = seat.and_then(|id| Lease::reserve(&core.kit, epoch.series(), *id));
-    let until = exit.mark().after(place::patience(exit, admitted));
     exit.pair = Some(Box::new(Pairing {
         asked,
-        until,
+        until: exit.mark().after(place::patience(exit, admitted)),
         prefill,
         tried: 0,
-        seat,
+        seat: seat.and_then(|id| Lease::reserve(&core.kit, epoch.series(), *id)),
         kept: None,
         split: false,
         fell_back: false,
     }));
-    if pair.protocol == PairProtocol::Nixl
-        && !prefill_first(core, exit, inbound, x, admitted, pair, trip).await?
-    {
-        return Ok(whole(exit, pair, &model.endpoints, alone));
-    }
-    Ok(order)
+    trip
 }
 
 /// The servers that may prefill: those with room, or all where none has.
@@ -337,35 +364,44 @@ pub fn failed(exit: &mut Exit, error: &AttemptError) {
 
 /// Runs an attempt with its share, beside the other leg if both go at once: whichever fails ends both.
 pub async fn beside<X: Exchange>(
-    mut attempt: Attempt<'_>,
+    attempt: Attempt<'_>,
     share: &mut Option<Share>,
     x: &mut X,
     last: bool,
 ) -> Result<(Lease, Opening), Failed> {
-    let Some(Share { edits, beside, until, .. }) = share else { return attempt.run(x, last).await };
-    let edits = &*edits;
-    let Some(leg) = beside else { return Attempt { edits, ..attempt }.run(x, last).await };
-    let Attempt { inbound, admitted, .. } = attempt;
-    let (epoch, endpoint) = (attempt.exit.epoch.clone(), leg.endpoint());
-    let errand = Errand::of(attempt.exit, inbound, &admitted.ask, edits, *until);
-    attempt.edits = edits;
-    let (mut attempt, mut other) = (pin!(attempt.run(x, last)), pin!(leg.run(&errand)));
-    let mut computed = false;
-    let done = poll_fn(|cx| {
+    let epoch = attempt.exit.epoch.clone();
+    let mut edits = attempt.edits;
+    let mut other = None;
+    if let Some(share) = share {
+        edits = &share.edits;
+        let (inbound, ask) = (attempt.inbound, &attempt.admitted.ask);
+        let errand = Errand::of(attempt.exit, inbound, ask, edits, share.until);
+        // Boxed, so that requests of one server hold no room for it.
+        let run = |leg| Box::pin(compute(&epoch, leg, errand));
+        other = share.beside.as_deref_mut().map(run);
+    }
+    let mut attempt = Attempt { edits, ..attempt };
+    let mut attempt = pin!(attempt.run(x, last));
+    poll_fn(|cx| {
         if let Poll::Ready(done) = attempt.as_mut().poll(cx) {
             return Poll::Ready(done);
         }
-        if !computed && let Poll::Ready(done) = other.as_mut().poll(cx) {
-            match done {
-                Ok(()) => computed = true,
-                Err(error) => return Poll::Ready(Err(Failed::Partner(error))),
-            }
+        match other.as_mut().map(|other| other.as_mut().poll(cx)) {
+            Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(Failed::Partner(error))),
+            Some(Poll::Ready(Ok(()))) => other = None,
+            Some(Poll::Pending) | None => {}
         }
         Poll::Pending
     })
-    .await;
-    if let Err(Failed::Partner(error)) = &done {
-        epoch.series().endpoints[usize::from(endpoint.0)].failed(error.failure());
+    .await
+}
+
+/// The other leg; its failure is its own server's.
+async fn compute(epoch: &Epoch, leg: &mut Leg, errand: Errand<'_>) -> Result<(), AttemptError> {
+    let done = leg.run(&errand).await;
+    if let Err(error) = &done {
+        let series = &epoch.series().endpoints[usize::from(leg.endpoint().0)];
+        series.failed(error.failure());
     }
     done
 }

@@ -78,7 +78,9 @@ pub async fn place<X: Exchange>(
         // The last attempt's answer is relayed even if it is an error.
         let mut share = pair::share(core, exit, admitted, *endpoint, &edits)?;
         let split = share.is_some();
-        let last = at + 1 == order.len() || !(split || core.may_retry());
+        // That a pair failed is no reason to try many: the first one is not the budget's affair.
+        let exempt = split && at == 0;
+        let last = at + 1 == order.len() || !(exempt || core.may_retry());
         let attempt = Attempt { core, exit, inbound, admitted, endpoint: *endpoint, edits: &edits };
         match pair::beside(attempt, &mut share, x, last).await {
             Ok((lease, opening)) => {

@@ -1,9 +1,10 @@
 //! Both sides of a pair: a server that computes a prompt, and one that fetches its blocks and answers.
 //!
-//! As vLLM does it over NIXL: an answer to `do_remote_decode` says where the prompt's blocks are, and they are
-//! kept for a while; a request with `do_remote_prefill` fetches them from there first. As SGLang does it: both
-//! servers get a request with the same `bootstrap_room` and meet at the one that prefills; whoever comes first
-//! waits for the other, and neither notices if the other died: it waits until its time is up.
+//! As vLLM does it over NIXL: an answer to `do_remote_decode` says where the prompt's blocks are, and
+//! they are kept for a while; a request with `do_remote_prefill` fetches them from there first. As
+//! SGLang does it: both servers get a request with the same `bootstrap_room` and meet at the one that
+//! prefills; whoever comes first waits for the other, and neither notices if the other died: it waits
+//! until its time is up.
 
 use super::Shared;
 use super::request::Request;
