@@ -385,7 +385,7 @@ pub struct Pair {
     pub whole: Vec<EndpointId>,
     /// Prompts with fewer tokens to compute are not split.
     pub uncached_tokens_min: u32,
-    /// How long a prompt's computation may take before it is given up for a server that does all.
+    /// How long either half may take before it is given up for a server that does all.
     pub prefill_timeout: Duration,
     /// How long an engine keeps blocks that nobody fetches.
     pub lease: Duration,

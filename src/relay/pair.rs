@@ -15,6 +15,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::api::fault::Fault;
 use crate::config::plan::{Authority, EndpointId, Pair, PairProtocol};
@@ -32,7 +33,8 @@ use crate::relay::state::Admitted;
 use crate::relay::stop::Stop;
 use crate::relay::trip::Trip;
 use crate::route::pair::{Course, Terms, course};
-use crate::runtime::clock::Instant;
+use crate::runtime::clock::{self, Instant};
+use crate::runtime::wheel::Due;
 use crate::telemetry::endpoint::Failure;
 use crate::upstream::error::AttemptError;
 use crate::upstream::lease::Lease;
@@ -46,6 +48,8 @@ pub struct Pairing {
     prefill: Order,
     /// How many of them were tried.
     tried: usize,
+    /// How long either half may take.
+    half: Duration,
     /// The place at the server that is to decode, taken before the other one begins.
     seat: Option<Lease>,
     /// What the first server keeps.
@@ -150,6 +154,7 @@ fn enter(
         until: exit.mark().after(place::patience(exit, admitted)),
         prefill,
         tried: 0,
+        half: pair.prefill_timeout,
         seat: seat.and_then(|id| Lease::reserve(&core.kit, epoch.series(), *id)),
         kept: None,
         split: false,
@@ -286,9 +291,11 @@ impl Pairing {
         Some(seat)
     }
 
-    /// When the attempt under way must have an answer, if it is one of two.
-    pub fn until(&self) -> Option<Instant> {
-        self.split.then_some(self.until)
+    /// When the attempt under way, begun at `now`, must have an answer, if it is one of two.
+    pub fn until(&self, now: Instant) -> Option<Instant> {
+        let fetches = self.kept.is_some();
+        let until = if fetches { self.until.min(now.after(self.half)) } else { self.until };
+        self.split.then_some(until)
     }
 
     /// Its next attempt is one server's.
@@ -318,7 +325,7 @@ impl Pairing {
         edits: &Edits,
     ) -> Result<Share, Fault> {
         let all = self.prefill.endpoints();
-        let id = all[self.tried % all.len().max(1)];
+        let id = *all.get(self.tried % all.len().max(1)).ok_or(Fault::Internal)?;
         self.tried += 1;
         let epoch = &exit.epoch;
         let endpoint = &epoch.plan().endpoints[usize::from(id.0)];
@@ -372,6 +379,8 @@ pub async fn beside<X: Exchange>(
     let epoch = attempt.exit.epoch.clone();
     let mut edits = attempt.edits;
     let mut other = None;
+    let (core, mut late) = (attempt.core, None);
+    let half = attempt.exit.pair.as_ref().map(|pairing| pairing.half);
     if let Some(share) = share {
         edits = &share.edits;
         let (inbound, ask) = (attempt.inbound, &attempt.admitted.ask);
@@ -388,10 +397,20 @@ pub async fn beside<X: Exchange>(
         }
         match other.as_mut().map(|other| other.as_mut().poll(cx)) {
             Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(Failed::Partner(error))),
-            Some(Poll::Ready(Ok(()))) => other = None,
+            Some(Poll::Ready(Ok(()))) => {
+                other = None;
+                // Its blocks have as long again to lead to an answer.
+                let deadline = late.insert(core.kit.wheel.deadline(None));
+                deadline.set(Due::FirstByte, clock::now(), half.unwrap_or_default());
+            }
             Some(Poll::Pending) | None => {}
         }
-        Poll::Pending
+        match &late {
+            Some(late) if late.poll_fired(cx).is_ready() => {
+                Poll::Ready(Err(Failed::Attempt(AttemptError::FirstByteTimeout)))
+            }
+            _ => Poll::Pending,
+        }
     })
     .await
 }

@@ -223,7 +223,7 @@ impl Attempt<'_> {
     }
 
     fn set_deadline(&self, connection: &Connection) {
-        let joint = self.exit.pair.as_ref().and_then(|pair| pair.until());
+        let joint = self.exit.pair.as_ref().and_then(|pair| pair.until(self.exit.mark()));
         let own = || self.exit.mark().after(patience(self.exit, self.admitted));
         let at = joint.unwrap_or_else(own);
         connection.until(Due::FirstByte, at, self.exit.total);

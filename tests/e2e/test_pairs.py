@@ -254,6 +254,16 @@ def test_a_server_that_cannot_decode_leaves_nobody_waiting(pools, protocol):
     check_idle(two.gateway)
 
 
+@pytest.mark.parametrize("protocol", ["nixl", "sglang"])
+def test_a_server_that_hangs_with_its_blocks_is_given_up(pools, protocol):
+    two = pools(protocol, pair={"prefill_seconds": 0.5}, **shape(protocol))
+    two.decode[0].fault("hang-head", times=1)
+    two.ask()
+    assert 0.4 < two.took < 3
+    assert two.courses() == {"split": 1, "fell_back": 1}
+    wait_for(lambda: two.decode[0].counts()["aborted"] == 1)
+
+
 def test_blocks_go_to_the_next_server_if_nobody_read_where_they_are(pools):
     two = pools("nixl", decode=2)
     # Its port stays closed, and the gateway has not noticed yet.
