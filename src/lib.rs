@@ -8,6 +8,7 @@ pub mod api;
 pub mod boot;
 pub mod config;
 pub mod control;
+pub mod dialect;
 pub mod foretell;
 pub mod gate;
 pub mod http;

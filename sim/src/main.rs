@@ -4,7 +4,7 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sluice_sim::engine::{EngineConfig, prefill_cost};
 use sluice_sim::fault::{BadFault, Faults};
-use sluice_sim::server::{DefaultFault, KvEvents, Scope, ServerConfig, serve};
+use sluice_sim::server::{DefaultFault, KvEvents, PairConfig, Role, Scope, ServerConfig, serve};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -69,6 +69,15 @@ struct Arguments {
     /// No pacing: every answer at once, as fast as the socket takes it.
     #[arg(long)]
     instant: bool,
+    /// Half of its requests that the server does, as SGLang's servers in pairs do.
+    #[arg(long, value_enum, default_value_t = Half::Whole)]
+    role: Half,
+    /// Seconds for which a prompt's blocks are kept for another server.
+    #[arg(long, default_value_t = 480.0)]
+    lease_s: f64,
+    /// Seconds for which one server of a pair waits for the other.
+    #[arg(long, default_value_t = 300.0)]
+    pair_patience_s: f64,
     /// Publish KV events (ZMQ) at this address, such as "tcp://127.0.0.1:5557"; with "connect:" before it,
     /// connect there.
     #[arg(long, value_name = "ADDRESS")]
@@ -87,6 +96,14 @@ struct Arguments {
     fault_probability: f64,
 }
 
+/// See [`Role`].
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Half {
+    Whole,
+    Prefill,
+    Decode,
+}
+
 impl Arguments {
     fn config(&self) -> Result<ServerConfig, BadFault> {
         Ok(ServerConfig {
@@ -99,6 +116,7 @@ impl Arguments {
             output_tokens_default: self.output_tokens,
             eos_tokens: self.eos_tokens,
             fault: self.default_fault()?,
+            pair: self.pair(),
             kv_events: self.kv_events.clone().map(|publish| KvEvents {
                 publish,
                 replay: self.kv_events_replay.clone(),
@@ -106,6 +124,17 @@ impl Arguments {
             }),
             ..ServerConfig::default()
         })
+    }
+
+    fn pair(&self) -> PairConfig {
+        let seconds = |s: f64| Duration::from_secs_f64(s.clamp(0.0, 1e9));
+        let role = match self.role {
+            Half::Whole => Role::Whole,
+            Half::Prefill => Role::Prefill,
+            Half::Decode => Role::Decode,
+        };
+        let (lease, patience) = (seconds(self.lease_s), seconds(self.pair_patience_s));
+        PairConfig { role, lease, patience }
     }
 
     fn engine(&self) -> EngineConfig {

@@ -15,6 +15,7 @@ mod kv_events;
 mod listeners;
 mod models;
 mod names;
+mod pairs;
 pub mod plan;
 mod reader;
 mod reference;
@@ -115,7 +116,8 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let listening = server.iter().map(|server| server.listen);
     let listening = listening.chain(admin.iter().map(|admin| admin.listen)).collect();
     let endpoints = endpoints::read(root, listening);
-    let (models, model_index) = models::read(root, &endpoints);
+    let (mut models, model_index) = models::read(root, &endpoints);
+    pairs::read(root, &endpoints, &mut models, &model_index);
     let server = server?;
     if let Some(admin) = &admin {
         listeners::check_apart(root, &server, admin);

@@ -54,7 +54,7 @@ fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Optio
     let policy = s.choice("policy", policy_name(Policy::default()), &POLICIES);
     let hash_header = read_hash_header(s);
     let demand = Demand::read(s);
-    let endpoints = demand.keep(s, read_endpoints(s, known), known);
+    let endpoints = demand.keep(s, read_endpoints(s, "endpoints", known), known);
     let upstream = s.text("upstream_model", "");
     let upstream = upstream.and_then(|text| names::check(s, "upstream_model", text));
     let model = name.zip(policy).map(|(name, policy)| Model {
@@ -65,6 +65,7 @@ fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Optio
         // Engines know an adapter by its name.
         upstream_model: upstream.map(|text| text.value.into()).or_else(|| demand.adapter()),
         adapter: demand.adapter(),
+        pair: None,
     });
     (name, model)
 }
@@ -79,11 +80,12 @@ fn read_hash_header(s: &Section<'_>) -> Option<Box<str>> {
     Some(given.value.to_ascii_lowercase().into())
 }
 
-fn read_endpoints(s: &Section<'_>, known: &Known) -> Vec<EndpointId> {
-    let Some(given) = s.texts("endpoints") else {
-        if s.given("endpoints").is_none() {
-            let what = format!("{} has no `endpoints`", s.title());
-            s.fault(s.at, what, "add endpoints = [\"NAME\"] with names of [[endpoints]]");
+/// A list of endpoints' names, which must not be empty.
+pub fn read_endpoints(s: &Section<'_>, key: &'static str, known: &Known) -> Vec<EndpointId> {
+    let Some(given) = s.texts(key) else {
+        if s.given(key).is_none() {
+            let what = format!("{} has no `{key}`", s.title());
+            s.fault(s.at, what, format!("add {key} = [\"NAME\"] with names of [[endpoints]]"));
         }
         return Vec::new();
     };

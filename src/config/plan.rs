@@ -283,6 +283,8 @@ pub struct Traits {
     pub context_tokens_max: u32,
     /// Requests in flight, all shards together; 0 is no bound.
     pub requests_max: u32,
+    /// Where an SGLang server that prefills is met.
+    pub bootstrap_port: u16,
     /// Tokens that its KV cache holds; 0 is unknown.
     pub kv_tokens: u32,
     pub capabilities: Capabilities,
@@ -353,6 +355,40 @@ pub struct Model {
     pub upstream_model: Option<Box<str>>,
     /// The adapter (LoRA) that its name stands for.
     pub adapter: Option<Box<str>>,
+    /// Its `[[pairs]]` table: `endpoints` decode what others have computed.
+    pub pair: Option<Box<Pair>>,
+}
+
+impl Model {
+    /// Whether requests for it may go to this endpoint.
+    pub fn uses(&self, id: EndpointId) -> bool {
+        let pair = self.pair.iter().flat_map(|pair| pair.prefill.iter().chain(&pair.whole));
+        self.endpoints.iter().chain(pair).any(|known| *known == id)
+    }
+}
+
+/// How the two servers of a pair hand a prompt's KV blocks over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairProtocol {
+    /// vLLM: prefill first; its answer tells where the blocks are, and decode fetches them.
+    Nixl,
+    /// SGLang: both at once; they meet at the prefill server's bootstrap port.
+    Sglang,
+}
+
+/// One `[[pairs]]` table.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    pub protocol: PairProtocol,
+    pub prefill: Vec<EndpointId>,
+    /// Those that can do all of a request by themselves.
+    pub whole: Vec<EndpointId>,
+    /// Prompts with fewer tokens to compute are not split.
+    pub uncached_tokens_min: u32,
+    /// How long either half may take before it is given up for a server that does all.
+    pub prefill_timeout: Duration,
+    /// How long an engine keeps blocks that nobody fetches.
+    pub lease: Duration,
 }
 
 /// One `[[keys]]` table.

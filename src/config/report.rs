@@ -6,10 +6,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::plan::{
-    Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan,
+    Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Pair, Plan,
     Routing, Runtime, Server, Shards, Sink, Timeouts, Traits,
 };
-use super::{endpoints, headers, models, traits};
+use super::{endpoints, headers, models, pairs, traits};
 
 /// The plan for people to read: several lines, each ended.
 pub fn describe(plan: &Plan) -> String {
@@ -219,7 +219,7 @@ fn write_endpoint(out: &mut String, plan: &Plan, id: EndpointId, e: &Endpoint) -
     }
     writeln!(out, "  metrics: {}", e.metrics_path.as_deref().unwrap_or("none"))?;
     write_traits(out, &e.traits)?;
-    if !plan.models.iter().any(|model| model.endpoints.contains(&id)) {
+    if !plan.models.iter().any(|model| model.uses(id)) {
         writeln!(out, "  note: no model uses this endpoint")?;
     }
     Ok(())
@@ -237,10 +237,24 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
     if let Some(name) = &model.adapter {
         writeln!(out, "  adapter = {name}")?;
     }
-    match &model.upstream_model {
-        Some(name) => writeln!(out, "  upstream_model = {name}"),
-        None => Ok(()),
+    if let Some(name) = &model.upstream_model {
+        writeln!(out, "  upstream_model = {name}")?;
     }
+    model.pair.iter().try_for_each(|pair| write_pair(out, plan, pair))
+}
+
+fn write_pair(out: &mut String, plan: &Plan, pair: &Pair) -> std::fmt::Result {
+    let names = |ids: &[EndpointId]| {
+        let known = ids.iter().filter_map(|id| plan.endpoints.get(usize::from(id.0)));
+        known.map(|endpoint| &*endpoint.name).collect::<Vec<_>>().join(", ")
+    };
+    let whole = if pair.whole.is_empty() { "nobody".to_owned() } else { names(&pair.whole) };
+    writeln!(out, "  pairs: {}", pairs::protocol_name(pair.protocol))?;
+    writeln!(out, "    prefill = {}", names(&pair.prefill))?;
+    writeln!(out, "    whole = {whole}")?;
+    writeln!(out, "    uncached_tokens_min = {}", pair.uncached_tokens_min)?;
+    writeln!(out, "    prefill_seconds = {}", pair.prefill_timeout.as_secs_f64())?;
+    writeln!(out, "    lease_seconds = {}", pair.lease.as_secs_f64())
 }
 
 /// Settings in which the plans differ and which take effect only in a new process, as

@@ -26,6 +26,7 @@ pub fn read(s: &Section<'_>) -> Traits {
         context_tokens_max: whole("context_tokens_max", 0, 0..=TOKENS_MAX),
         requests_max: whole("requests_max", 0, 0..=1_000_000),
         kv_tokens: whole("kv_tokens", 0, 0..=TOKENS_MAX),
+        bootstrap_port: s.whole("bootstrap_port", 8_998, 1..=65_535) as u16,
         capabilities: capabilities(s),
         adapters: adapters.map(|name| name.value.into()).collect(),
         labels: LABELS.map(|label| s.text(label, "").map_or("".into(), |text| text.value.into())),

@@ -87,7 +87,7 @@ pub fn choose(
 }
 
 /// Has the prompt tokenised, if the endpoint's engine tells of its cache by tokens.
-fn offer(core: &Core, epoch: &Epoch, to: EndpointId, inbound: &Inbound, chain: &Chain) {
+pub(super) fn offer(core: &Core, epoch: &Epoch, to: EndpointId, inbound: &Inbound, chain: &Chain) {
     let plan = epoch.plan();
     let tells = plan.endpoints[usize::from(to.0)].kv_events.is_some();
     if let Some(lane) = core.precise().filter(|_| tells && !chain.hashes().is_empty()) {

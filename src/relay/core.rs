@@ -8,6 +8,7 @@ use crate::config::plan::{EndpointId, ModelId, Plan};
 use crate::http::{ChunkLimits, HeadLimits};
 use crate::lifecycle::hold::Receipt;
 use crate::relay::choose::Order;
+use crate::relay::pair::blocks::Abandoned;
 use crate::relay::seating::Seating;
 use crate::route::candidate::{Candidate, Question, Ranking, Reason};
 use crate::route::precise;
@@ -45,6 +46,8 @@ pub struct Core {
     epoch: RefCell<Rc<Epoch>>,
     /// Extra attempts that may still be made, in thousandths.
     retry_milli: Cell<u64>,
+    /// Blocks that nobody will fetch.
+    pub abandoned: Abandoned,
     /// Tokens booked since the shard began: (input, output).
     booked: Rc<Cell<(u64, u64)>>,
     /// Where holds book to.
@@ -158,12 +161,24 @@ impl Epoch {
 
     /// A model's endpoints, as the router looks at them.
     pub fn seats(&self, id: ModelId) -> impl Iterator<Item = Seat> + '_ {
-        let model = &self.plan().models[usize::from(id.0)];
+        self.seats_of(&self.plan().models[usize::from(id.0)].endpoints)
+    }
+
+    /// These endpoints, as the router looks at them.
+    pub fn seats_of<'e>(&'e self, ids: &'e [EndpointId]) -> impl Iterator<Item = Seat> + 'e {
         let views = self.views.borrow();
-        model.endpoints.iter().map(move |id| Seat {
+        ids.iter().map(move |id| Seat {
             slot: self.seating.slots[usize::from(id.0)],
             candidate: self.candidate(*id, &views, self.series().load(*id)),
         })
+    }
+
+    /// Whether an endpoint is thought to be up, and has room for a request.
+    pub fn takes(&self, id: EndpointId) -> bool {
+        let views = self.views.borrow();
+        let healthy = views.endpoints.get(usize::from(id.0)).is_none_or(|view| view.healthy);
+        let most = u64::from(self.plan().endpoints[usize::from(id.0)].traits.requests_max);
+        healthy && (most == 0 || self.series().load(id).requests < most)
     }
 
     /// What is known of an endpoint whoever asks.
@@ -220,8 +235,19 @@ impl Core {
             let input = input.saturating_add(receipt.input);
             total.set((input, output.saturating_add(receipt.output)));
         });
+        let abandoned = Abandoned::default();
         let precise = OnceCell::new();
-        Rc::new(Self { kit, backends, router, precise, epoch, retry_milli, booked, book })
+        Rc::new(Self {
+            kit,
+            backends,
+            router,
+            precise,
+            epoch,
+            retry_milli,
+            abandoned,
+            booked,
+            book,
+        })
     }
 
     /// The present epoch.

@@ -15,6 +15,7 @@ use crate::relay::core::Epoch;
 use crate::relay::explain;
 use crate::relay::ids::{self, Id};
 use crate::relay::inbound::Inbound;
+use crate::relay::pair::Pairing;
 use crate::relay::stop::Stop;
 use crate::relay::trip::Trip;
 use crate::route::router::Report;
@@ -54,6 +55,8 @@ pub struct Exit {
     usage_place: Option<Place>,
     /// Its way through the router, if its model's policy looks at requests.
     pub trip: Option<Box<Trip>>,
+    /// What is done for it, if two servers share it; until its answer begins.
+    pub pair: Option<Box<Pairing>>,
     /// Why it goes where it goes, where somebody may ask.
     pub explained: Option<Box<Explained>>,
 }
@@ -86,6 +89,7 @@ impl Exit {
             last_token: None,
             usage_place: None,
             trip: None,
+            pair: None,
             explained: None,
             epoch,
         }

@@ -75,14 +75,15 @@ fn is_encoded(connection: &mut Connection) -> bool {
     coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
+/// What an answer's head says its body is.
 #[derive(PartialEq)]
-enum Content {
+pub(super) enum Content {
     Events,
     Json,
     Other,
 }
 
-fn content_kind(connection: &mut Connection) -> Content {
+pub(super) fn content_kind(connection: &mut Connection) -> Content {
     let (head, bytes) = connection.head_bytes();
     match head.value(bytes, Known::ContentType) {
         Some(value) if is_event_stream(value) => Content::Events,

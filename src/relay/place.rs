@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::api::fault::Fault;
 use crate::config::plan::{Endpoint, EndpointId};
@@ -17,6 +18,8 @@ use crate::relay::exchange::{Exchange, Gone};
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
 use crate::relay::opening;
+use crate::relay::pair;
+use crate::relay::reach;
 use crate::relay::state::Admitted;
 use crate::relay::stop::Stop;
 use crate::relay::stream::Stream;
@@ -38,6 +41,8 @@ pub enum Opening {
 pub enum Failed {
     Gone,
     Attempt(AttemptError),
+    /// It was dropped, because the server that was to compute its prompt failed.
+    Partner(AttemptError),
 }
 
 impl From<Gone> for Failed {
@@ -71,12 +76,16 @@ pub async fn place<X: Exchange>(
     let mut retry = None;
     for (at, endpoint) in order.iter().enumerate() {
         // The last attempt's answer is relayed even if it is an error.
-        let last = at + 1 == order.len() || !core.may_retry();
-        let edits = &edits;
-        let mut attempt = Attempt { core, exit, inbound, admitted, endpoint: *endpoint, edits };
-        match attempt.run(x, last).await {
+        let mut share = pair::share(core, exit, admitted, *endpoint, &edits)?;
+        let split = share.is_some();
+        // That a pair failed is no reason to try many: the first one is not the budget's affair.
+        let exempt = split && at == 0;
+        let last = at + 1 == order.len() || !(exempt || core.may_retry());
+        let attempt = Attempt { core, exit, inbound, admitted, endpoint: *endpoint, edits: &edits };
+        match pair::beside(attempt, &mut share, x, last).await {
             Ok((lease, opening)) => {
                 inject::point(Point::Opened);
+                pair::opened(exit, share);
                 return Ok((lease, opening));
             }
             Err(Failed::Gone) => return Err(Stop::Gone),
@@ -85,11 +94,16 @@ pub async fn place<X: Exchange>(
                 x.unstage();
                 failed = error;
             }
+            Err(Failed::Partner(error)) => {
+                x.unstage();
+                failed = error;
+            }
         }
+        pair::failed(exit, &failed);
         // Where an endpoint opted out, a request that it may have read is not sent again to anybody.
         let once = !exit.epoch.plan().endpoints[usize::from(endpoint.0)].retry_stale;
         let maybe_read = matches!(failed, AttemptError::Stale | AttemptError::Closed);
-        if last || !failed.elsewhere_helps() || (once && maybe_read) {
+        if last || !(split || failed.elsewhere_helps()) || (once && maybe_read) {
             break;
         }
         core.spend_retry();
@@ -101,6 +115,13 @@ pub async fn place<X: Exchange>(
 
 /// What Sluice must change in the body.
 fn edits(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
+    let mut edits = named(exit, admitted)?;
+    admitted.ask.usage.splice(&mut edits).map_err(|_| Fault::Internal)?;
+    Ok(edits)
+}
+
+/// The model's name as its endpoints know it.
+pub fn named(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
     let mut edits = Edits::new();
     let model = &exit.epoch.plan().models[usize::from(admitted.model.0)];
     if let Some(name) = &model.upstream_model {
@@ -108,22 +129,32 @@ fn edits(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
         let replaced = edits.replace(admitted.ask.model_span.clone(), json);
         replaced.map_err(|_| Fault::Internal)?;
     }
-    admitted.ask.usage.splice(&mut edits).map_err(|_| Fault::Internal)?;
     Ok(edits)
 }
 
-struct Attempt<'a> {
-    core: &'a Rc<Core>,
-    exit: &'a mut Exit,
-    inbound: &'a Inbound,
-    admitted: &'a Admitted,
-    endpoint: EndpointId,
-    edits: &'a Edits,
+/// How long an answer may take to begin: until the first event of a stream, or until the head of a whole
+/// answer (there it is the whole generation).
+pub fn patience(exit: &Exit, admitted: &Admitted) -> Duration {
+    let timeouts = &exit.epoch.plan().timeouts;
+    match admitted.ask.stream {
+        true => timeouts.first_byte_streamed,
+        false => timeouts.first_byte_unary,
+    }
+}
+
+/// One endpoint's turn.
+pub struct Attempt<'a> {
+    pub core: &'a Rc<Core>,
+    pub exit: &'a mut Exit,
+    pub inbound: &'a Inbound,
+    pub admitted: &'a Admitted,
+    pub endpoint: EndpointId,
+    pub edits: &'a Edits,
 }
 
 impl Attempt<'_> {
-    /// One endpoint: a pooled connection first, and a fresh one if that had died under the request.
-    async fn run<X: Exchange>(
+    /// A pooled connection first, and a fresh one if that had died under the request.
+    pub async fn run<X: Exchange>(
         &mut self,
         x: &mut X,
         last: bool,
@@ -134,7 +165,9 @@ impl Attempt<'_> {
         let mut reuse = true;
         loop {
             self.exit.attempt(self.endpoint);
-            let lease = Lease::take(&self.core.kit, epoch.series(), self.endpoint);
+            let seat = self.exit.pair.as_mut().and_then(|pair| pair.seat(self.endpoint));
+            let take = || Lease::take(&self.core.kit, epoch.series(), self.endpoint);
+            let lease = seat.or_else(take);
             let mut lease = lease.ok_or(AttemptError::AtCapacity)?;
             match self.once(endpoint, x, &mut lease, reuse, last).await {
                 Ok(opening) => return Ok((lease, opening)),
@@ -156,7 +189,7 @@ impl Attempt<'_> {
         last: bool,
     ) -> Result<Opening, Failed> {
         inject::point(Point::Leased);
-        let connection = self.connection(endpoint, x, reuse).await?;
+        let connection = self.connection(x, reuse).await?;
         lease.hold(connection);
         let connection = lease.connection();
         self.set_deadline(connection);
@@ -176,45 +209,23 @@ impl Attempt<'_> {
     /// A pooled connection, or a fresh one.
     async fn connection<X: Exchange>(
         &mut self,
-        endpoint: &Endpoint,
         x: &mut X,
         reuse: bool,
     ) -> Result<Box<Connection>, Failed> {
         let epoch = self.exit.epoch.clone();
-        let backend = epoch.backend(self.endpoint);
-        let timeouts = &epoch.plan().timeouts;
-        let counts = &epoch.series().endpoints[usize::from(self.endpoint.0)];
         let now = self.exit.mark();
-        if let Some(pooled) = reuse.then(|| backend.checkout(now, timeouts.upstream_idle)).flatten()
-        {
-            counts.reused.inc();
+        if let Some(pooled) = reuse.then(|| reach::pooled(&epoch, self.endpoint, now)).flatten() {
             return Ok(pooled);
         }
-        if backend.open() >= endpoint.connections_per_shard_max {
-            return Err(AttemptError::AtCapacity.into());
-        }
-        let views = epoch.views();
-        let view = views.endpoints.get(usize::from(self.endpoint.0));
-        let addresses = view.map_or(&[][..], |view| &view.addresses);
-        let address = backend.next_address(addresses).ok_or(AttemptError::NoAddress)?;
-        let tls = endpoint.tls.as_ref();
-        let opening = Connection::open(&self.core.kit, backend, address, tls, timeouts);
-        let opened = watched(x, opening).await;
+        let opened = watched(x, reach::fresh(self.core, &epoch, self.endpoint)).await;
         self.exit.waited(Stage::Connect);
-        let opened = opened??;
-        counts.connects.inc();
-        Ok(opened)
+        Ok(opened??)
     }
 
-    /// Until the first event of a stream, or until the head of a whole answer (there it is the whole
-    /// generation).
     fn set_deadline(&self, connection: &Connection) {
-        let timeouts = &self.exit.epoch.plan().timeouts;
-        let patience = match self.admitted.ask.stream {
-            true => timeouts.first_byte_streamed,
-            false => timeouts.first_byte_unary,
-        };
-        let at = self.exit.mark().after(patience);
+        let joint = self.exit.pair.as_ref().and_then(|pair| pair.until(self.exit.mark()));
+        let own = || self.exit.mark().after(patience(self.exit, self.admitted));
+        let at = joint.unwrap_or_else(own);
         connection.until(Due::FirstByte, at, self.exit.total);
     }
 

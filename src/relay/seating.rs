@@ -3,7 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::plan::{Capabilities, Endpoint, Model, ModelId, Plan, Policy};
+use crate::config::plan::{Capabilities, Endpoint, EndpointId, Model, ModelId, Plan, Policy};
 use crate::relay::explain::is_wanted;
 use crate::route::endpoints::EndpointSet;
 use crate::route::router::{Places, Router, Slot};
@@ -77,6 +77,11 @@ impl Seating {
         Self { models, slots, explained: is_wanted(plan) }
     }
 
+    /// The columns of these endpoints.
+    pub fn columns(&self, ids: &[EndpointId]) -> EndpointSet {
+        ids.iter().filter_map(|id| self.slots[usize::from(id.0)]).map(|slot| slot.index).collect()
+    }
+
     /// A model's seat.
     pub fn model(&self, id: ModelId) -> &ModelSeat {
         &self.models[usize::from(id.0)]
@@ -93,9 +98,10 @@ fn guarded(plan: &Plan, model: &Model) -> bool {
 }
 
 /// What the policy looks at. Whether a request fits takes its tokens; where there is no choice, a prompt is
-/// not looked at to make it.
+/// not looked at to make it. Whether a request is split depends on what is cached.
 fn look(plan: &Plan, model: &Model) -> Look {
     match policy_look(plan, model) {
+        _ if model.pair.is_some() => Look::Prompt,
         Look::Prompt if model.endpoints.len() < 2 => Look::Tokens,
         look => look,
     }

@@ -18,6 +18,7 @@ use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
 use crate::relay::local;
+use crate::relay::pair;
 use crate::relay::place::{self, Opening};
 use crate::relay::state::Accepted;
 use crate::relay::stop::Stop;
@@ -40,6 +41,7 @@ pub async fn serve<X: Exchange>(
         Ok(outcome) => outcome,
         Err(stop) => {
             // Whatever is still told the client, the endpoint has nothing to do with it any more.
+            exit.pair = None;
             exit.trip = None;
             answer::stopped(stop, &mut exit, x).await
         }
@@ -87,6 +89,7 @@ async fn stages<X: Exchange>(
     exit.model(model);
     let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
     let order = choose::choose(core, exit, inbound, &admitted)?;
+    let order = pair::prepare(core, exit, inbound, x, &admitted, order).await?;
     let order = order.endpoints();
     let (lease, mut opening) = place::place(core, exit, inbound, x, &admitted, order).await?;
     let mut placed = admitted.place(lease);

@@ -7,11 +7,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::plan::EndpointId;
+use crate::config::plan::{EndpointId, Policy};
 use crate::lifecycle::permit::{KvTokens, Permit, PrefillTokens, Resource};
 use crate::relay::core::{Core, Epoch};
 use crate::route::chain::Chain;
-use crate::route::router::{Decision, Flight, Foresight, Pick, Report, Whose};
+use crate::route::router::{Decision, Flight, Foresight, Inquiry, Pick, Report, Whose};
 use crate::runtime::clock::Instant;
 use crate::telemetry::cell::Gauge;
 use crate::telemetry::endpoint::EndpointSeries;
@@ -26,6 +26,8 @@ pub struct Trip {
     chain: Chain,
     streamed: bool,
     leg: Option<Leg>,
+    /// The next attempt gets its prompt computed from another server.
+    pub carried: bool,
 }
 
 /// One attempt.
@@ -34,18 +36,18 @@ struct Leg {
     began: Instant,
     /// Until its first content.
     prefill: Option<Claim<PrefillTokens>>,
-    _context: Option<Claim<KvTokens>>,
+    context: Option<Claim<KvTokens>>,
 }
 
 /// Tokens that an endpoint has to do with because of one request.
-struct Claim<R: Tokens> {
+pub struct Claim<R: Tokens> {
     epoch: Rc<Epoch>,
     endpoint: EndpointId,
     permit: Permit<R>,
 }
 
 /// What a claim counts, and where other shards read it.
-trait Tokens: Resource {
+pub trait Tokens: Resource {
     fn gauge(series: &EndpointSeries) -> &Gauge;
 }
 
@@ -88,23 +90,30 @@ impl Trip {
         streamed: bool,
     ) -> Self {
         let (core, epoch) = (core.clone(), epoch.clone());
-        Self { core, epoch, decision, whose, chain, streamed, leg: None }
+        Self { core, epoch, decision, whose, chain, streamed, leg: None, carried: false }
     }
 
     /// An attempt begins; the one before it has failed. What is expected of it.
     pub fn attempt(&mut self, endpoint: EndpointId, now: Instant) -> Option<Foreseen> {
         self.fail();
-        let pick = *self.decision.pick(endpoint)?;
+        let mut pick = *self.decision.pick(endpoint)?;
+        if self.carried {
+            pick.prefill_tokens = 1;
+        }
         let flight = self
             .core
             .router(|router| router.dispatched(now.nanos(), &self.chain, &pick, &self.whose));
+        let flight = flight.map(|mut flight| {
+            flight.carried = self.carried;
+            flight
+        });
         let context = u64::from(self.decision.estimate.input_tokens)
             + u64::from(self.decision.estimate.output_tokens);
         self.leg = flight.map(|flight| Leg {
             flight,
             began: now,
             prefill: Claim::take(&self.core, &self.epoch, endpoint, self.prefill_tokens(&pick)),
-            _context: Claim::take(&self.core, &self.epoch, endpoint, context),
+            context: Claim::take(&self.core, &self.epoch, endpoint, context),
         });
         Some(Foreseen {
             input_tokens: self.decision.estimate.input_tokens,
@@ -113,6 +122,55 @@ impl Trip {
             first_token_micros: (pick.ttft_seconds * 1e6) as u64,
             gpu_micros: (pick.gpu_millis * 1e3) as u64,
         })
+    }
+
+    /// Where a server goes that prefills for this request, among `ids`: a trip of its own.
+    pub fn prefill(&self, ids: &[EndpointId], now: Instant) -> Option<Box<Trip>> {
+        // The session is with the one that answers.
+        let whose = Whose { session: None, ..self.whose };
+        let mut trip = self.among(ids, now, Policy::PredictedTtft, whose)?;
+        trip.streamed = true;
+        Some(trip)
+    }
+
+    /// The same request's trip among other endpoints.
+    pub fn instead(&self, ids: &[EndpointId], now: Instant) -> Option<Box<Trip>> {
+        self.among(ids, now, Policy::PredictedTtft, self.whose)
+    }
+
+    fn among(
+        &self,
+        ids: &[EndpointId],
+        now: Instant,
+        policy: Policy,
+        whose: Whose,
+    ) -> Option<Box<Trip>> {
+        let Self { core, epoch, chain, streamed, .. } = self;
+        let columns = epoch.seating().columns(ids);
+        let inquiry = Inquiry {
+            policy,
+            whose,
+            columns: &columns,
+            chain,
+            output_tokens_max: Some(u64::from(self.decision.estimate.output_tokens)),
+            session_ttl: epoch.plan().routing.session_ttl.as_nanos() as u64,
+        };
+        let decision = core.router(|router| {
+            let estimate = router.estimate(now.nanos(), &inquiry);
+            router.decide(now.nanos(), &inquiry, &estimate, epoch.seats_of(ids))
+        });
+        let decision = decision.flatten()?;
+        Some(Box::new(Self::new(core, epoch, decision, whose, chain.clone(), *streamed)))
+    }
+
+    /// Its prompt.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// What its endpoint goes on keeping when the attempt is over.
+    pub fn keep_context(&mut self) -> Option<Claim<KvTokens>> {
+        self.leg.as_mut()?.context.take()
     }
 
     /// An answer that is not streamed does not say when its prompt was done, so it claims as much for all

@@ -163,6 +163,7 @@ mod tests {
         Traits {
             context_tokens_max,
             requests_max,
+            bootstrap_port: 0,
             kv_tokens: 0,
             capabilities,
             adapters: Vec::new(),

@@ -8,6 +8,7 @@ pub mod eligible;
 pub mod endpoints;
 pub mod horizon;
 pub mod learn;
+pub mod pair;
 pub mod policy;
 pub mod precise;
 pub mod rank;

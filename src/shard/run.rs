@@ -295,6 +295,7 @@ impl Inbox {
         let until = clock::now().after(STOP_PATIENCE);
         loop {
             core.backends.close_idle();
+            core.abandoned.clear();
             // A read that was armed holds its buffer until the kernel has given it back.
             if core.kit.ledgers.outstanding().is_empty() || clock::now() >= until {
                 return;

@@ -50,6 +50,7 @@ impl Ticker {
 
     fn sweep(&self, now: Instant) {
         let epoch = self.core.epoch();
+        self.core.abandoned.sweep(now);
         self.core.backends.sweep(now, epoch.plan().timeouts.upstream_idle);
         for (at, series) in epoch.series().endpoints.iter().enumerate() {
             let backend = epoch.backend(crate::config::plan::EndpointId(at as u16));

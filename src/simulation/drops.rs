@@ -33,6 +33,8 @@ fn address() -> SocketAddr {
 /// What came of one request.
 struct Dropped {
     finished: bool,
+    /// Two servers shared it.
+    shared: bool,
     faults: Vec<String>,
 }
 
@@ -70,17 +72,34 @@ async fn serve_once(gateway: Rc<Gateway>, listener: net::Listener, polls: usize)
     Some(polled(serve(core, core.epoch(), &mut inbound, &mut http), polls).await)
 }
 
-async fn one(seed: u64, polls: usize) -> Dropped {
+/// Lines that pair every model's endpoints with one that prefills.
+fn pairs(protocol: &str) -> String {
+    let pair = |model: &str| {
+        format!(
+            "[[pairs]]\nmodel = \"{model}\"\nprotocol = \"{protocol}\"\nprefill = [\"p\"]\n\
+             uncached_tokens_min = 0\nprefill_seconds = 2\nlease_seconds = 30\n"
+        )
+    };
+    let url = gateway::endpoint_address(5);
+    let endpoint =
+        format!("[[endpoints]]\nname = \"p\"\nurl = \"http://{url}\"\nengine = \"vllm\"\n");
+    [endpoint, pair("m"), pair("renamed")].concat()
+}
+
+async fn one(seed: u64, polls: usize, more: &str) -> Dropped {
     let book = Rc::new(Book::default());
     let accidents = if seed.is_multiple_of(2) { 0 } else { 700_000 };
     let habits = Habits { accidents, keep_alive_max: Duration::from_secs(1) };
     server::start(&book, gateway::endpoint_address(1), habits);
     server::start(&book, gateway::endpoint_address(2), habits);
+    server::start(&book, gateway::endpoint_address(5), habits);
     // Nobody listens at the first endpoint.
-    let gateway = Gateway::start(gateway::plan(3, "", 1), seed);
+    let gateway = Gateway::start(gateway::plan(3, more, 1), seed);
     let listener = net::listen(address());
     let world = world();
-    let path = ["/v1/chat/completions", "/v1/messages"][world.below(2) as usize];
+    // Two servers share what both know.
+    let other = if more.is_empty() { "/v1/messages" } else { "/v1/completions" };
+    let path = ["/v1/chat/completions", other][world.below(2) as usize];
     let ask = ask::streaming(&world, "r", path, world.below(4) > 0);
     let length = ask.bytes.len();
     client::enter(&book, &ask, false);
@@ -92,7 +111,9 @@ async fn one(seed: u64, polls: usize) -> Dropped {
         }
     });
     let finished = serve_once(gateway.clone(), listener, polls).await.expect("a lawful head");
-    sleep(Duration::from_millis(100)).await;
+    // A leg whose partner has answered is heard out for a second.
+    let patience = if more.contains("sglang") { 1_100 } else { 100 };
+    sleep(Duration::from_millis(patience)).await;
     let mut faults = Vec::new();
     let running = book.attempts.borrow().iter().filter(|attempt| attempt.over.is_none()).count();
     if running > 0 {
@@ -104,7 +125,8 @@ async fn one(seed: u64, polls: usize) -> Dropped {
     faults.extend(gateway.imbalances());
     faults.extend(outcome(&gateway, polls, finished));
     faults.extend(spend(&gateway, &book, length as u64));
-    Dropped { finished, faults }
+    let shared = gateway.access.borrow().iter().any(|row| row.prefill_endpoint.is_some());
+    Dropped { finished, shared, faults }
 }
 
 fn outcome(gateway: &Gateway, polls: usize, finished: bool) -> Option<String> {
@@ -131,17 +153,34 @@ fn spend(gateway: &Gateway, book: &Book, request_bytes: u64) -> Option<String> {
 
 #[test]
 fn a_request_can_be_dropped_at_every_await() {
-    for seed in 0..12 {
+    assert_eq!(at_every_await(0..12, ""), 0);
+}
+
+#[test]
+fn so_can_one_that_two_servers_share() {
+    for protocol in ["nixl", "sglang"] {
+        assert!(at_every_await(0..6, &pairs(protocol)) > 0, "{protocol}: nothing was shared");
+    }
+}
+
+/// Of these seeds, those whose request two servers shared.
+fn at_every_await(seeds: std::ops::Range<u64>, more: &str) -> usize {
+    let mut shared = 0;
+    for seed in seeds {
         let mut ended = false;
         for polls in 0..5_000 {
-            let (dropped, _) = run(seed, Faults::ROUGH, move || one(seed, polls));
+            let more = more.to_owned();
+            let one = move || async move { one(seed, polls, &more).await };
+            let (dropped, _) = run(seed, Faults::ROUGH, one);
             let faults = dropped.faults.join("\n");
             assert!(faults.is_empty(), "seed {seed}, dropped after {polls} polls:\n{faults}");
             ended = dropped.finished;
             if ended {
+                shared += usize::from(dropped.shared);
                 break;
             }
         }
         assert!(ended, "seed {seed}: the request never ended");
     }
+    shared
 }

@@ -133,7 +133,8 @@ impl Body {
         let size = if world.below(5) == 0 { world.below(60_000) } else { world.below(500) };
         let filler = "y".repeat(size as usize);
         let text = format!(
-            "{{\"id\":\"{}\",\"attempt\":{},\"object\":\"list\",\"choices\":[{{\"index\":0,\
+            "{{\"id\":\"{}\",\"attempt\":{},\"object\":\"list\",\
+             \"kv_transfer_params\":{{\"do_remote_prefill\":true}},\"choices\":[{{\"index\":0,\
              \"text\":\"{filler}\",\"finish_reason\":\"stop\"}}],\"usage\":{{\"prompt_tokens\":7,\
              \"completion_tokens\":3,\"total_tokens\":10}}}}",
             order.id, order.attempt

@@ -4,7 +4,7 @@ use super::endpoint::EndpointSeries;
 use super::metrics::{MICROS, ShardNumber, histogram, merged, shard_numbers, sum};
 use super::registry::Registry;
 use super::render::{Text, Type};
-use super::route::Reason;
+use super::route::{Course, Reason};
 
 /// Writes it.
 pub fn write(text: &mut Text, registry: &Registry) {
@@ -24,6 +24,17 @@ fn decisions(text: &mut Text, registry: &Registry) {
         for reason in Reason::ALL {
             let labels = [("model", name), ("reason", reason.name())];
             text.sample(&labels, sum(all, |model| model.routed_for(reason)));
+        }
+    }
+    text.family(
+        "sluice_pair_requests_total",
+        Type::Counter,
+        "Requests to models with pairs of servers, by how they were served.",
+    );
+    for (name, all) in registry.models() {
+        for course in Course::ALL {
+            let labels = [("model", name), ("course", course.name())];
+            text.sample(&labels, sum(all, |model| model.paired_as(course)));
         }
     }
     text.family(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cell::{Counter, Gauge};
 use super::histogram::{GAP, Histogram, TOKENS, WAIT};
-use super::route::Reason;
+use super::route::{Course, Reason};
 use super::row::Tokens;
 use crate::lifecycle::outcome::Outcome;
 
@@ -36,6 +36,8 @@ pub struct ModelSeries {
     pub output_events: Counter,
     /// By [`Reason`], in the order of its discriminants.
     routed: [Counter; Reason::ALL.len()],
+    /// By [`Course`], in the order of its discriminants.
+    paired: [Counter; Course::ALL.len()],
     /// GPU time that requests were expected to take, microseconds.
     pub gpu_micros: Counter,
     /// How far the predicted time to the first token was off, from the attempt on, either way.
@@ -59,6 +61,7 @@ impl Default for ModelSeries {
             duration: Histogram::new(&WAIT),
             output_events: Counter::default(),
             routed: Default::default(),
+            paired: Default::default(),
             gpu_micros: Counter::default(),
             first_token_error: Histogram::new(&WAIT),
         }
@@ -82,6 +85,17 @@ impl ModelSeries {
     /// How many requests went where they went for this reason.
     pub fn routed_for(&self, reason: Reason) -> u64 {
         self.routed[reason as usize].get()
+    }
+
+    /// Counts how a request was served whose model has pairs.
+    #[inline]
+    pub fn paired(&self, course: Course) {
+        self.paired[course as usize].inc();
+    }
+
+    /// How many requests were served so.
+    pub fn paired_as(&self, course: Course) -> u64 {
+        self.paired[course as usize].get()
     }
 
     /// How many requests ended so.

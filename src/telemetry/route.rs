@@ -82,3 +82,45 @@ mod tests {
         }
     }
 }
+
+/// How a request is served whose model has pairs of servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Course {
+    /// By two servers.
+    Split,
+    /// By one: too little of its prompt has to be computed.
+    Short,
+    /// By one: two cannot share it.
+    Unsplittable,
+    /// By one: none that prefills is there.
+    NoPrefill,
+    /// By nobody.
+    Refused,
+    /// By one: it was split, and one of the two failed.
+    FellBack,
+}
+
+impl Course {
+    /// Every course, in the order of its discriminants.
+    pub const ALL: [Course; 6] = [
+        Course::Split,
+        Course::Short,
+        Course::Unsplittable,
+        Course::NoPrefill,
+        Course::Refused,
+        Course::FellBack,
+    ];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Course::Split => "split",
+            Course::Short => "short",
+            Course::Unsplittable => "unsplittable",
+            Course::NoPrefill => "no_prefill",
+            Course::Refused => "refused",
+            Course::FellBack => "fell_back",
+        }
+    }
+}

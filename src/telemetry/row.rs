@@ -91,6 +91,8 @@ pub struct Row {
     pub model: Option<ModelId>,
     /// The endpoint of the last attempt.
     pub endpoint: Option<EndpointId>,
+    /// The endpoint that computed its prompt, where that was another one.
+    pub prefill_endpoint: Option<EndpointId>,
     pub attempts: u16,
     pub streamed: bool,
     /// The status the client got; 0 if none left.
@@ -129,6 +131,7 @@ impl Row {
             key: None,
             model: None,
             endpoint: None,
+            prefill_endpoint: None,
             attempts: 0,
             streamed: false,
             status: 0,

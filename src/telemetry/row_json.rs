@@ -123,6 +123,8 @@ struct Common<'a> {
     model: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefill_endpoint: Option<&'a str>,
     streamed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     finish: Option<&'a str>,
@@ -148,6 +150,7 @@ fn common(row: &Row) -> Common<'_> {
         key: row.key.map(|id| names.key(id)),
         model: row.model.map(|id| names.model(id)),
         endpoint: row.endpoint.map(|id| names.endpoint(id)),
+        prefill_endpoint: row.prefill_endpoint.map(|id| names.endpoint(id)),
         streamed: row.streamed,
         finish: text(row.finish),
         input_tokens: row.tokens.input,

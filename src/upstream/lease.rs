@@ -29,8 +29,19 @@ struct Claim {
 }
 
 impl Lease {
-    /// Takes the claim. `connection` comes later: the slot is counted while connecting, too.
+    /// Takes the claim for an attempt. `connection` comes later: the slot is counted while connecting, too.
     pub fn take(
+        kit: &crate::runtime::kit::Kit,
+        series: &Arc<Series>,
+        endpoint: EndpointId,
+    ) -> Option<Lease> {
+        let lease = Self::reserve(kit, series, endpoint)?;
+        lease.attempted();
+        Some(lease)
+    }
+
+    /// Takes the claim for an attempt that may come: [`Lease::attempted`] tells.
+    pub fn reserve(
         kit: &crate::runtime::kit::Kit,
         series: &Arc<Series>,
         endpoint: EndpointId,
@@ -39,10 +50,14 @@ impl Lease {
         let slot = kit.ledgers.take::<ModelSlot>(1)?;
         let counts = &series.endpoints[usize::from(endpoint.0)];
         counts.in_flight.add(1);
-        counts.attempts.inc();
         let series = series.clone();
         let claim = Claim { connection: None, _stream: stream, _slot: slot };
         Some(Lease { endpoint, series, claim: Some(claim) })
+    }
+
+    /// The attempt begins.
+    pub fn attempted(&self) {
+        self.series.endpoints[usize::from(self.endpoint.0)].attempts.inc();
     }
 
     /// Puts the connection in place, closing one that was there.

@@ -14,6 +14,7 @@
 
 mod blocks;
 mod config;
+mod import;
 mod journal;
 mod request;
 mod sequence;

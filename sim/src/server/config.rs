@@ -1,5 +1,6 @@
 //! What a simulated server is told at its start.
 
+use super::pairs::PairConfig;
 use crate::api::Limits;
 use crate::engine::EngineConfig;
 use crate::fault::Faults;
@@ -51,6 +52,7 @@ pub struct ServerConfig {
     pub body_bytes_max: usize,
     pub embedding_dimensions: usize,
     pub fault: Option<DefaultFault>,
+    pub pair: PairConfig,
     /// Where it tells of its cache; `None`: nowhere.
     pub kv_events: Option<KvEvents>,
 }
@@ -79,6 +81,7 @@ impl Default for ServerConfig {
             body_bytes_max: 64 << 20,
             embedding_dimensions: 16,
             fault: None,
+            pair: PairConfig::default(),
             kv_events: None,
         }
     }

@@ -7,6 +7,7 @@ use super::counts::End;
 use super::head::{EVENTS, Framing, HTML, Head, JSON, unix_now};
 use super::live::{Live, State, Writer};
 use super::out::Out;
+use super::pairs::{self, Part};
 use super::request::{NoRequest, Request, Wire};
 use crate::api::{self, ApiError, Context, Family, Generation, Op, Plan};
 use crate::fault::{Ending, Faults, Hang, Substitute};
@@ -211,6 +212,14 @@ impl Connection {
     }
 
     async fn control(&mut self, exchange: &Exchange<'_>) -> Flow {
+        let shared = self.shared.clone();
+        match self.unless_gone(pairs::answer(&shared, exchange.request)).await {
+            None => return Flow::Gone,
+            Some(Some(status)) => {
+                return self.reply(exchange, exchange.head(status, JSON), "").await;
+            }
+            Some(None) => {}
+        }
         let answer = control::answer(&self.shared, exchange.request);
         let head =
             Head { extra: answer.extra, ..exchange.head(answer.status, answer.content_type) };
@@ -220,7 +229,7 @@ impl Connection {
 
     async fn infer(&mut self, exchange: &Exchange<'_>, op: Op) -> Flow {
         match self.plan(exchange, op) {
-            Ok(Plan::Run(run)) => self.run_generation(exchange, op, run).await,
+            Ok(Plan::Run(run)) => self.take_part(exchange, op, run).await,
             Ok(Plan::Reply(body)) => {
                 exchange.end(&self.shared, End::Completed(api::Usage::default()));
                 let head = exchange.head(200, JSON);
@@ -246,9 +255,40 @@ impl Connection {
         self.reply(exchange, head, &error.body(exchange.family())).await
     }
 
-    async fn run_generation(&mut self, exchange: &Exchange<'_>, op: Op, run: Generation) -> Flow {
+    /// A request, and what it is in its pair.
+    async fn take_part(&mut self, exchange: &Exchange<'_>, op: Op, mut run: Generation) -> Flow {
+        let shared = self.shared.clone();
+        let part = match Part::of(&shared, exchange.request.body(), &mut run) {
+            Ok(part) => part,
+            Err(error) => return self.refuse(exchange, &error).await,
+        };
+        match self.unless_gone(part.before(&shared, &run)).await {
+            None => {
+                part.after(&shared, false);
+                self.left(exchange)
+            }
+            Some(Err(error)) => {
+                part.after(&shared, false);
+                self.refuse(exchange, &error).await
+            }
+            Some(Ok(())) => {
+                let flow = self.run_generation(exchange, op, run, part.place()).await;
+                part.after(&shared, matches!(flow, Flow::Next | Flow::Close));
+                flow
+            }
+        }
+    }
+
+    async fn run_generation(
+        &mut self,
+        exchange: &Exchange<'_>,
+        op: Op,
+        run: Generation,
+        place: Option<String>,
+    ) -> Flow {
         let (stream, requests) = (run.stream, Core::requests(&run, exchange.faults.slow));
         let mut writer = self.writer(exchange, stream);
+        writer.place = place;
         if stream || exchange.faults.hang.is_some() {
             writer.open();
         }

@@ -45,6 +45,7 @@ pub fn answer(shared: &Shared, request: &Request) -> Answer {
             Answer::empty()
         }
         ("GET", "/sim/counts") => Answer::ok(json(&shared.core.borrow().book.counts)),
+        ("GET", "/sim/pairs") => Answer::ok(json(&pairs(shared))),
         ("GET", "/sim/aborts") => Answer::ok(json(&shared.core.borrow().book.aborts)),
         ("GET", "/sim/fault") => Answer::ok(fault(shared)),
         ("POST", "/sim/fault") => set_fault(shared, request.body()),
@@ -91,6 +92,10 @@ fn metrics(shared: &Shared) -> Answer {
     let core = shared.core.borrow();
     let page = core.metrics.page(&core.engine.stats(), &shared.config);
     Answer { content_type: METRICS, ..Answer::ok(page) }
+}
+
+fn pairs(shared: &Shared) -> super::PairCounts {
+    shared.pairs.borrow_mut().sweep(std::time::Instant::now())
 }
 
 fn json(value: &impl serde::Serialize) -> String {

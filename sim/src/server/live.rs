@@ -8,6 +8,7 @@ use super::out::Out;
 use crate::api::{ApiError, Encoder, Family, Finish, Generation, Script, Sink, Step, Usage};
 use crate::engine::{Output, SeqId, Time};
 use crate::fault::EventFaults;
+use std::borrow::Cow;
 use std::io::Write;
 use std::rc::Rc;
 use tokio::sync::Notify;
@@ -140,6 +141,9 @@ impl Live {
     }
 }
 
+/// The end of an answer to which nothing is kept.
+const NOTHING_KEPT: &[u8] = b"\"kv_transfer_params\":null}";
+
 /// Frames events and whole bodies, and applies the faults that strike at an event.
 pub struct Writer {
     pub out: Out,
@@ -152,6 +156,8 @@ pub struct Writer {
     /// The connection must close, for the body falls short of its length.
     closes: bool,
     frame: Vec<u8>,
+    /// Where the prompt's blocks are kept.
+    pub place: Option<String>,
 }
 
 impl Writer {
@@ -164,7 +170,8 @@ impl Writer {
         family: Family,
     ) -> Self {
         let (events, state, closes, frame) = (0, State::Going, false, Vec::new());
-        Self { out, head, framing, faults, family, events, state, closes, frame }
+        let place = None;
+        Self { out, head, framing, faults, family, events, state, closes, frame, place }
     }
 
     /// Sends a stream's head.
@@ -259,6 +266,13 @@ impl Sink for Writer {
     }
 
     fn whole(&mut self, body: &[u8]) {
+        let body = &*match (&self.place, body.strip_suffix(NOTHING_KEPT)) {
+            (Some(place), Some(rest)) => {
+                let place = format!("\"kv_transfer_params\": {place} }}");
+                Cow::Owned([rest, place.as_bytes()].concat())
+            }
+            _ => Cow::Borrowed(body),
+        };
         if self.faults.error.is_some() {
             let body = ApiError::engine_dead().body(self.family);
             self.send_whole(body.as_bytes(), body.len());

@@ -13,12 +13,14 @@ mod head;
 mod live;
 mod metrics;
 mod out;
+mod pairs;
 mod publisher;
 mod request;
 mod thread;
 
 pub use config::{DefaultFault, KvEvents, Scope, ServerConfig};
 pub use counts::{ABORTS_MAX, Abort, Counts};
+pub use pairs::{PairConfig, PairCounts, Role};
 pub use thread::{Running, spawn_thread};
 
 use crate::api::Limits;
@@ -26,6 +28,7 @@ use crate::engine::{Output, Time};
 use crate::text::mix;
 use conn::Connection;
 use core::Core;
+use pairs::Pairs;
 use publisher::{Order, Publisher};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -40,6 +43,10 @@ struct Shared {
     config: ServerConfig,
     limits: Limits,
     core: RefCell<Core>,
+    pairs: RefCell<Pairs>,
+    /// Somebody came or went who may be waited for.
+    met: Notify,
+    port: u16,
     /// Work was submitted to an engine that may be idle.
     work: Notify,
     started: Instant,
@@ -49,11 +56,12 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: ServerConfig, orders: Option<mpsc::UnboundedSender<Order>>) -> Self {
+    fn new(config: ServerConfig, port: u16, orders: Option<mpsc::UnboundedSender<Order>>) -> Self {
         let core = RefCell::new(Core::new(&config));
         let limits = config.limits();
         let (work, started, ids) = (Notify::new(), Instant::now(), Cell::new(0));
-        Self { config, limits, core, work, started, ids, orders }
+        let (pairs, met) = (RefCell::default(), Notify::new());
+        Self { config, limits, core, pairs, met, port, work, started, ids, orders }
     }
 
     /// The engine's time.
@@ -85,6 +93,7 @@ impl Shared {
 /// enabled), or within a `LocalSet`. Dropping it closes every connection.
 pub async fn serve(listener: TcpListener, config: ServerConfig) -> io::Result<()> {
     let tasks = LocalSet::new();
+    let port = listener.local_addr()?.port();
     let mut orders = None;
     if let Some(events) = &config.kv_events {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -92,7 +101,7 @@ pub async fn serve(listener: TcpListener, config: ServerConfig) -> io::Result<()
         tasks.spawn_local(publisher.run(receiver));
         orders = Some(sender);
     }
-    tasks.run_until(accept(listener, Rc::new(Shared::new(config, orders)))).await
+    tasks.run_until(accept(listener, Rc::new(Shared::new(config, port, orders)))).await
 }
 
 async fn accept(listener: TcpListener, shared: Rc<Shared>) -> io::Result<()> {

@@ -196,3 +196,21 @@ fn load_reads_from_disk() {
     assert!(binary.ends_with(":2:1: the file is not UTF-8: save it as UTF-8"), "{binary}");
     std::fs::remove_dir_all(dir).expect("removed");
 }
+
+#[test]
+fn pairs_belong_to_their_model() {
+    let other = GPU.replace("gpu", "cpu");
+    let pair = "[[pairs]]\nmodel = \"m\"\nprefill = [\"cpu\"]\nprotocol = ";
+    let nixl = plan(&around(&format!("{other}{pair}\"nixl\"\nlease_seconds = 9\n")));
+    let model = &nixl.models[0];
+    let held = model.pair.as_ref().expect("a pair");
+    assert_eq!((held.protocol, held.lease.as_secs()), (PairProtocol::Nixl, 9));
+    assert_eq!((&*held.prefill, &held.whole), (&[EndpointId(0)][..], &model.endpoints));
+    assert_eq!((held.uncached_tokens_min, held.prefill_timeout.as_secs()), (1_024, 120));
+    assert!(model.uses(EndpointId(0)) && model.uses(EndpointId(1)));
+    assert!(describe(&nixl).contains("  pairs: nixl\n    prefill = cpu\n    whole = gpu\n"));
+    let sglang = plan(&around(&format!("{other}{pair}\"sglang\"\n")));
+    assert!(sglang.models[0].pair.as_ref().is_some_and(|pair| pair.whole.is_empty()));
+    assert!(describe(&sglang).contains("    whole = nobody\n"));
+    assert!(plan(&around("")).models[0].pair.is_none());
+}

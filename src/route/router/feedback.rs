@@ -30,6 +30,8 @@ pub struct Flight {
     /// How old, in generations, the last block was that it was expected to have.
     age: Option<u8>,
     first_content: Option<Nanos>,
+    /// Its prompt is computed elsewhere: how long that takes says nothing of this endpoint.
+    pub carried: bool,
     step: Option<StepEnd>,
 }
 
@@ -79,6 +81,7 @@ impl Router {
             fresh,
             age,
             first_content: None,
+            carried: false,
             step: None,
         }
     }
@@ -89,6 +92,9 @@ impl Router {
             return;
         }
         flight.first_content = Some(now);
+        if flight.carried {
+            return;
+        }
         if let Some((slot, _)) = self.current(flight.pick.slot) {
             let learned = &mut self.columns[usize::from(slot.index)].learned;
             flight.step = Some(learned.first_content(&FirstContent {
@@ -115,7 +121,7 @@ impl Router {
             let after_first = u32::try_from(output).unwrap_or(u32::MAX).saturating_sub(1);
             column.learned.decoded(after_first, last_content.saturating_sub(first));
         }
-        let foresight = foresight(flight, report);
+        let foresight = foresight(flight, report).filter(|_| !flight.carried);
         if let Some(step) = flight.step {
             column.learned.computed(step, computed_tokens(flight, report));
         }

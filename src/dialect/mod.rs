@@ -1,0 +1,3 @@
+//! What backends speak beyond the clients' API. Pure: bytes in, splices out.
+
+pub mod pair;

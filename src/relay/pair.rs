@@ -1,0 +1,430 @@
+//! Requests that two servers share: one computes the prompt, the other answers.
+//!
+//! A request of a model with pairs comes by [`prepare`] on its way from its choice to its attempts; what is
+//! then done for it stands in [`Pairing`], which each attempt asks for its [`Share`]. Both legs have one
+//! deadline. Where a leg dies, the other one is dropped, and so is its connection; as long as nothing of an
+//! answer has left, a server that can do all of it by itself is tried.
+//!
+//! Invariants: nobody waits for a server whose partner is gone; the place of a prompt's blocks is given
+//! to one attempt at most that may have read it; models without pairs pay a look at one field.
+
+pub mod blocks;
+pub mod leg;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::api::fault::Fault;
+use crate::config::plan::{Authority, EndpointId, Pair, PairProtocol};
+use crate::dialect::pair::{self as dialect, Asked, Meeting};
+use crate::json::{Bounds, EditError, Edits};
+use crate::relay::choose::{self, Order};
+use crate::relay::core::{Core, Epoch};
+use crate::relay::exchange::Exchange;
+use crate::relay::exit::Exit;
+use crate::relay::inbound::Inbound;
+use crate::relay::pair::blocks::Blocks;
+use crate::relay::pair::leg::{Errand, Leg};
+use crate::relay::place::{self, Attempt, Failed, Opening, watched};
+use crate::relay::state::Admitted;
+use crate::relay::stop::Stop;
+use crate::relay::trip::Trip;
+use crate::route::pair::{Course, Terms, course};
+use crate::runtime::clock::{self, Instant};
+use crate::runtime::wheel::Due;
+use crate::telemetry::endpoint::Failure;
+use crate::upstream::error::AttemptError;
+use crate::upstream::lease::Lease;
+
+/// What is done for a request that is split.
+pub struct Pairing {
+    asked: Asked,
+    /// When both servers must have led to the beginning of an answer.
+    until: Instant,
+    /// The servers that prefill, best first.
+    prefill: Order,
+    /// How many of them were tried.
+    tried: usize,
+    /// How long either half may take.
+    half: Duration,
+    /// The place at the server that is to decode, taken before the other one begins.
+    seat: Option<Lease>,
+    /// What the first server keeps.
+    kept: Option<Kept>,
+    /// The attempt under way is one of two.
+    split: bool,
+    /// One server does it now, because one of two failed.
+    fell_back: bool,
+}
+
+/// A computed prompt.
+struct Kept {
+    by: EndpointId,
+    place: Vec<u8>,
+    blocks: Blocks,
+    /// An attempt got the place, and may have read it.
+    told: bool,
+}
+
+/// What one attempt is given.
+pub struct Share {
+    pub edits: Edits,
+    /// Who computes the prompt.
+    by: EndpointId,
+    /// The other leg, if both go at once.
+    beside: Option<Box<Leg>>,
+    until: Instant,
+}
+
+/// Decides whether the request is split, and does what must come before its attempts. Where to try it.
+///
+/// # Errors
+/// The client left, or nobody can serve it.
+pub async fn prepare<X: Exchange>(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    inbound: &Inbound,
+    x: &mut X,
+    admitted: &Admitted,
+    order: Order,
+) -> Result<Order, Stop> {
+    let epoch = exit.epoch.clone();
+    let model = &epoch.plan().models[usize::from(admitted.model.0)];
+    let Some(pair) = &model.pair else { return Ok(order) };
+    let Some(asked) = splits(exit, inbound, admitted, pair)? else {
+        return Ok(whole(exit, pair, &model.endpoints, order));
+    };
+    let trip = enter(core, exit, inbound, admitted, (pair, asked, order));
+    let computed = match pair.protocol {
+        // Boxed, so that requests of one server hold no room for it.
+        PairProtocol::Nixl => {
+            Box::pin(prefill_first(core, exit, inbound, x, admitted, pair, trip)).await?
+        }
+        PairProtocol::Sglang => true,
+    };
+    Ok(match computed {
+        true => fall_back(pair, &model.endpoints, &order),
+        false => whole(exit, pair, &model.endpoints, order),
+    })
+}
+
+/// The body of a request that is split.
+fn splits(
+    exit: &Exit,
+    inbound: &Inbound,
+    admitted: &Admitted,
+    pair: &Pair,
+) -> Result<Option<Asked>, Fault> {
+    let plan = exit.epoch.plan();
+    let bounds = Bounds { depth_max: plan.limits.json_depth_max };
+    let asked = dialect::read(admitted.ask.op, inbound.body(), &bounds)?;
+    let course = course(&terms(exit, pair, &asked));
+    exit.epoch.series().models[usize::from(admitted.model.0)].paired(course);
+    match course {
+        Course::Split => Ok(Some(asked)),
+        Course::Refused => Err(Fault::Unsupported("a request of this kind")),
+        _ => Ok(None),
+    }
+}
+
+/// Takes both servers' places: that of the one that decodes, and the way to those that prefill.
+fn enter(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    inbound: &Inbound,
+    admitted: &Admitted,
+    (pair, asked, order): (&Pair, Asked, Order),
+) -> Option<Box<Trip>> {
+    let epoch = exit.epoch.clone();
+    let able = able(&epoch, pair);
+    let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&able, exit.mark()));
+    let prefill = match &trip {
+        Some(trip) => Order::of(trip.decision.picks().map(|pick| pick.endpoint)),
+        None => Order::of(able.into_iter()),
+    };
+    if let (Some(trip), Some(first)) = (&trip, prefill.endpoints().first()) {
+        choose::offer(core, &epoch, *first, inbound, trip.chain());
+    }
+    let seat = order.endpoints().first();
+    exit.pair = Some(Box::new(Pairing {
+        asked,
+        until: exit.mark().after(place::patience(exit, admitted)),
+        prefill,
+        tried: 0,
+        half: pair.prefill_timeout,
+        seat: seat.and_then(|id| Lease::reserve(&core.kit, epoch.series(), *id)),
+        kept: None,
+        split: false,
+        fell_back: false,
+    }));
+    trip
+}
+
+/// The servers that may prefill: those with room, or all where none has.
+fn able(epoch: &Epoch, pair: &Pair) -> Vec<EndpointId> {
+    let takes = |id: &&EndpointId| epoch.takes(**id);
+    let able: Vec<_> = pair.prefill.iter().filter(takes).copied().collect();
+    if able.is_empty() { pair.prefill.clone() } else { able }
+}
+
+fn terms(exit: &Exit, pair: &Pair, asked: &Asked) -> Terms {
+    let first = exit.trip.as_ref().and_then(|trip| trip.decision.picks().next());
+    Terms {
+        uncached_tokens: first.map_or(u32::MAX, |pick| pick.prefill_tokens),
+        uncached_tokens_min: pair.uncached_tokens_min,
+        splittable: asked.splittable,
+        prefill_up: pair.prefill.iter().any(|id| exit.epoch.takes(*id)),
+        whole: !pair.whole.is_empty(),
+    }
+}
+
+/// Where a request goes that one server does alone.
+fn whole(exit: &mut Exit, pair: &Pair, decode: &[EndpointId], order: Order) -> Order {
+    if pair.whole == decode {
+        return order;
+    }
+    let sibling = exit.trip.as_ref().and_then(|trip| trip.instead(&pair.whole, exit.mark()));
+    let Some(trip) = sibling else { return Order::of(pair.whole.iter().copied()) };
+    let order = Order::of(trip.decision.picks().map(|pick| pick.endpoint));
+    exit.trip = Some(trip);
+    order
+}
+
+/// Where a split request is tried: its own server, then those that can do all of it, or else another pair.
+fn fall_back(pair: &Pair, decode: &[EndpointId], order: &Order) -> Order {
+    let decoding = order.endpoints();
+    if pair.whole.is_empty() || pair.whole == decode {
+        // Where there is but one, it gets another chance.
+        return Order::of(decoding.iter().cycle().take(decoding.len().max(2)).copied());
+    }
+    Order::of(decoding.iter().take(1).chain(&pair.whole).copied())
+}
+
+/// vLLM's first leg; whether it bore fruit.
+async fn prefill_first<X: Exchange>(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    inbound: &Inbound,
+    x: &mut X,
+    admitted: &Admitted,
+    pair: &Pair,
+    mut trip: Option<Box<Trip>>,
+) -> Result<bool, Stop> {
+    let epoch = exit.epoch.clone();
+    let Some(pairing) = &exit.pair else { return Ok(false) };
+    let until = pairing.until.min(exit.mark().after(pair.prefill_timeout));
+    let mut edits = place::named(exit, admitted)?;
+    pairing.asked.prefill(&mut edits).map_err(internal)?;
+    let order = pairing.prefill;
+    for (at, id) in order.endpoints().iter().enumerate() {
+        let errand = Errand::of(exit, inbound, &admitted.ask, &edits, until);
+        let Some(mut leg) = Leg::begin(core, &epoch, *id, trip.take(), None) else { break };
+        let done = watched(x, leg.run(&errand)).await?;
+        exit.woke();
+        let Err(error) = done else { return Ok(keep(core, exit, pair, leg)) };
+        epoch.series().endpoints[usize::from(id.0)].failed(error.failure());
+        trip = leg.give_up();
+        if at + 1 == order.endpoints().len() || !error.elsewhere_helps() || !core.may_retry() {
+            break;
+        }
+        core.spend_retry();
+    }
+    Ok(false)
+}
+
+/// Keeps what the first server said of its blocks; whether it said anything.
+fn keep(core: &Rc<Core>, exit: &mut Exit, pair: &Pair, leg: Leg) -> bool {
+    let bounds = Bounds { depth_max: exit.epoch.plan().limits.json_depth_max };
+    let by = leg.endpoint();
+    let (answer, claim) = leg.close();
+    let place = dialect::handoff(&answer, &bounds).map(|span| answer[span].to_vec());
+    let (Some(place), Some(pairing)) = (place, &mut exit.pair) else { return false };
+    let blocks = Blocks::kept(core, claim, pair.lease);
+    pairing.kept = Some(Kept { by, place, blocks, told: false });
+    true
+}
+
+/// What the attempt at `endpoint` is given by its pair; `None`: it does all by itself.
+///
+/// # Errors
+/// The shard is at a limit.
+pub fn share(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    admitted: &Admitted,
+    endpoint: EndpointId,
+    edits: &Edits,
+) -> Result<Option<Share>, Fault> {
+    let Some(mut pairing) = exit.pair.take() else { return Ok(None) };
+    let epoch = exit.epoch.clone();
+    let model = &epoch.plan().models[usize::from(admitted.model.0)];
+    let Some(pair) = &model.pair else { return Ok(None) };
+    let share = match pair.protocol {
+        PairProtocol::Nixl if model.endpoints.contains(&endpoint) => pairing.fetch(edits)?,
+        PairProtocol::Sglang if !pair.whole.contains(&endpoint) => {
+            Some(pairing.meet(core, exit, admitted, pair, edits)?)
+        }
+        _ => None,
+    };
+    pairing.split = share.is_some();
+    if share.is_none() {
+        pairing.alone(exit);
+    }
+    if let Some(trip) = &mut exit.trip {
+        trip.carried = share.is_some();
+    }
+    exit.pair = Some(pairing);
+    Ok(share)
+}
+
+impl Pairing {
+    /// The place at `endpoint` that was taken beforehand.
+    pub fn seat(&mut self, endpoint: EndpointId) -> Option<Lease> {
+        let seat = self.seat.take()?;
+        if seat.endpoint != endpoint {
+            return None;
+        }
+        seat.attempted();
+        Some(seat)
+    }
+
+    /// When the attempt under way, begun at `now`, must have an answer, if it is one of two.
+    pub fn until(&self, now: Instant) -> Option<Instant> {
+        let fetches = self.kept.is_some();
+        let until = if fetches { self.until.min(now.after(self.half)) } else { self.until };
+        self.split.then_some(until)
+    }
+
+    /// Its next attempt is one server's.
+    fn alone(&mut self, exit: &Exit) {
+        let before = std::mem::replace(&mut self.fell_back, true);
+        if let Some(model) = exit.row.model.filter(|_| !before) {
+            exit.epoch.series().models[usize::from(model.0)].paired(Course::FellBack);
+        }
+    }
+
+    /// vLLM's second leg.
+    fn fetch(&mut self, edits: &Edits) -> Result<Option<Share>, Fault> {
+        let Some(kept) = self.kept.as_mut().filter(|kept| !kept.told) else { return Ok(None) };
+        let mut edits = edits.clone();
+        self.asked.decode(&mut edits, &kept.place).map_err(internal)?;
+        kept.told = true;
+        Ok(Some(Share { edits, by: kept.by, beside: None, until: self.until }))
+    }
+
+    /// Both of SGLang's legs.
+    fn meet(
+        &mut self,
+        core: &Rc<Core>,
+        exit: &Exit,
+        admitted: &Admitted,
+        pair: &Pair,
+        edits: &Edits,
+    ) -> Result<Share, Fault> {
+        let all = self.prefill.endpoints();
+        let id = *all.get(self.tried % all.len().max(1)).ok_or(Fault::Internal)?;
+        self.tried += 1;
+        let epoch = &exit.epoch;
+        let endpoint = &epoch.plan().endpoints[usize::from(id.0)];
+        let host = match &endpoint.authority {
+            Authority::Address(address) => address.ip().to_string(),
+            Authority::Name { host, .. } => host.to_string(),
+        };
+        let room = core.kit.random() >> 1;
+        let meeting = Meeting { host: &host, port: endpoint.traits.bootstrap_port, room };
+        let mut edits = edits.clone();
+        self.asked.meet(&mut edits, &meeting).map_err(internal)?;
+        let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&[id], exit.mark()));
+        let streamed = admitted.ask.stream.then_some(admitted.ask.op);
+        let leg = Leg::begin(core, epoch, id, trip, streamed);
+        let until = self.until.min(exit.mark().after(pair.prefill_timeout));
+        let leg = leg.ok_or(Fault::Overloaded { retry_after_s: 1 })?;
+        Ok(Share { edits, by: id, beside: Some(Box::new(leg)), until })
+    }
+}
+
+/// The answer has begun: whatever the pair still held for it goes its own way.
+pub fn opened(exit: &mut Exit, share: Option<Share>) {
+    if let Some(share) = share {
+        exit.row.prefill_endpoint = Some(share.by);
+        share.beside.into_iter().for_each(|leg| leg.let_go());
+    }
+    let Some(pairing) = exit.pair.take() else { return };
+    if pairing.split
+        && exit.row.status < 400
+        && let Some(kept) = pairing.kept
+    {
+        kept.blocks.fetched();
+    }
+}
+
+/// The attempt under way came to nothing. Who was never reached, has read nothing.
+pub fn failed(exit: &mut Exit, error: &AttemptError) {
+    let unread = matches!(error.failure(), Failure::Connect | Failure::Tls);
+    if let Some(kept) = exit.pair.as_mut().and_then(|pairing| pairing.kept.as_mut()) {
+        kept.told &= !unread;
+    }
+}
+
+/// Runs an attempt with its share, beside the other leg if both go at once: whichever fails ends both.
+pub async fn beside<X: Exchange>(
+    attempt: Attempt<'_>,
+    share: &mut Option<Share>,
+    x: &mut X,
+    last: bool,
+) -> Result<(Lease, Opening), Failed> {
+    let epoch = attempt.exit.epoch.clone();
+    let mut edits = attempt.edits;
+    let mut other = None;
+    let (core, mut late) = (attempt.core, None);
+    let half = attempt.exit.pair.as_ref().map(|pairing| pairing.half);
+    if let Some(share) = share {
+        edits = &share.edits;
+        let (inbound, ask) = (attempt.inbound, &attempt.admitted.ask);
+        let errand = Errand::of(attempt.exit, inbound, ask, edits, share.until);
+        // Boxed, so that requests of one server hold no room for it.
+        let run = |leg| Box::pin(compute(&epoch, leg, errand));
+        other = share.beside.as_deref_mut().map(run);
+    }
+    let mut attempt = Attempt { edits, ..attempt };
+    let mut attempt = pin!(attempt.run(x, last));
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = attempt.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        match other.as_mut().map(|other| other.as_mut().poll(cx)) {
+            Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(Failed::Partner(error))),
+            Some(Poll::Ready(Ok(()))) => {
+                other = None;
+                // Its blocks have as long again to lead to an answer.
+                let deadline = late.insert(core.kit.wheel.deadline(None));
+                deadline.set(Due::FirstByte, clock::now(), half.unwrap_or_default());
+            }
+            Some(Poll::Pending) | None => {}
+        }
+        match &late {
+            Some(late) if late.poll_fired(cx).is_ready() => {
+                Poll::Ready(Err(Failed::Attempt(AttemptError::FirstByteTimeout)))
+            }
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// The other leg; its failure is its own server's.
+async fn compute(epoch: &Epoch, leg: &mut Leg, errand: Errand<'_>) -> Result<(), AttemptError> {
+    let done = leg.run(&errand).await;
+    if let Err(error) = &done {
+        let series = &epoch.series().endpoints[usize::from(leg.endpoint().0)];
+        series.failed(error.failure());
+    }
+    done
+}
+
+fn internal(_: EditError) -> Fault {
+    Fault::Internal
+}
