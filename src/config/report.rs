@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::plan::{
     Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan,
-    Routing, Runtime, Server, Shards, Sink, Timeouts, Traits,
+    Routing, Runtime, Server, Shards, Sink, Split, Target, Timeouts, Traits,
 };
-use super::{endpoints, headers, models, traits};
+use super::{endpoints, headers, models, splits, traits};
 
 /// The plan for people to read: several lines, each ended.
 pub fn describe(plan: &Plan) -> String {
@@ -33,7 +33,12 @@ fn write_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
     for (id, endpoint) in (0..).map(EndpointId).zip(&plan.endpoints) {
         write_endpoint(out, plan, id, endpoint)?;
     }
-    plan.models.iter().try_for_each(|model| write_model(out, plan, model))
+    plan.models.iter().try_for_each(|model| write_model(out, plan, model))?;
+    plan.splits.iter().try_for_each(|split| write_split(out, plan, split))?;
+    plan.aliases.iter().try_for_each(|alias| {
+        let target = plan.name_of(alias.target);
+        writeln!(out, "[[aliases]] {:?}\n  model = {target}", alias.name)
+    })
 }
 
 fn write_server(out: &mut String, plan: &Plan) -> std::fmt::Result {
@@ -241,6 +246,16 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
         Some(name) => writeln!(out, "  upstream_model = {name}"),
         None => Ok(()),
     }
+}
+
+fn write_split(out: &mut String, plan: &Plan, split: &Split) -> std::fmt::Result {
+    let Split { name, stick, arms } = split;
+    writeln!(out, "[[splits]] {name:?}\n  stick = {}", splits::stick_name(*stick))?;
+    let total: u64 = arms.iter().map(|arm| u64::from(arm.weight)).sum();
+    arms.iter().try_for_each(|arm| {
+        let name = plan.name_of(Target::Model(arm.model));
+        writeln!(out, "  arm {name}: {} of {total}", arm.weight)
+    })
 }
 
 /// Settings in which the plans differ and which take effect only in a new process, as

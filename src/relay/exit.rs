@@ -8,9 +8,10 @@ use crate::api::family::Family;
 use crate::api::fault::Fault;
 use crate::api::operation::Operation;
 use crate::api::usage::{Finish, Usage};
-use crate::config::plan::{EndpointId, KeyId, ModelId};
+use crate::config::plan::{ArmId, EndpointId, KeyId};
 use crate::http::{Known, Method};
 use crate::lifecycle::outcome::Outcome;
+use crate::relay::arm::Served;
 use crate::relay::core::Epoch;
 use crate::relay::explain;
 use crate::relay::ids::{self, Id};
@@ -20,6 +21,7 @@ use crate::relay::trip::Trip;
 use crate::route::router::Report;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
+use crate::telemetry::arm::Ended;
 use crate::telemetry::endpoint::Failure;
 use crate::telemetry::explain::Explained;
 use crate::telemetry::queue::Place;
@@ -52,6 +54,8 @@ pub struct Exit {
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     usage_place: Option<Place>,
+    /// The arm of a split that it came to.
+    arm: Option<ArmId>,
     /// Its way through the router, if its model's policy looks at requests.
     pub trip: Option<Box<Trip>>,
     /// Why it goes where it goes, where somebody may ask.
@@ -85,6 +89,7 @@ impl Exit {
             first_token: None,
             last_token: None,
             usage_place: None,
+            arm: None,
             trip: None,
             explained: None,
             epoch,
@@ -117,8 +122,9 @@ impl Exit {
     }
 
     /// The model is known: from here on the request counts as its.
-    pub fn model(&mut self, model: ModelId) {
-        self.row.model = Some(model);
+    pub fn model(&mut self, served: Served) {
+        let Served { model, asked, arm } = served;
+        (self.row.model, self.row.asked, self.arm) = (Some(model), asked, arm);
         self.epoch.series().models[usize::from(model.0)].in_flight.add(1);
     }
 
@@ -297,9 +303,15 @@ impl Exit {
             model.spent(&self.row.tokens);
             model.output_events.add(self.row.output_events);
         }
-        if let (Some(first), Some(last)) = (self.first_token, self.last_token) {
-            let tokens = self.row.tokens.output.unwrap_or(self.row.output_events);
-            model.paced(last.since(first), tokens);
+        let span = self.last_token.zip(self.first_token).map(|(last, first)| last.since(first));
+        if let Some(span) = span {
+            model.paced(span, self.row.tokens.output.unwrap_or(self.row.output_events));
+        }
+        if let Some(arm) = self.arm {
+            let first_token = self.first_token.map(|first| first.since(self.began));
+            let (outcome, tokens) = (self.row.outcome, &self.row.tokens);
+            let ended = Ended { outcome, took, first_token, span, tokens };
+            series.arms[usize::from(arm.0)].ended(&ended);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! other attempt; the client's departure is polled beside every wait.
 
 pub mod answer;
+pub mod arm;
 pub mod choose;
 pub mod core;
 pub mod exchange;

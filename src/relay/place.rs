@@ -103,7 +103,9 @@ pub async fn place<X: Exchange>(
 fn edits(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
     let mut edits = Edits::new();
     let model = &exit.epoch.plan().models[usize::from(admitted.model.0)];
-    if let Some(name) = &model.upstream_model {
+    // Its endpoints know a model neither by an alias nor by the name of a split.
+    let own_name = exit.row.asked.map(|_| &model.name);
+    if let Some(name) = model.upstream_model.as_ref().or(own_name) {
         let json = serde_json::Value::from(name.as_ref()).to_string().into_bytes();
         let replaced = edits.replace(admitted.ask.model_span.clone(), json);
         replaced.map_err(|_| Fault::Internal)?;

@@ -12,6 +12,7 @@ use crate::json::Bounds;
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::answer;
+use crate::relay::arm;
 use crate::relay::choose;
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
@@ -83,9 +84,10 @@ async fn stages<X: Exchange>(
     if ask.stream {
         x.expect_silence();
     }
-    let model = rights::model(exit.epoch.plan(), &ask.model)?;
-    exit.model(model);
-    let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
+    let named = rights::model(exit.epoch.plan(), &ask.model)?;
+    let served = arm::serve(exit, &core.kit, inbound, named)?;
+    exit.model(served);
+    let admitted = accepted.admit(core, exit, key, served.model, ask, inbound.body().len())?;
     let order = choose::choose(core, exit, inbound, &admitted)?;
     let order = order.endpoints();
     let (lease, mut opening) = place::place(core, exit, inbound, x, &admitted, order).await?;

@@ -4,16 +4,17 @@
 //! configuration is still shown, until requests that began under the old plan are gone and more
 //! than [`RETIRED_NAMES_MAX`] names have left.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::arm::ArmSeries;
 use super::endpoint::{EndpointSeries, Load};
 use super::explain::Waiting;
 use super::kv::KvCounts;
 use super::model::ModelSeries;
 use super::queue::Rows;
 use super::shard::ShardSeries;
-use crate::config::plan::{EndpointId, KeyId, ModelId, Plan};
+use crate::config::plan::{EndpointId, KeyId, ModelId, OtherNameId, Plan, Split, Target};
 
 /// Names that left the configuration and are still shown, per kind.
 pub const RETIRED_NAMES_MAX: usize = 64;
@@ -28,6 +29,8 @@ pub struct Names {
     pub models: Vec<Box<str>>,
     pub endpoints: Vec<Box<str>>,
     pub keys: Vec<Box<str>>,
+    /// Of splits and aliases.
+    pub others: Vec<Box<str>>,
 }
 
 impl Names {
@@ -38,6 +41,7 @@ impl Names {
             models: plan.models.iter().map(|model| model.name.clone()).collect(),
             endpoints: plan.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
             keys: plan.keys.iter().map(|key| key.name.clone()).collect(),
+            others: plan.other_names.clone(),
         }
     }
 
@@ -49,6 +53,11 @@ impl Names {
     /// An endpoint's name; empty for an id of another plan.
     pub fn endpoint(&self, id: EndpointId) -> &str {
         self.endpoints.get(usize::from(id.0)).map_or("", |name| name)
+    }
+
+    /// A split's or an alias's name; empty for an id of another plan.
+    pub fn other(&self, id: OtherNameId) -> &str {
+        self.others.get(usize::from(id.0)).map_or("", |name| name)
     }
 
     /// A key's name; empty for an id of another plan.
@@ -70,6 +79,8 @@ pub struct Series {
     pub names: Arc<Names>,
     /// By [`ModelId`].
     pub models: Vec<Arc<ModelSeries>>,
+    /// By [`crate::config::plan::ArmId`].
+    pub arms: Vec<Arc<ArmSeries>>,
     /// By [`EndpointId`].
     pub endpoints: Vec<Arc<EndpointSeries>>,
     /// Every shard's own series (read only): whom to hand a fresh connection to.
@@ -102,8 +113,12 @@ pub struct Registry {
     /// By shard.
     pub explained: Vec<Arc<Waiting>>,
     models: Family<ModelSeries>,
+    arms: Family<ArmSeries, ArmName>,
     endpoints: Family<EndpointSeries>,
 }
+
+/// A split's name and a model's.
+pub type ArmName = (Box<str>, Box<str>);
 
 impl Registry {
     /// Series for `shard_count` shards, with row queues of `queue_rows_max` rows each.
@@ -114,6 +129,7 @@ impl Registry {
             kv: Arc::default(),
             explained: (0..shard_count).map(|_| Arc::default()).collect(),
             models: Family::default(),
+            arms: Family::default(),
             endpoints: Family::default(),
         }
     }
@@ -122,15 +138,20 @@ impl Registry {
     pub fn bind(&mut self, plan: &Plan) -> Vec<Arc<Series>> {
         let count = self.shards.len();
         let models: Vec<_> =
-            plan.models.iter().map(|model| self.models.of(&model.name, count)).collect();
+            plan.models.iter().map(|model| self.models.of(model.name.clone(), count)).collect();
+        let arm_names: Vec<ArmName> =
+            plan.splits.iter().flat_map(|split| arm_names(plan, split)).collect();
+        let arms: Vec<_> = arm_names.iter().map(|name| self.arms.of(name.clone(), count)).collect();
         let endpoints: Vec<_> = plan
             .endpoints
             .iter()
-            .map(|endpoint| self.endpoints.of(&endpoint.name, count))
+            .map(|endpoint| self.endpoints.of(endpoint.name.clone(), count))
             .collect();
-        self.models.retire(plan.models.iter().map(|model| &*model.name));
-        self.endpoints.retire(plan.endpoints.iter().map(|endpoint| &*endpoint.name));
-        (0..count).map(|shard| Arc::new(self.series(shard, plan, &models, &endpoints))).collect()
+        self.models.retire(plan.models.iter().map(|model| &model.name));
+        self.arms.retire(arm_names.iter());
+        self.endpoints.retire(plan.endpoints.iter().map(|endpoint| &endpoint.name));
+        let series = |shard| Arc::new(self.series(shard, plan, &models, &arms, &endpoints));
+        (0..count).map(series).collect()
     }
 
     fn series(
@@ -138,6 +159,7 @@ impl Registry {
         shard: usize,
         plan: &Plan,
         models: &[PerShard<ModelSeries>],
+        arms: &[PerShard<ArmSeries>],
         endpoints: &[PerShard<EndpointSeries>],
     ) -> Series {
         Series {
@@ -147,6 +169,7 @@ impl Registry {
             explained: Arc::clone(&self.explained[shard]),
             names: Arc::new(Names::of(plan)),
             models: models.iter().map(|all| Arc::clone(&all[shard])).collect(),
+            arms: arms.iter().map(|all| Arc::clone(&all[shard])).collect(),
             endpoints: endpoints.iter().map(|all| Arc::clone(&all[shard])).collect(),
             peers: Arc::clone(&self.shards),
             endpoint_peers: endpoints.to_vec(),
@@ -156,18 +179,23 @@ impl Registry {
     /// A model's series without a plan.
     #[cfg(test)]
     pub fn model_for_test(&mut self, name: &str) -> PerShard<ModelSeries> {
-        self.models.of(name, self.shards.len())
+        self.models.of(name.into(), self.shards.len())
     }
 
     /// An endpoint's series without a plan.
     #[cfg(test)]
     pub fn endpoint_for_test(&mut self, name: &str) -> PerShard<EndpointSeries> {
-        self.endpoints.of(name, self.shards.len())
+        self.endpoints.of(name.into(), self.shards.len())
     }
 
     /// Models by name, in the order of names.
     pub fn models(&self) -> impl Iterator<Item = (&str, &PerShard<ModelSeries>)> {
         self.models.0.iter().map(|(name, series)| (&**name, series))
+    }
+
+    /// Arms by their splits' names and their models', in that order.
+    pub fn arms(&self) -> impl Iterator<Item = (&ArmName, &PerShard<ArmSeries>)> {
+        self.arms.0.iter()
     }
 
     /// Endpoints by name, in the order of names.
@@ -176,26 +204,34 @@ impl Registry {
     }
 }
 
+fn arm_names<'a>(plan: &'a Plan, split: &'a Split) -> impl Iterator<Item = ArmName> + 'a {
+    let model = |arm: &crate::config::plan::Arm| plan.name_of(Target::Model(arm.model)).into();
+    split.arms.iter().map(move |arm| (split.name.clone(), model(arm)))
+}
+
 /// The series of one kind of name.
 #[derive(Debug)]
-struct Family<T>(BTreeMap<Box<str>, PerShard<T>>);
+struct Family<T, N = Box<str>>(BTreeMap<N, PerShard<T>>);
 
-impl<T> Default for Family<T> {
+impl<T, N> Default for Family<T, N> {
     fn default() -> Self {
         Self(BTreeMap::new())
     }
 }
 
-impl<T: Default> Family<T> {
-    fn of(&mut self, name: &str, shard_count: usize) -> PerShard<T> {
+impl<T: Default, N: Ord> Family<T, N> {
+    fn of(&mut self, name: N, shard_count: usize) -> PerShard<T> {
         let fresh = || (0..shard_count).map(|_| Arc::default()).collect();
-        Arc::clone(self.0.entry(name.into()).or_insert_with(fresh))
+        Arc::clone(self.0.entry(name).or_insert_with(fresh))
     }
 
     /// Forgets names that are neither configured nor in use, if there are too many of them.
-    fn retire<'a>(&mut self, configured: impl Iterator<Item = &'a str>) {
-        let configured: HashSet<&str> = configured.collect();
-        let gone = |name: &str, all: &PerShard<T>| !configured.contains(name) && !in_use(all);
+    fn retire<'a>(&mut self, configured: impl Iterator<Item = &'a N>)
+    where
+        N: 'a,
+    {
+        let configured: BTreeSet<&N> = configured.collect();
+        let gone = |name: &N, all: &PerShard<T>| !configured.contains(name) && !in_use(all);
         let retired = self.0.iter().filter(|(name, all)| gone(name, all)).count();
         if retired > RETIRED_NAMES_MAX {
             self.0.retain(|name, all| !gone(name, all));
@@ -214,21 +250,21 @@ mod tests {
     #[test]
     fn a_name_keeps_its_series() {
         let mut family = Family::<ModelSeries>::default();
-        let first = family.of("a", 2);
+        let first = family.of("a".into(), 2);
         first[1].output_events.add(3);
-        assert_eq!(family.of("a", 2)[1].output_events.get(), 3);
-        assert_eq!(family.of("b", 2)[1].output_events.get(), 0);
+        assert_eq!(family.of("a".into(), 2)[1].output_events.get(), 3);
+        assert_eq!(family.of("b".into(), 2)[1].output_events.get(), 0);
     }
 
     #[test]
     fn retired_names_go_when_they_are_too_many_and_nobody_holds_them() {
         let mut family = Family::<EndpointSeries>::default();
-        let held = family.of("held", 1);
+        let held = family.of("held".into(), 1);
         for n in 0..=RETIRED_NAMES_MAX {
-            drop(family.of(&format!("old-{n}"), 1));
+            drop(family.of(format!("old-{n}").into(), 1));
         }
-        drop(family.of("kept", 1));
-        family.retire(["kept"].into_iter());
+        drop(family.of("kept".into(), 1));
+        family.retire([&"kept".into()].into_iter());
         assert_eq!(family.0.keys().map(|name| &**name).collect::<Vec<_>>(), ["held", "kept"]);
         drop(held);
     }
