@@ -23,6 +23,7 @@ mod report;
 mod routing;
 pub mod secret;
 mod settings;
+mod shadows;
 mod splits;
 mod suggest;
 mod tls;
@@ -117,8 +118,9 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let listening = server.iter().map(|server| server.listen);
     let listening = listening.chain(admin.iter().map(|admin| admin.listen)).collect();
     let endpoints = endpoints::read(root, listening);
-    let (models, mut model_index) = models::read(root, &endpoints);
+    let (mut models, mut model_index) = models::read(root, &endpoints);
     let mut other_names = Vec::new();
+    let shadows = shadows::read(root, &mut models, &model_index);
     let splits = splits::read(root, &mut model_index, &mut other_names);
     let aliases = aliases::read(root, &mut model_index, &mut other_names);
     let server = server?;
@@ -136,6 +138,7 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
         routing,
         endpoints: endpoints.list,
         models,
+        shadows,
         splits,
         aliases,
         other_names,

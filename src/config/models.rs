@@ -85,6 +85,7 @@ fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Optio
         // Engines know an adapter by its name.
         upstream_model: upstream.map(|text| text.value.into()).or_else(|| demand.adapter()),
         adapter: demand.adapter(),
+        shadow: None,
     });
     (name, model)
 }

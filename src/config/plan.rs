@@ -34,6 +34,10 @@ pub struct SplitId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArmId(pub u16);
 
+/// Position of a shadow in [`Plan::shadows`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShadowId(pub u16);
+
 /// Position of a name in [`Plan::other_names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OtherNameId(pub u16);
@@ -70,6 +74,7 @@ pub struct Plan {
     pub routing: Routing,
     pub endpoints: Vec<Endpoint>,
     pub models: Vec<Model>,
+    pub shadows: Vec<Shadow>,
     pub splits: Vec<Split>,
     pub aliases: Vec<Alias>,
     /// Names that clients may ask for and that are no model's own, for rows.
@@ -169,6 +174,12 @@ pub struct Limits {
     pub event_whole_bytes_max: usize,
     /// Early (pipelined) client bytes kept while an answer is under way.
     pub pipeline_bytes_max: usize,
+    /// Copies under way at once, of one shard.
+    pub shadow_requests_per_shard_max: usize,
+    /// Copies that one shard may begin in a second.
+    pub shadow_requests_per_second_max: usize,
+    /// Heads and bodies of copies held at once by one shard.
+    pub shadow_bytes_per_shard_max: usize,
 }
 
 /// `[timeouts]`.
@@ -395,6 +406,19 @@ pub struct Model {
     pub upstream_model: Option<Box<str>>,
     /// The adapter (LoRA) that its name stands for.
     pub adapter: Option<Box<str>>,
+    /// Where copies of its requests go.
+    pub shadow: Option<ShadowId>,
+}
+
+/// One `[[shadows]]` table.
+#[derive(Clone, Debug)]
+pub struct Shadow {
+    /// Whose requests are copied.
+    pub of: ModelId,
+    /// Who gets the copies; no endpoint is both's.
+    pub to: ModelId,
+    /// Of its requests, 1 to 100.
+    pub percent: u32,
 }
 
 /// One `[[splits]]` table.

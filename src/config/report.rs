@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::plan::{
     Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan,
-    Routing, Runtime, Server, Shards, Sink, Split, Target, Timeouts, Traits,
+    Routing, Runtime, Server, Shadow, Shards, Sink, Split, Target, Timeouts, Traits,
 };
 use super::{endpoints, headers, models, splits, traits};
 
@@ -89,6 +89,9 @@ fn write_limits(out: &mut String, limits: &Limits) -> std::fmt::Result {
         answer_hold_bytes_max,
         event_whole_bytes_max,
         pipeline_bytes_max,
+        shadow_requests_per_shard_max,
+        shadow_requests_per_second_max,
+        shadow_bytes_per_shard_max,
     } = limits;
     writeln!(out, "[limits]")?;
     for (name, value) in [
@@ -106,6 +109,9 @@ fn write_limits(out: &mut String, limits: &Limits) -> std::fmt::Result {
         ("answer_hold_bytes_max", answer_hold_bytes_max),
         ("event_whole_bytes_max", event_whole_bytes_max),
         ("pipeline_bytes_max", pipeline_bytes_max),
+        ("shadow_requests_per_shard_max", shadow_requests_per_shard_max),
+        ("shadow_requests_per_second_max", shadow_requests_per_second_max),
+        ("shadow_bytes_per_shard_max", shadow_bytes_per_shard_max),
     ] {
         writeln!(out, "  {name} = {value}")?;
     }
@@ -242,10 +248,12 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
     if let Some(name) = &model.adapter {
         writeln!(out, "  adapter = {name}")?;
     }
-    match &model.upstream_model {
-        Some(name) => writeln!(out, "  upstream_model = {name}"),
-        None => Ok(()),
+    if let Some(name) = &model.upstream_model {
+        writeln!(out, "  upstream_model = {name}")?;
     }
+    let Some(id) = model.shadow else { return Ok(()) };
+    let Shadow { to, percent, .. } = plan.shadows[usize::from(id.0)];
+    writeln!(out, "  copied to {}: {percent} %", plan.name_of(Target::Model(to)))
 }
 
 fn write_split(out: &mut String, plan: &Plan, split: &Split) -> std::fmt::Result {

@@ -9,6 +9,7 @@ use crate::http::{ChunkLimits, HeadLimits};
 use crate::lifecycle::hold::Receipt;
 use crate::relay::choose::Order;
 use crate::relay::seating::Seating;
+use crate::relay::shadow::Shadows;
 use crate::route::candidate::{Candidate, Question, Ranking, Reason};
 use crate::route::precise;
 use crate::route::rank::rank;
@@ -43,6 +44,8 @@ pub struct Core {
     /// To and from the control plane, about engines that tell of their caches.
     precise: OnceCell<Arc<precise::Lane>>,
     epoch: RefCell<Rc<Epoch>>,
+    /// Copies of requests, under way.
+    pub shadows: Rc<Shadows>,
     /// Extra attempts that may still be made, in thousandths.
     retry_milli: Cell<u64>,
     /// Tokens booked since the shard began: (input, output).
@@ -220,8 +223,8 @@ impl Core {
             let input = input.saturating_add(receipt.input);
             total.set((input, output.saturating_add(receipt.output)));
         });
-        let precise = OnceCell::new();
-        Rc::new(Self { kit, backends, router, precise, epoch, retry_milli, booked, book })
+        let (precise, shadows) = (OnceCell::new(), Rc::default());
+        Rc::new(Self { kit, backends, router, precise, epoch, shadows, retry_milli, booked, book })
     }
 
     /// The present epoch.

@@ -22,6 +22,7 @@ pub mod place;
 pub mod seating;
 pub mod serve;
 pub mod session;
+pub mod shadow;
 pub mod state;
 pub mod stop;
 pub mod stream;

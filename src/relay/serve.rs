@@ -20,13 +20,15 @@ use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
 use crate::relay::local;
 use crate::relay::place::{self, Opening};
-use crate::relay::state::Accepted;
+use crate::relay::shadow;
+use crate::relay::state::{Accepted, Admitted};
 use crate::relay::stop::Stop;
 use crate::relay::{stream, unary};
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::wheel::Due;
 use crate::telemetry::shard::Stage;
 use crate::upstream::connection::Connection;
+use crate::upstream::lease::Lease;
 
 /// Serves one request, whose head was parsed, and records how it ended.
 pub async fn serve<X: Exchange>(
@@ -90,7 +92,24 @@ async fn stages<X: Exchange>(
     let admitted = accepted.admit(core, exit, key, served.model, ask, inbound.body().len())?;
     let order = choose::choose(core, exit, inbound, &admitted)?;
     let order = order.endpoints();
-    let (lease, mut opening) = place::place(core, exit, inbound, x, &admitted, order).await?;
+    let placed = place::place(core, exit, inbound, x, &admitted, order).await;
+    if !matches!(placed, Err(Stop::Gone)) {
+        shadow::offer(core, exit, inbound, &admitted);
+    }
+    relay(admitted, placed?, exit, inbound, x).await
+}
+
+/// Relays the answer that has begun, and settles it.
+///
+/// # Errors
+/// The client left, or the endpoint broke off.
+pub async fn relay<X: Exchange>(
+    admitted: Admitted,
+    (lease, mut opening): (Lease, Opening),
+    exit: &mut Exit,
+    inbound: &mut Inbound,
+    x: &mut X,
+) -> Result<Outcome, Stop> {
     let mut placed = admitted.place(lease);
     inbound.release();
     let (outcome, usage) = match &mut opening {

@@ -23,6 +23,7 @@ pub mod route;
 pub mod row;
 pub mod row_json;
 pub mod say;
+pub mod shadow;
 pub mod shard;
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use super::explain::Waiting;
 use super::kv::KvCounts;
 use super::model::ModelSeries;
 use super::queue::Rows;
+use super::shadow::ShadowSeries;
 use super::shard::ShardSeries;
-use crate::config::plan::{EndpointId, KeyId, ModelId, OtherNameId, Plan, Split, Target};
+use crate::config::plan::{EndpointId, KeyId, ModelId, OtherNameId, Plan, Target};
 
 /// Names that left the configuration and are still shown, per kind.
 pub const RETIRED_NAMES_MAX: usize = 64;
@@ -81,6 +82,8 @@ pub struct Series {
     pub models: Vec<Arc<ModelSeries>>,
     /// By [`crate::config::plan::ArmId`].
     pub arms: Vec<Arc<ArmSeries>>,
+    /// By [`crate::config::plan::ShadowId`].
+    pub shadows: Vec<Arc<ShadowSeries>>,
     /// By [`EndpointId`].
     pub endpoints: Vec<Arc<EndpointSeries>>,
     /// Every shard's own series (read only): whom to hand a fresh connection to.
@@ -113,12 +116,13 @@ pub struct Registry {
     /// By shard.
     pub explained: Vec<Arc<Waiting>>,
     models: Family<ModelSeries>,
-    arms: Family<ArmSeries, ArmName>,
+    arms: Family<ArmSeries, NamePair>,
+    shadows: Family<ShadowSeries, NamePair>,
     endpoints: Family<EndpointSeries>,
 }
 
-/// A split's name and a model's.
-pub type ArmName = (Box<str>, Box<str>);
+/// A split's name and a model's, or a model's and its shadow's.
+pub type NamePair = (Box<str>, Box<str>);
 
 impl Registry {
     /// Series for `shard_count` shards, with row queues of `queue_rows_max` rows each.
@@ -130,6 +134,7 @@ impl Registry {
             explained: (0..shard_count).map(|_| Arc::default()).collect(),
             models: Family::default(),
             arms: Family::default(),
+            shadows: Family::default(),
             endpoints: Family::default(),
         }
     }
@@ -137,42 +142,33 @@ impl Registry {
     /// The series that each shard writes under `plan`, by shard.
     pub fn bind(&mut self, plan: &Plan) -> Vec<Arc<Series>> {
         let count = self.shards.len();
-        let models: Vec<_> =
-            plan.models.iter().map(|model| self.models.of(model.name.clone(), count)).collect();
-        let arm_names: Vec<ArmName> =
-            plan.splits.iter().flat_map(|split| arm_names(plan, split)).collect();
-        let arms: Vec<_> = arm_names.iter().map(|name| self.arms.of(name.clone(), count)).collect();
-        let endpoints: Vec<_> = plan
-            .endpoints
-            .iter()
-            .map(|endpoint| self.endpoints.of(endpoint.name.clone(), count))
-            .collect();
-        self.models.retire(plan.models.iter().map(|model| &model.name));
-        self.arms.retire(arm_names.iter());
-        self.endpoints.retire(plan.endpoints.iter().map(|endpoint| &endpoint.name));
-        let series = |shard| Arc::new(self.series(shard, plan, &models, &arms, &endpoints));
-        (0..count).map(series).collect()
+        let name = |id| Box::from(plan.name_of(Target::Model(id)));
+        let arms = plan.splits.iter().flat_map(|split| {
+            split.arms.iter().map(move |arm| (split.name.clone(), name(arm.model)))
+        });
+        let shadows = plan.shadows.iter().map(|shadow| (name(shadow.of), name(shadow.to)));
+        let bound = Bound {
+            models: self.models.bind(plan.models.iter().map(|model| model.name.clone()), count),
+            arms: self.arms.bind(arms, count),
+            shadows: self.shadows.bind(shadows, count),
+            endpoints: self.endpoints.bind(plan.endpoints.iter().map(|e| e.name.clone()), count),
+        };
+        (0..count).map(|shard| Arc::new(self.series(shard, plan, &bound))).collect()
     }
 
-    fn series(
-        &self,
-        shard: usize,
-        plan: &Plan,
-        models: &[PerShard<ModelSeries>],
-        arms: &[PerShard<ArmSeries>],
-        endpoints: &[PerShard<EndpointSeries>],
-    ) -> Series {
+    fn series(&self, shard: usize, plan: &Plan, bound: &Bound) -> Series {
         Series {
             index: u16::try_from(shard).unwrap_or(u16::MAX),
             shard: Arc::clone(&self.shards[shard]),
             rows: Arc::clone(&self.rows[shard]),
             explained: Arc::clone(&self.explained[shard]),
             names: Arc::new(Names::of(plan)),
-            models: models.iter().map(|all| Arc::clone(&all[shard])).collect(),
-            arms: arms.iter().map(|all| Arc::clone(&all[shard])).collect(),
-            endpoints: endpoints.iter().map(|all| Arc::clone(&all[shard])).collect(),
+            models: of_shard(&bound.models, shard),
+            arms: of_shard(&bound.arms, shard),
+            shadows: of_shard(&bound.shadows, shard),
+            endpoints: of_shard(&bound.endpoints, shard),
             peers: Arc::clone(&self.shards),
-            endpoint_peers: endpoints.to_vec(),
+            endpoint_peers: bound.endpoints.clone(),
         }
     }
 
@@ -194,8 +190,13 @@ impl Registry {
     }
 
     /// Arms by their splits' names and their models', in that order.
-    pub fn arms(&self) -> impl Iterator<Item = (&ArmName, &PerShard<ArmSeries>)> {
+    pub fn arms(&self) -> impl Iterator<Item = (&NamePair, &PerShard<ArmSeries>)> {
         self.arms.0.iter()
+    }
+
+    /// Shadows by their models' names and the names of those that get the copies, in that order.
+    pub fn shadows(&self) -> impl Iterator<Item = (&NamePair, &PerShard<ShadowSeries>)> {
+        self.shadows.0.iter()
     }
 
     /// Endpoints by name, in the order of names.
@@ -204,9 +205,16 @@ impl Registry {
     }
 }
 
-fn arm_names<'a>(plan: &'a Plan, split: &'a Split) -> impl Iterator<Item = ArmName> + 'a {
-    let model = |arm: &crate::config::plan::Arm| plan.name_of(Target::Model(arm.model)).into();
-    split.arms.iter().map(move |arm| (split.name.clone(), model(arm)))
+/// Every shard's series under one plan, by the plan's ids.
+struct Bound {
+    models: Vec<PerShard<ModelSeries>>,
+    arms: Vec<PerShard<ArmSeries>>,
+    shadows: Vec<PerShard<ShadowSeries>>,
+    endpoints: Vec<PerShard<EndpointSeries>>,
+}
+
+fn of_shard<T>(all: &[PerShard<T>], shard: usize) -> Vec<Arc<T>> {
+    all.iter().map(|one| Arc::clone(&one[shard])).collect()
 }
 
 /// The series of one kind of name.
@@ -223,6 +231,17 @@ impl<T: Default, N: Ord> Family<T, N> {
     fn of(&mut self, name: N, shard_count: usize) -> PerShard<T> {
         let fresh = || (0..shard_count).map(|_| Arc::default()).collect();
         Arc::clone(self.0.entry(name).or_insert_with(fresh))
+    }
+
+    /// The series of `names`, in their order.
+    fn bind(&mut self, names: impl Iterator<Item = N>, shard_count: usize) -> Vec<PerShard<T>>
+    where
+        N: Clone,
+    {
+        let names: Vec<N> = names.collect();
+        let bound = names.iter().map(|name| self.of(name.clone(), shard_count)).collect();
+        self.retire(names.iter());
+        bound
     }
 
     /// Forgets names that are neither configured nor in use, if there are too many of them.
