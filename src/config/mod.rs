@@ -120,9 +120,9 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let endpoints = endpoints::read(root, listening);
     let (mut models, mut model_index) = models::read(root, &endpoints);
     let mut other_names = Vec::new();
-    let shadows = shadows::read(root, &mut models, &model_index);
     let splits = splits::read(root, &mut model_index, &mut other_names);
     let aliases = aliases::read(root, &mut model_index, &mut other_names);
+    let shadows = shadows::read(root, &mut models, &model_index);
     let server = server?;
     if let Some(admin) = &admin {
         listeners::check_apart(root, &server, admin);

@@ -49,7 +49,7 @@ fn one_model(s: &Section<'_>, index: &ModelIndex, name: At<&str>) -> Option<Mode
         Target::Model(id) => Some(id),
         Target::Split(_) => {
             let what = format!("{:?} is a split", name.value);
-            s.fault(name.at, what, "name a model: each arm may have a shadow of its own");
+            s.fault(name.at, what, "name a model; each arm may have a shadow of its own");
             None
         }
     }
