@@ -77,7 +77,9 @@ mod tests {
 
         #[test]
         fn a_greater_weight_only_takes(
-            weights in prop::collection::vec(1u32..100, 2..8), at: prop::sample::Index, more in 1u32..100,
+            weights in prop::collection::vec(1u32..100, 2..8),
+            at: prop::sample::Index,
+            more in 1u32..100,
         ) {
             let at = at.index(weights.len());
             let before = choices(&arms(&weights, 3));
@@ -94,7 +96,8 @@ mod tests {
         ) {
             let at = at.index(weights.len());
             let all = arms(&weights, 9);
-            let fewer: Vec<Arm> = all.iter().filter(|arm| arm.id.0 as usize != at).cloned().collect();
+            let stays = |arm: &&Arm| usize::from(arm.id.0) != at;
+            let fewer: Vec<Arm> = all.iter().filter(stays).cloned().collect();
             let mut off = weights.clone();
             off[at] = 0;
             let drained = choices(&arms(&off, 9));

@@ -15,6 +15,7 @@ use crate::lifecycle::outcome::Outcome;
 use crate::runtime::clock;
 use crate::runtime::twin::faults::Faults;
 use crate::runtime::twin::{run, sleep, world};
+use crate::shard::link::Command;
 
 /// Streams and whole answers, entered in the copies' book, too.
 fn asks(copies: &Book, name: &str) -> Vec<Ask> {
@@ -27,8 +28,19 @@ fn asks(copies: &Book, name: &str) -> Vec<Ask> {
     asks.collect()
 }
 
-/// One endpoint for requests, one for copies; a panic where `panic` says so.
-async fn scenario(accidents: u32, panic: Option<(Point, u32)>) -> (Vec<String>, usize) {
+/// What happens in a run.
+#[derive(Clone, Copy, Default)]
+struct Events {
+    /// Of those who answer copies, in a million.
+    accidents: u32,
+    /// Where, and how often it is passed before.
+    panic: Option<(Point, u32)>,
+    drain: Option<Duration>,
+}
+
+/// One endpoint for requests, one for copies.
+async fn scenario(events: Events) -> (Vec<String>, usize) {
+    let Events { accidents, panic, drain } = events;
     let (book, copies) = (Rc::new(Book::default()), Rc::new(Book::default()));
     let keep_alive_max = Duration::from_secs(2);
     server::start(&book, gateway::endpoint_address(0), Habits { accidents: 0, keep_alive_max });
@@ -40,6 +52,10 @@ async fn scenario(accidents: u32, panic: Option<(Point, u32)>) -> (Vec<String>, 
     for number in 0..4 {
         let name = format!("c{number}");
         client::start_with(&book, &name, asks(&copies, &name));
+    }
+    if let Some(after) = drain {
+        sleep(after).await;
+        gateway.shard.tell(Command::Drain);
     }
     // Copies that are still under way end with the drain.
     while book.clients.get() > 0 {
@@ -64,7 +80,7 @@ async fn scenario(accidents: u32, panic: Option<(Point, u32)>) -> (Vec<String>, 
         faults.push(format!("{running} copies still answered"));
     }
     let slack = Duration::from_secs(1);
-    let excuses = Excuses { network: false, drained: false, slack };
+    let excuses = Excuses { network: false, drained: drain.is_some(), slack };
     faults.extend(judge(&book, &gateway, &excuses, clock::now()));
     let seen = copies.attempts.borrow().len();
     (faults, seen)
@@ -75,7 +91,8 @@ fn requests_come_to_what_they_should_whatever_their_copies_meet() {
     let mut seen = 0;
     for seed in 0..40 {
         let accidents = [0, 400_000, 1_000_000][seed as usize % 3];
-        let ((faults, copies), _) = run(seed, Faults::ROUGH, move || scenario(accidents, None));
+        let events = Events { accidents, ..Events::default() };
+        let ((faults, copies), _) = run(seed, Faults::ROUGH, move || scenario(events));
         assert!(faults.is_empty(), "seed {seed}:\n{}", faults.join("\n"));
         seen += copies;
     }
@@ -84,11 +101,21 @@ fn requests_come_to_what_they_should_whatever_their_copies_meet() {
 }
 
 #[test]
+fn a_drain_ends_copies_wherever_they_are() {
+    for step in 0..150 {
+        let drain = Some(Duration::from_millis(2 * step));
+        let events = Events { accidents: 400_000, drain, ..Events::default() };
+        let ((faults, _), _) = run(step, Faults::ROUGH, move || scenario(events));
+        assert!(faults.is_empty(), "after {drain:?}:\n{}", faults.join("\n"));
+    }
+}
+
+#[test]
 fn a_panic_in_a_copy_is_the_copys_alone() {
     for point in Point::OF_A_REQUEST {
         for skip in 0..8 {
-            let run = run(u64::from(skip), Faults::ROUGH, move || scenario(0, Some((point, skip))));
-            let (faults, _) = run.0;
+            let events = Events { panic: Some((point, skip)), ..Events::default() };
+            let ((faults, _), _) = run(u64::from(skip), Faults::ROUGH, move || scenario(events));
             assert!(faults.is_empty(), "{point:?}, {skip} skipped:\n{}", faults.join("\n"));
         }
     }
