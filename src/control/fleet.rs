@@ -215,7 +215,10 @@ impl Fleet {
         let stale_after = self.plan.routing.engine_metrics * SCRAPES_UNTIL_STALE;
         let of_this_plan = generation == self.plan.generation;
         let tracked = self.endpoints.get_mut(usize::from(id.0)).filter(|_| of_this_plan);
-        tracked.is_some_and(|one| one.engine.observe(reading, Instant::now(), stale_after))
+        tracked.is_some_and(|one| {
+            let probed = (one.health.usable(), one.health.returns());
+            one.engine.observe(reading, probed, Instant::now(), stale_after)
+        })
     }
 
     /// What shards get.

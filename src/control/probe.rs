@@ -1,16 +1,13 @@
 //! One question to one endpoint: do you live?
 //!
 //! A GET of the health path over a connection of its own, answered with 2xx; where there is no
-//! health path, a TCP connect.
+//! health path, a TCP connect. Only the answer's status counts.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::client::{Ask, Client};
 use crate::config::plan::Endpoint;
-
-/// What a health page may hold, bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1_024;
 
 /// Probes addresses in turn, beginning with the `round`-th, until one answers. `patience` is for
 /// all of them together. The error is the last address's.
@@ -23,7 +20,7 @@ pub async fn probe(
     let Some(path) = &endpoint.health_path else {
         return Client::connects(addresses, round, patience).await;
     };
-    let ask = Ask { path: path.clone(), body: None, answer_bytes_max: ANSWER_BYTES_MAX };
+    let ask = Ask { path: path.clone(), body: None, answer_bytes_max: 0 };
     let answer = Client::new(endpoint.clone()).ask(addresses, round, patience, &ask).await?;
     match answer.status {
         200..=299 => Ok(()),

@@ -212,6 +212,7 @@ fn text(url: &str, rest: &str) -> String {
         name = "gpu-0"
         url = "{url}"
         engine = "vllm"
+        metrics_path = ""
         [[models]]
         name = "m"
         endpoints = ["gpu-0"]

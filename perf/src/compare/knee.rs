@@ -34,6 +34,10 @@ const DIRECT_MAX_US: u64 = 5_000;
 /// Share of their CPU from which on load and servers are near their limit.
 const FULL: f64 = 0.85;
 
+/// Why there is no search where even the first rate is out of reach without a proxy.
+const TOO_BUSY: &str = "the machine is too busy for a knee: even without a proxy, 512 requests a second \
+    take over 5 ms (--realtime comes before its other work)";
+
 /// Percentiles in the order in which they are preferred: with few samples only lower ones can be told.
 const SHARES: [f64; 4] = [0.99, 0.95, 0.9, 0.5];
 type Quantiles = [Option<u64>; SHARES.len()];
@@ -113,10 +117,11 @@ impl Hunt<'_> {
     fn descend(&mut self) -> Result<Option<(u32, Outcome)>, Failure> {
         let mut step = FIRST;
         while step >= LEAST {
-            if let Went::Well(outcome) = self.attempt(step)? {
-                return Ok(Some((step, outcome)));
+            match self.attempt(step)? {
+                Went::Well(outcome) => return Ok(Some((step, outcome))),
+                Went::OutOfReach if self.direct(step)?.is_none() => return Err(TOO_BUSY.into()),
+                Went::OutOfReach | Went::Badly => step -= 2 * STEPS_PER_DOUBLING,
             }
-            step -= 2 * STEPS_PER_DOUBLING;
         }
         Ok(None)
     }
@@ -160,7 +165,7 @@ impl Hunt<'_> {
         };
         Ok(match lost(&outcome) == 0 && fits {
             true => Went::Well(outcome),
-            false if outcome.saturated || used.others_first() => Went::OutOfReach,
+            false if used.others_first() => Went::OutOfReach,
             false => Went::Badly,
         })
     }
@@ -179,10 +184,13 @@ impl Hunt<'_> {
             return Ok(None);
         }
         let server = *self.set.servers.addresses.first().ok_or("no server")?;
-        let (outcome, _) = self.load(server, step)?;
+        let (outcome, used) = self.load(server, step)?;
         let took = quantiles(&outcome);
         let slow = took.iter().flatten().next().is_none_or(|us| *us > DIRECT_MAX_US);
-        let reached = !slow && lost(&outcome) == 0 && !outcome.saturated;
+        // A generator that is late with time to spare had to wait for other work: both sides of the
+        // comparison have that in them.
+        let full = outcome.saturated && used.load_and_servers > FULL;
+        let reached = !slow && lost(&outcome) == 0 && !full;
         let told = reached.then_some(took);
         self.known.0.insert(step, told);
         Ok(told)

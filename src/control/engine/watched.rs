@@ -9,16 +9,20 @@ use crate::route::views::EngineView;
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
     last: Option<(Reading, Instant)>,
+    /// What probes counted when it was last read.
+    returns: u32,
     restarts: u32,
     view: Option<EngineView>,
 }
 
 impl Watched {
     /// Takes a look at the engine in, or that there was no answer; true if shards must hear of it.
-    /// What was last read holds for `stale_after`.
+    /// What was last read holds for `stale_after`. `probed`: whether probes reach it, and how often
+    /// they saw it come back; a restart that they tell of is not told again.
     pub fn observe(
         &mut self,
         reading: Option<Reading>,
+        probed: (bool, u32),
         now: Instant,
         stale_after: Duration,
     ) -> bool {
@@ -26,7 +30,9 @@ impl Watched {
         match reading {
             Some(reading) => {
                 let last = self.last.as_ref().map(|(last, _)| last);
-                self.restarts += u32::from(last.is_some_and(|last| restarted(last, &reading)));
+                let anew = last.is_some_and(|last| restarted(last, &reading));
+                self.restarts += u32::from(anew && probed == (true, self.returns));
+                self.returns = probed.1;
                 self.view = Some(view(&reading));
                 self.last = Some((reading, now));
             }
@@ -83,15 +89,15 @@ mod tests {
     #[test]
     fn silence_is_forgiven_until_it_is_stale() {
         let (mut watched, now) = (Watched::default(), Instant::now());
-        assert!(watched.observe(reading(1, 5.0, 9.0), now, STALE));
+        assert!(watched.observe(reading(1, 5.0, 9.0), (true, 0), now, STALE));
         assert!(
-            !watched.observe(reading(1, 6.0, 9.0), now, STALE),
+            !watched.observe(reading(1, 6.0, 9.0), (true, 0), now, STALE),
             "nothing that shards use changed"
         );
-        assert!(!watched.observe(None, now + STALE / 2, STALE));
+        assert!(!watched.observe(None, (true, 0), now + STALE / 2, STALE));
         assert_eq!(watched.view().unwrap().running, Some(1));
-        assert!(watched.observe(None, now + STALE, STALE) && watched.view().is_none());
-        assert!(watched.observe(reading(1, 7.0, 9.0), now + STALE, STALE));
+        assert!(watched.observe(None, (true, 0), now + STALE, STALE) && watched.view().is_none());
+        assert!(watched.observe(reading(1, 7.0, 9.0), (true, 0), now + STALE, STALE));
         assert_eq!(watched.restarts(), 0);
     }
 
@@ -101,9 +107,15 @@ mod tests {
             [(reading(0, 9.0, 100.2), 0), (reading(0, 4.0, 100.0), 1), (reading(0, 9.0, 200.0), 1)]
         {
             let (mut watched, now) = (Watched::default(), Instant::now());
-            watched.observe(reading(0, 5.0, 100.0), now, STALE);
-            watched.observe(after, now, STALE);
+            watched.observe(reading(0, 5.0, 100.0), (true, 0), now, STALE);
+            let told = watched.clone();
+            watched.observe(after.clone(), (true, 0), now, STALE);
             assert_eq!(watched.restarts(), restarts);
+            for probed in [(true, 1), (false, 0)] {
+                let mut seen = told.clone();
+                seen.observe(after.clone(), probed, now, STALE);
+                assert_eq!(seen.restarts(), 0, "probes have told it, or will");
+            }
         }
     }
 }
