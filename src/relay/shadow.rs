@@ -5,8 +5,8 @@
 //! compared with the request's end.
 //!
 //! Invariants: a request never waits for its copy, nor for want of what a copy has: copies have their own
-//! bounds in number, rate and bytes, beyond which they are dropped, and endpoints of their own; they are tried
-//! once, go first in a drain, write no rows, and count as nobody's requests.
+//! bounds in number, rate and bytes, beyond which they are dropped, and endpoints of their own; they are
+//! tried once, go first in a drain, write no rows, and count as nobody's requests.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

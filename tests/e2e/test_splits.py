@@ -68,6 +68,15 @@ def test_every_name_is_listed(gateways, sims):
     assert httpx.get(gateway.url + "/v1/models/none").status_code == 404
 
 
+def test_each_name_is_ready_while_one_of_its_models_is(gateways, sims):
+    gateway, (first, second) = pair(gateways, sims)
+    assert all(gateway.admin.readyz(name)[0] == 200 for name in ("a", "b", "ab", "best", "any"))
+    first.stop()
+    wait_for(lambda: gateway.admin.readyz("a")[0] == 503, 20, "the probes")
+    assert gateway.admin.readyz("best")[0] == 503
+    assert gateway.admin.readyz("ab")[0] == gateway.admin.readyz("any")[0] == 200
+
+
 def test_a_split_divides_and_counts_each_arm(gateways, sims):
     gateway, both = pair(gateways, sims, weights=(3, 1), stick="request")
     places = {"a": 0, "b": 0}
