@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::api::ask::{Ask, read_ask};
 use crate::api::operation::resolve;
-use crate::config::plan::{EndpointId, Model, ModelId, Plan};
+use crate::config::plan::{EndpointId, Model, ModelId, Plan, Target};
 use crate::config::{self};
 use crate::http::Method;
 use crate::json::Bounds;
@@ -83,7 +83,13 @@ impl Teller {
         let resolved = resolved.map_err(|_| format!("{path} takes no requests"))?;
         let bounds = Bounds { depth_max: self.plan.limits.json_depth_max };
         let ask = read_ask(resolved.op, body, &bounds).map_err(in_words)?;
-        let id = crate::gate::rights::model(&self.plan, &ask.model).map_err(in_words)?;
+        let named = crate::gate::rights::model(&self.plan, &ask.model).map_err(in_words)?;
+        let Target::Model(id) = named.target else {
+            return Err(format!(
+                "{:?} is a split: ask for the model of one of its arms",
+                ask.model
+            ));
+        };
         let slot = self.seating.model(id).slot;
         let looks = self.seating.model(id).look > Look::Nothing;
         let slot = slot.filter(|_| looks).ok_or("its model's policy does not look at requests")?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::state::{EndpointState, State};
+use crate::config::plan::Target;
 use crate::telemetry::ShardState;
 
 /// What readiness depends on.
@@ -64,11 +65,26 @@ impl Facts {
             name: model.name.clone(),
             endpoints: model.endpoints.iter().map(endpoint).collect(),
         };
+        // A split is served while one of its arms is.
+        let models = |name: &Box<str>| match plan.model_index.get(name).map(|named| named.target) {
+            Some(Target::Split(id)) => {
+                plan.splits[usize::from(id.0)].arms.iter().map(|arm| arm.model).collect()
+            }
+            Some(Target::Model(id)) => vec![id],
+            None => Vec::new(),
+        };
+        let others = plan.other_names.iter().map(|name| ModelFacts {
+            name: name.clone(),
+            endpoints: models(name)
+                .into_iter()
+                .flat_map(|id| model(&plan.models[usize::from(id.0)]).endpoints)
+                .collect(),
+        });
         Self {
             generation: plan.generation,
             draining: state.draining,
             shards: state.registry.shards.iter().map(|shard| shard.state()).collect(),
-            models: plan.models.iter().map(model).collect(),
+            models: plan.models.iter().map(model).chain(others).collect(),
         }
     }
 }

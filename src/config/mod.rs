@@ -7,6 +7,7 @@
 //! Invariants: no key is ignored; no secret stands in the file, in a message or in a description;
 //! every limit and timeout has its unit in its name; a bad file never panics, hangs or half-applies.
 
+mod aliases;
 mod endpoints;
 mod error;
 mod headers;
@@ -23,6 +24,8 @@ mod report;
 mod routing;
 pub mod secret;
 mod settings;
+mod shadows;
+mod splits;
 mod suggest;
 mod tls;
 mod traits;
@@ -116,8 +119,12 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let listening = server.iter().map(|server| server.listen);
     let listening = listening.chain(admin.iter().map(|admin| admin.listen)).collect();
     let endpoints = endpoints::read(root, listening);
-    let (mut models, model_index) = models::read(root, &endpoints);
+    let (mut models, mut model_index) = models::read(root, &endpoints);
     pairs::read(root, &endpoints, &mut models, &model_index);
+    let mut other_names = Vec::new();
+    let splits = splits::read(root, &mut model_index, &mut other_names);
+    let aliases = aliases::read(root, &mut model_index, &mut other_names);
+    let shadows = shadows::read(root, &mut models, &model_index);
     let server = server?;
     if let Some(admin) = &admin {
         listeners::check_apart(root, &server, admin);
@@ -133,6 +140,10 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
         routing,
         endpoints: endpoints.list,
         models,
+        shadows,
+        splits,
+        aliases,
+        other_names,
         model_index,
         digests: Digests::of(&keys),
         keys,

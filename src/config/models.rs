@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::endpoints::Known;
-use super::plan::{EndpointId, Model, ModelId, ModelIndex, Policy};
+use super::plan::{EndpointId, Model, ModelId, ModelIndex, Named, Policy, Target};
 use super::reader::{At, Section};
 use super::traits::Demand;
 use super::{headers, names};
@@ -31,10 +31,8 @@ pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, ModelIndex) {
     for (name, model) in root.tables("models", |s| read_model(s, endpoints)) {
         let Some(name) = name else { continue };
         let id = ModelId(u16::try_from(models.len()).unwrap_or(u16::MAX));
-        if index.insert(name.value.into(), id).is_some() {
-            let what = format!("two models are named {:?}", name.value);
-            root.fault(name.at, what, "give each model a name of its own");
-        }
+        let named = Named { target: Target::Model(id), other: None };
+        enter(root, &mut index, name, Some(named));
         models.extend(model);
     }
     if models.len() > MODELS_MAX {
@@ -47,6 +45,28 @@ pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, ModelIndex) {
         root.fault(at, "there are no models", fix);
     }
     (models, index)
+}
+
+/// Enters a name that clients may ask for; that it is taken is a fault. `None`: what it stands for is faulty.
+pub fn enter(root: &Section<'_>, index: &mut ModelIndex, name: At<&str>, named: Option<Named>) {
+    let faulty = Named { target: Target::Model(ModelId(u16::MAX)), other: None };
+    if index.insert(name.value.into(), named.unwrap_or(faulty)).is_some() {
+        let what = format!("two models are named {:?}", name.value);
+        root.fault(name.at, what, "give each model, split and alias a name of its own");
+    }
+}
+
+/// What `name`, written in `s`, stands for; that it is unknown is a fault.
+pub fn find(s: &Section<'_>, index: &ModelIndex, name: At<&str>) -> Option<Named> {
+    let found = index.get(name.value).copied();
+    if found.is_none() {
+        let fix = match s.reader.nearest(name.value, index.keys().map(|known| &**known)) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("add [[models]] with name = {:?}", name.value),
+        };
+        s.fault(name.at, format!("there is no model {:?}", name.value), fix);
+    }
+    found
 }
 
 fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Option<Model>) {
@@ -66,6 +86,7 @@ fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Optio
         upstream_model: upstream.map(|text| text.value.into()).or_else(|| demand.adapter()),
         adapter: demand.adapter(),
         pair: None,
+        shadow: None,
     });
     (name, model)
 }

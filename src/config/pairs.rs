@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::endpoints::Known;
 use super::models;
-use super::plan::{EndpointId, Model, ModelIndex, Pair, PairProtocol};
+use super::plan::{EndpointId, Model, ModelIndex, Pair, PairProtocol, Target};
 use super::reader::{At, Section};
 
 const PROTOCOLS: [(&str, PairProtocol); 2] =
@@ -21,8 +21,7 @@ pub fn read(root: &Section<'_>, known: &Known, models: &mut [Model], index: &Mod
             let what = format!("two [[pairs]] are about the model {:?}", model.value);
             root.fault(model.at, what, "put their endpoints into one of them");
         }
-        let id = index.get(model.value).map(|id| usize::from(id.0));
-        if let Some(model) = id.and_then(|at| models.get_mut(at)) {
+        if let Some(model) = place(index, model.value).and_then(|at| models.get_mut(at)) {
             model.pair = pair.map(Box::new);
         }
     }
@@ -65,7 +64,7 @@ fn model<'m>(
     models: &'m [Model],
     index: &ModelIndex,
 ) -> Option<&'m Model> {
-    let Some(id) = index.get(name.value) else {
+    let Some(at) = place(index, name.value) else {
         let fix = match s.reader.nearest(name.value, index.keys().map(|known| &**known)) {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("add [[models]] with name = {:?}", name.value),
@@ -73,7 +72,15 @@ fn model<'m>(
         s.fault(name.at, format!("there is no model {:?}", name.value), fix);
         return None;
     };
-    models.get(usize::from(id.0))
+    models.get(at)
+}
+
+/// Where the model of that name stands.
+fn place(index: &ModelIndex, name: &str) -> Option<usize> {
+    match index.get(name)?.target {
+        Target::Model(id) => Some(usize::from(id.0)),
+        Target::Split(_) => None,
+    }
 }
 
 /// A server is started as one or the other.

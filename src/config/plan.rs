@@ -26,8 +26,39 @@ pub struct ModelId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub u16);
 
-/// Public model name → position in [`Plan::models`].
-pub type ModelIndex = HashMap<Box<str>, ModelId, ahash::RandomState>;
+/// Position of a split in [`Plan::splits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SplitId(pub u16);
+
+/// Position of an arm among those of all splits, one split after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArmId(pub u16);
+
+/// Position of a shadow in [`Plan::shadows`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShadowId(pub u16);
+
+/// Position of a name in [`Plan::other_names`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherNameId(pub u16);
+
+/// Every name that clients may ask for: models, splits and aliases share them.
+pub type ModelIndex = HashMap<Box<str>, Named, ahash::RandomState>;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub target: Target,
+    /// `None`: it is the model's own.
+    pub other: Option<OtherNameId>,
+}
+
+/// Who serves a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Model(ModelId),
+    Split(SplitId),
+}
 
 /// One validated configuration file.
 #[derive(Debug)]
@@ -43,7 +74,12 @@ pub struct Plan {
     pub routing: Routing,
     pub endpoints: Vec<Endpoint>,
     pub models: Vec<Model>,
-    /// Public model name → position in `models`.
+    pub shadows: Vec<Shadow>,
+    pub splits: Vec<Split>,
+    pub aliases: Vec<Alias>,
+    /// Names that clients may ask for and that are no model's own, for rows.
+    pub other_names: Vec<Box<str>>,
+    /// Every name that clients may ask for.
     pub model_index: ModelIndex,
     /// Empty: access is open (and was said to be, or the listener is on loopback).
     pub keys: Vec<ClientKey>,
@@ -52,6 +88,17 @@ pub struct Plan {
     /// The files besides the configuration itself that this plan was made from (certificates, CA
     /// bundles, secrets), also those that could not be read: all are watched for change.
     pub files: Vec<PathBuf>,
+}
+
+impl Plan {
+    /// The name of a model or split; empty for an id of another plan.
+    pub fn name_of(&self, target: Target) -> &str {
+        let name = match target {
+            Target::Model(id) => self.models.get(usize::from(id.0)).map(|model| &model.name),
+            Target::Split(id) => self.splits.get(usize::from(id.0)).map(|split| &split.name),
+        };
+        name.map_or("", |name| name)
+    }
 }
 
 /// `[server]`: the client side.
@@ -127,6 +174,12 @@ pub struct Limits {
     pub event_whole_bytes_max: usize,
     /// Early (pipelined) client bytes kept while an answer is under way.
     pub pipeline_bytes_max: usize,
+    /// Copies under way at once, of one shard.
+    pub shadow_requests_per_shard_max: usize,
+    /// Copies that one shard may begin in a second.
+    pub shadow_requests_per_second_max: usize,
+    /// Heads and bodies of copies held at once by one shard.
+    pub shadow_bytes_per_shard_max: usize,
 }
 
 /// `[timeouts]`.
@@ -357,6 +410,8 @@ pub struct Model {
     pub adapter: Option<Box<str>>,
     /// Its `[[pairs]]` table: `endpoints` decode what others have computed.
     pub pair: Option<Box<Pair>>,
+    /// Where copies of its requests go.
+    pub shadow: Option<ShadowId>,
 }
 
 impl Model {
@@ -389,6 +444,55 @@ pub struct Pair {
     pub prefill_timeout: Duration,
     /// How long an engine keeps blocks that nobody fetches.
     pub lease: Duration,
+}
+
+/// One `[[shadows]]` table.
+#[derive(Clone, Debug)]
+pub struct Shadow {
+    /// Whose requests are copied.
+    pub of: ModelId,
+    /// Who gets the copies; no endpoint is both's.
+    pub to: ModelId,
+    /// Of its requests, 1 to 100.
+    pub percent: u32,
+}
+
+/// One `[[splits]]` table.
+#[derive(Clone, Debug)]
+pub struct Split {
+    pub name: Box<str>,
+    pub stick: Stick,
+    /// At least one has a weight.
+    pub arms: Vec<Arm>,
+}
+
+/// One model of a split.
+#[derive(Clone, Debug)]
+pub struct Arm {
+    pub model: ModelId,
+    /// Its share, against the other arms'; 0: none.
+    pub weight: u32,
+    /// Of the split's name and the model's, so that nothing else decides who is drawn to it.
+    pub seed: u64,
+    pub id: ArmId,
+}
+
+/// What stays with an arm once it came to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stick {
+    /// The client's session.
+    Session,
+    /// The client's key.
+    Key,
+    /// Nothing: each request is drawn by itself.
+    Request,
+}
+
+/// One `[[aliases]]` table.
+#[derive(Clone, Debug)]
+pub struct Alias {
+    pub name: Box<str>,
+    pub target: Target,
 }
 
 /// One `[[keys]]` table.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::plan::{
     Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Pair, Plan,
-    Routing, Runtime, Server, Shards, Sink, Timeouts, Traits,
+    Routing, Runtime, Server, Shadow, Shards, Sink, Split, Target, Timeouts, Traits,
 };
-use super::{endpoints, headers, models, pairs, traits};
+use super::{endpoints, headers, models, pairs, splits, traits};
 
 /// The plan for people to read: several lines, each ended.
 pub fn describe(plan: &Plan) -> String {
@@ -33,7 +33,12 @@ fn write_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
     for (id, endpoint) in (0..).map(EndpointId).zip(&plan.endpoints) {
         write_endpoint(out, plan, id, endpoint)?;
     }
-    plan.models.iter().try_for_each(|model| write_model(out, plan, model))
+    plan.models.iter().try_for_each(|model| write_model(out, plan, model))?;
+    plan.splits.iter().try_for_each(|split| write_split(out, plan, split))?;
+    plan.aliases.iter().try_for_each(|alias| {
+        let target = plan.name_of(alias.target);
+        writeln!(out, "[[aliases]] {:?}\n  model = {target}", alias.name)
+    })
 }
 
 fn write_server(out: &mut String, plan: &Plan) -> std::fmt::Result {
@@ -84,6 +89,9 @@ fn write_limits(out: &mut String, limits: &Limits) -> std::fmt::Result {
         answer_hold_bytes_max,
         event_whole_bytes_max,
         pipeline_bytes_max,
+        shadow_requests_per_shard_max,
+        shadow_requests_per_second_max,
+        shadow_bytes_per_shard_max,
     } = limits;
     writeln!(out, "[limits]")?;
     for (name, value) in [
@@ -101,6 +109,9 @@ fn write_limits(out: &mut String, limits: &Limits) -> std::fmt::Result {
         ("answer_hold_bytes_max", answer_hold_bytes_max),
         ("event_whole_bytes_max", event_whole_bytes_max),
         ("pipeline_bytes_max", pipeline_bytes_max),
+        ("shadow_requests_per_shard_max", shadow_requests_per_shard_max),
+        ("shadow_requests_per_second_max", shadow_requests_per_second_max),
+        ("shadow_bytes_per_shard_max", shadow_bytes_per_shard_max),
     ] {
         writeln!(out, "  {name} = {value}")?;
     }
@@ -240,7 +251,10 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
     if let Some(name) = &model.upstream_model {
         writeln!(out, "  upstream_model = {name}")?;
     }
-    model.pair.iter().try_for_each(|pair| write_pair(out, plan, pair))
+    model.pair.iter().try_for_each(|pair| write_pair(out, plan, pair))?;
+    let Some(id) = model.shadow else { return Ok(()) };
+    let Shadow { to, percent, .. } = plan.shadows[usize::from(id.0)];
+    writeln!(out, "  copied to {}: {percent} %", plan.name_of(Target::Model(to)))
 }
 
 fn write_pair(out: &mut String, plan: &Plan, pair: &Pair) -> std::fmt::Result {
@@ -255,6 +269,16 @@ fn write_pair(out: &mut String, plan: &Plan, pair: &Pair) -> std::fmt::Result {
     writeln!(out, "    uncached_tokens_min = {}", pair.uncached_tokens_min)?;
     writeln!(out, "    prefill_seconds = {}", pair.prefill_timeout.as_secs_f64())?;
     writeln!(out, "    lease_seconds = {}", pair.lease.as_secs_f64())
+}
+
+fn write_split(out: &mut String, plan: &Plan, split: &Split) -> std::fmt::Result {
+    let Split { name, stick, arms } = split;
+    writeln!(out, "[[splits]] {name:?}\n  stick = {}", splits::stick_name(*stick))?;
+    let total: u64 = arms.iter().map(|arm| u64::from(arm.weight)).sum();
+    arms.iter().try_for_each(|arm| {
+        let name = plan.name_of(Target::Model(arm.model));
+        writeln!(out, "  arm {name}: {} of {total}", arm.weight)
+    })
 }
 
 /// Settings in which the plans differ and which take effect only in a new process, as

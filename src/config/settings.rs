@@ -57,6 +57,13 @@ pub fn read_limits(s: &Section<'_>) -> Limits {
         answer_hold_bytes_max: s.size("answer_hold_bytes_max", MIB, 4 * KIB..=64 * MIB),
         event_whole_bytes_max: s.size("event_whole_bytes_max", 64 * KIB, KIB..=16 * MIB),
         pipeline_bytes_max: s.size("pipeline_bytes_max", 16 * KIB, KIB..=MIB),
+        shadow_requests_per_shard_max: s.size("shadow_requests_per_shard_max", 64, 0..=65_536),
+        shadow_requests_per_second_max: s.size(
+            "shadow_requests_per_second_max",
+            100,
+            0..=1_000_000,
+        ),
+        shadow_bytes_per_shard_max: s.size("shadow_bytes_per_shard_max", 64 * MIB, 0..=64 * GIB),
     };
     check_limits(s, &limits);
     limits

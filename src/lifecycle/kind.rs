@@ -17,12 +17,14 @@ pub enum Kind {
     Retry,
     PrefillTokens,
     KvTokens,
+    ShadowCopy,
+    ShadowBytes,
     Spend,
 }
 
 impl Kind {
     /// Every kind, in the order of its discriminants.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Connection,
         Kind::Turn,
         Kind::PlanPin,
@@ -36,6 +38,8 @@ impl Kind {
         Kind::Retry,
         Kind::PrefillTokens,
         Kind::KvTokens,
+        Kind::ShadowCopy,
+        Kind::ShadowBytes,
         Kind::Spend,
     ];
 
@@ -55,6 +59,8 @@ impl Kind {
             Kind::Retry => "retry",
             Kind::PrefillTokens => "prefill_tokens",
             Kind::KvTokens => "kv_tokens",
+            Kind::ShadowCopy => "shadow_copy",
+            Kind::ShadowBytes => "shadow_bytes",
             Kind::Spend => "spend",
         }
     }

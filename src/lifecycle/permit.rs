@@ -47,6 +47,10 @@ resources! {
     PrefillTokens,
     /// Prompt and expected output tokens in an endpoint's KV cache, estimated.
     KvTokens,
+    /// A copy of a request, sent to its model's shadow.
+    ShadowCopy,
+    /// Bytes of heads and bodies that copies hold.
+    ShadowBytes,
     /// Tokens held for a request (see [`super::hold::Hold`]).
     Spend,
 }

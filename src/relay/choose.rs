@@ -2,11 +2,10 @@
 
 use std::rc::Rc;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use crate::api::fault::Fault;
 use crate::api::needs;
 use crate::config::plan::{Capabilities, EndpointId, Model, Policy};
+use crate::relay::arm;
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exit::Exit;
 use crate::relay::explain::explain;
@@ -118,8 +117,7 @@ impl<'a> Asking<'a> {
     ) -> Self {
         let plan = admitted.epoch().plan();
         let model = &plan.models[usize::from(admitted.model.0)];
-        let key = exit.row.key.and_then(|key| plan.keys.get(usize::from(key.0)));
-        let client = key.map_or(0, |key| xxh3_64(key.name.as_bytes()));
+        let client = arm::client(plan, exit).unwrap_or(0);
         let mut chain = core.router(Router::chain).unwrap_or_default();
         let prompt_bytes = match seat.look {
             Look::Prompt => read_chain(&mut chain, model, inbound, admitted),

@@ -10,6 +10,7 @@ use crate::lifecycle::hold::Receipt;
 use crate::relay::choose::Order;
 use crate::relay::pair::blocks::Abandoned;
 use crate::relay::seating::Seating;
+use crate::relay::shadow::Shadows;
 use crate::route::candidate::{Candidate, Question, Ranking, Reason};
 use crate::route::precise;
 use crate::route::rank::rank;
@@ -44,6 +45,8 @@ pub struct Core {
     /// To and from the control plane, about engines that tell of their caches.
     precise: OnceCell<Arc<precise::Lane>>,
     epoch: RefCell<Rc<Epoch>>,
+    /// Copies of requests, under way.
+    pub shadows: Rc<Shadows>,
     /// Extra attempts that may still be made, in thousandths.
     retry_milli: Cell<u64>,
     /// Blocks that nobody will fetch.
@@ -235,14 +238,15 @@ impl Core {
             let input = input.saturating_add(receipt.input);
             total.set((input, output.saturating_add(receipt.output)));
         });
+        let (precise, shadows) = (OnceCell::new(), Rc::default());
         let abandoned = Abandoned::default();
-        let precise = OnceCell::new();
         Rc::new(Self {
             kit,
             backends,
             router,
             precise,
             epoch,
+            shadows,
             retry_milli,
             abandoned,
             booked,

@@ -8,24 +8,28 @@ use crate::api::family::Family;
 use crate::api::fault::Fault;
 use crate::api::operation::Operation;
 use crate::api::usage::{Finish, Usage};
-use crate::config::plan::{EndpointId, KeyId, ModelId};
+use crate::config::plan::{ArmId, EndpointId, KeyId};
 use crate::http::{Known, Method};
 use crate::lifecycle::outcome::Outcome;
+use crate::relay::arm::Served;
 use crate::relay::core::Epoch;
 use crate::relay::explain;
 use crate::relay::ids::{self, Id};
 use crate::relay::inbound::Inbound;
 use crate::relay::pair::Pairing;
+use crate::relay::shadow::Comparison;
 use crate::relay::stop::Stop;
 use crate::relay::trip::Trip;
 use crate::route::router::Report;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
+use crate::telemetry::arm::Ended;
 use crate::telemetry::endpoint::Failure;
 use crate::telemetry::explain::Explained;
 use crate::telemetry::queue::Place;
 use crate::telemetry::route::Reason;
 use crate::telemetry::row::{Inline, Row, Tokens};
+use crate::telemetry::shadow::{Side, Verdict};
 use crate::telemetry::shard::Stage;
 
 /// Collects what is known of a request. Its drop writes the outcome, whatever happened: set by
@@ -53,6 +57,12 @@ pub struct Exit {
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     usage_place: Option<Place>,
+    /// The arm of a split that it came to.
+    arm: Option<ArmId>,
+    /// With its copy, or with the request that it is a copy of.
+    pub comparison: Option<Rc<Comparison>>,
+    /// It is a copy: it writes no rows, and counts as nobody's request.
+    is_copy: bool,
     /// Its way through the router, if its model's policy looks at requests.
     pub trip: Option<Box<Trip>>,
     /// What is done for it, if two servers share it; until its answer begins.
@@ -88,11 +98,25 @@ impl Exit {
             first_token: None,
             last_token: None,
             usage_place: None,
+            arm: None,
+            comparison: None,
+            is_copy: false,
             trip: None,
             pair: None,
             explained: None,
             epoch,
         }
+    }
+
+    /// It is a copy of the request with these identifiers.
+    pub fn copy_of(&mut self, (request_id, traceparent): (Id, Id), comparison: Rc<Comparison>) {
+        (self.request_id, self.traceparent) = (request_id, traceparent);
+        (self.is_copy, self.comparison) = (true, Some(comparison));
+    }
+
+    /// Whether it is a copy.
+    pub fn is_copy(&self) -> bool {
+        self.is_copy
     }
 
     /// When the request's first byte came.
@@ -121,8 +145,9 @@ impl Exit {
     }
 
     /// The model is known: from here on the request counts as its.
-    pub fn model(&mut self, model: ModelId) {
-        self.row.model = Some(model);
+    pub fn model(&mut self, served: Served) {
+        let Served { model, asked, arm } = served;
+        (self.row.model, self.row.asked, self.arm) = (Some(model), asked, arm);
         self.epoch.series().models[usize::from(model.0)].in_flight.add(1);
     }
 
@@ -160,7 +185,9 @@ impl Exit {
     pub fn worked(&mut self, stage: Stage) -> Duration {
         let now = clock::now();
         let took = now.since(std::mem::replace(&mut self.mark, now));
-        self.epoch.series().shard.stage(stage, took);
+        if !self.is_copy {
+            self.epoch.series().shard.stage(stage, took);
+        }
         took
     }
 
@@ -180,19 +207,20 @@ impl Exit {
 
     /// Content passed at `now`.
     pub fn content(&mut self, now: Instant) {
+        let last = self.last_token.replace(now);
+        let off = self.trip.as_mut().and_then(|trip| trip.content(now));
+        let waited = now.since(self.began);
+        if last.is_none() {
+            self.first_token = Some(now);
+            self.row.first_token_micros = Some(waited.as_micros() as u64);
+        }
         let Some(model) = self.row.model else { return };
         let series = &self.epoch.series().models[usize::from(model.0)];
-        match self.last_token {
-            None => {
-                let waited = now.since(self.began);
-                series.time_to_first_token.record(waited);
-                self.first_token = Some(now);
-                self.row.first_token_micros = Some(waited.as_micros() as u64);
-            }
+        match last {
+            None => series.time_to_first_token.record(waited),
             Some(last) => series.event_gap.record(now.since(last)),
         }
-        self.last_token = Some(now);
-        if let Some(off) = self.trip.as_mut().and_then(|trip| trip.content(now)) {
+        if let Some(off) = off {
             series.first_token_error.record(off);
         }
     }
@@ -301,10 +329,40 @@ impl Exit {
             model.spent(&self.row.tokens);
             model.output_events.add(self.row.output_events);
         }
-        if let (Some(first), Some(last)) = (self.first_token, self.last_token) {
-            let tokens = self.row.tokens.output.unwrap_or(self.row.output_events);
-            model.paced(last.since(first), tokens);
+        let span = self.last_token.zip(self.first_token).map(|(last, first)| last.since(first));
+        if let Some(span) = span {
+            model.paced(span, self.row.tokens.output.unwrap_or(self.row.output_events));
         }
+        if let Some(arm) = self.arm {
+            let first_token = self.first_token.map(|first| first.since(self.began));
+            let (outcome, tokens) = (self.row.outcome, &self.row.tokens);
+            let ended = Ended { outcome, took, first_token, span, tokens };
+            series.arms[usize::from(arm.0)].ended(&ended);
+        }
+    }
+}
+
+/// How a request or a copy came out, by its end and the status it got.
+fn verdict(outcome: Outcome, status: u16) -> Verdict {
+    match outcome {
+        Outcome::Completed => Verdict::Completed,
+        Outcome::ClientGone | Outcome::Abandoned => Verdict::Left,
+        _ if (400..500).contains(&status) => Verdict::Rejected,
+        _ => Verdict::Failed,
+    }
+}
+
+impl Exit {
+    /// Tells the other of a request and its copy how this one ended.
+    fn tell_comparison(&mut self, took: Duration) {
+        let Some(comparison) = self.comparison.take() else { return };
+        let side = Side {
+            verdict: verdict(self.row.outcome, self.row.status),
+            took,
+            first_token: self.first_token.map(|first| first.since(self.began)),
+            tokens: [self.row.tokens.input, self.row.tokens.output],
+        };
+        comparison.tell(self.is_copy, side);
     }
 }
 
@@ -313,6 +371,10 @@ impl Drop for Exit {
         let now = clock::now();
         let took = now.since(self.began);
         self.row.outcome = self.outcome.unwrap_or_else(Self::unset_outcome);
+        self.tell_comparison(took);
+        if self.is_copy {
+            return;
+        }
         self.count(now);
         self.keep_explained();
         let accessed = self.epoch.plan().log.access.is_some();

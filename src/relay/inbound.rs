@@ -29,7 +29,8 @@ enum Body {
 /// The buffer and its claim on the shard's memory for bodies leave together.
 struct Owned {
     bytes: Buf,
-    _claim: Permit<BodyBytes>,
+    /// `None`: a copy's, which has a claim of its own.
+    _claim: Option<Permit<BodyBytes>>,
 }
 
 impl Inbound {
@@ -70,7 +71,7 @@ impl Inbound {
 
     /// The body has a buffer of its own.
     pub fn set_body(&mut self, bytes: Buf, claim: Permit<BodyBytes>) {
-        self.body = Body::Own(Owned { bytes, _claim: claim });
+        self.body = Body::Own(Owned { bytes, _claim: Some(claim) });
     }
 
     /// The body; empty until it was read.
@@ -90,6 +91,26 @@ impl Inbound {
     /// The value of the first field of this name.
     pub fn value(&self, known: Known) -> Option<&[u8]> {
         self.head.value(self.buf.filled(), known)
+    }
+
+    /// Bytes of memory behind head and body.
+    pub fn held_bytes(&self) -> usize {
+        let body = match &self.body {
+            Body::Own(owned) => owned.bytes.capacity(),
+            Body::None | Body::Inline(_) => 0,
+        };
+        self.buf.capacity() + body
+    }
+
+    /// Takes head and body out, for a copy that begins at `now`: no other attempt will be made. Their claim
+    /// on the shard's memory for bodies ends.
+    pub fn take(&mut self, now: Instant) -> Self {
+        let buf = std::mem::replace(&mut self.buf, Buf::empty());
+        let body = match std::mem::replace(&mut self.body, Body::None) {
+            Body::Own(Owned { bytes, .. }) => Body::Own(Owned { bytes, _claim: None }),
+            body => body,
+        };
+        Self { head: std::mem::take(&mut self.head), buf, body, peer: self.peer, began: now }
     }
 
     /// Gives head and body back: no other attempt will be made.

@@ -1,11 +1,12 @@
-//! What Sluice answers from its own configuration: the model list.
+//! What Sluice answers from its own configuration: the model list, splits and aliases among it.
 
 use serde_json::{Value, json};
 
 use crate::api::family::Family;
 use crate::api::fault::Fault;
 use crate::api::operation::{Operation, Resolved};
-use crate::config::plan::{Model, Plan};
+use crate::config::plan::Plan;
+use crate::gate::rights;
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::answer::{JSON, id_fields, id_pair};
 use crate::relay::exchange::{Exchange, Extent, FieldPair};
@@ -44,12 +45,13 @@ pub async fn answer<X: Exchange>(
 }
 
 fn list(plan: &Plan, family: Family) -> Value {
-    let data: Vec<Value> = plan.models.iter().map(|model| shape(model, family)).collect();
+    let names = || plan.models.iter().map(|model| &model.name).chain(&plan.other_names);
+    let data: Vec<Value> = names().map(|name| shape(name, family)).collect();
     match family {
         Family::OpenAi => json!({"object": "list", "data": data}),
         Family::Anthropic => json!({
-            "first_id": plan.models.first().map(|model| &model.name),
-            "last_id": plan.models.last().map(|model| &model.name),
+            "first_id": names().next(),
+            "last_id": names().last(),
             "has_more": false,
             "data": data,
         }),
@@ -57,19 +59,18 @@ fn list(plan: &Plan, family: Family) -> Value {
 }
 
 fn one(plan: &Plan, id: &str, family: Family) -> Result<Value, Fault> {
-    let found = plan.model_index.get(id).map(|model| &plan.models[usize::from(model.0)]);
-    found.map(|model| shape(model, family)).ok_or_else(|| Fault::UnknownModel(id.into()))
+    rights::model(plan, id).map(|_| shape(id, family))
 }
 
-fn shape(model: &Model, family: Family) -> Value {
+fn shape(name: &str, family: Family) -> Value {
     match family {
         Family::OpenAi => {
-            json!({"id": model.name, "object": "model", "created": 0, "owned_by": "sluice"})
+            json!({"id": name, "object": "model", "created": 0, "owned_by": "sluice"})
         }
         Family::Anthropic => json!({
             "type": "model",
-            "id": model.name,
-            "display_name": model.name,
+            "id": name,
+            "display_name": name,
             "created_at": CREATED_AT,
         }),
     }

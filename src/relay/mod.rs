@@ -8,6 +8,7 @@
 //! other attempt; the client's departure is polled beside every wait.
 
 pub mod answer;
+pub mod arm;
 pub mod choose;
 pub mod core;
 pub mod exchange;
@@ -23,6 +24,7 @@ pub mod reach;
 pub mod seating;
 pub mod serve;
 pub mod session;
+pub mod shadow;
 pub mod state;
 pub mod stop;
 pub mod stream;

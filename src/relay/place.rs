@@ -69,7 +69,9 @@ pub async fn place<X: Exchange>(
     admitted: &Admitted,
     order: &[EndpointId],
 ) -> Result<(Lease, Opening), Stop> {
-    core.earn_retry();
+    if !exit.is_copy() {
+        core.earn_retry();
+    }
     inject::point(Point::Admitted);
     let edits = edits(exit, admitted)?;
     let mut failed = AttemptError::NoAddress;
@@ -124,7 +126,9 @@ fn edits(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
 pub fn named(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
     let mut edits = Edits::new();
     let model = &exit.epoch.plan().models[usize::from(admitted.model.0)];
-    if let Some(name) = &model.upstream_model {
+    // Its endpoints know a model neither by an alias, nor by a split's name, nor by that whose shadow it is.
+    let renamed = exit.row.asked.is_some() || exit.is_copy();
+    if let Some(name) = model.upstream_model.as_ref().or(renamed.then_some(&model.name)) {
         let json = serde_json::Value::from(name.as_ref()).to_string().into_bytes();
         let replaced = edits.replace(admitted.ask.model_span.clone(), json);
         replaced.map_err(|_| Fault::Internal)?;

@@ -12,6 +12,7 @@ use crate::json::Bounds;
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::answer;
+use crate::relay::arm;
 use crate::relay::choose;
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
@@ -20,13 +21,15 @@ use crate::relay::inbound::Inbound;
 use crate::relay::local;
 use crate::relay::pair;
 use crate::relay::place::{self, Opening};
-use crate::relay::state::Accepted;
+use crate::relay::shadow;
+use crate::relay::state::{Accepted, Admitted};
 use crate::relay::stop::Stop;
 use crate::relay::{stream, unary};
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::wheel::Due;
 use crate::telemetry::shard::Stage;
 use crate::upstream::connection::Connection;
+use crate::upstream::lease::Lease;
 
 /// Serves one request, whose head was parsed, and records how it ended.
 pub async fn serve<X: Exchange>(
@@ -85,13 +88,31 @@ async fn stages<X: Exchange>(
     if ask.stream {
         x.expect_silence();
     }
-    let model = rights::model(exit.epoch.plan(), &ask.model)?;
-    exit.model(model);
-    let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
+    let named = rights::model(exit.epoch.plan(), &ask.model)?;
+    let served = arm::serve(exit, &core.kit, inbound, named)?;
+    exit.model(served);
+    let admitted = accepted.admit(core, exit, key, served.model, ask, inbound.body().len())?;
     let order = choose::choose(core, exit, inbound, &admitted)?;
     let order = pair::prepare(core, exit, inbound, x, &admitted, order).await?;
     let order = order.endpoints();
-    let (lease, mut opening) = place::place(core, exit, inbound, x, &admitted, order).await?;
+    let placed = place::place(core, exit, inbound, x, &admitted, order).await;
+    if !matches!(placed, Err(Stop::Gone)) {
+        shadow::offer(core, exit, inbound, &admitted);
+    }
+    relay(admitted, placed?, exit, inbound, x).await
+}
+
+/// Relays the answer that has begun, and settles it.
+///
+/// # Errors
+/// The client left, or the endpoint broke off.
+pub async fn relay<X: Exchange>(
+    admitted: Admitted,
+    (lease, mut opening): (Lease, Opening),
+    exit: &mut Exit,
+    inbound: &mut Inbound,
+    x: &mut X,
+) -> Result<Outcome, Stop> {
     let mut placed = admitted.place(lease);
     inbound.release();
     let (outcome, usage) = match &mut opening {

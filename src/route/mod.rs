@@ -14,5 +14,6 @@ pub mod precise;
 pub mod rank;
 pub mod router;
 pub mod session;
+pub mod split;
 pub mod table;
 pub mod views;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::config::plan::Limits;
 use crate::lifecycle::kind::Kind;
 use crate::relay::core::Core;
 use crate::route::views::Bound;
@@ -171,8 +172,19 @@ fn kit(spec: &Spec, bound: &Bound) -> Kit {
     let mut seed = [0; 8];
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed);
     let kit = Kit::new(bound.plan.runtime.tick, u64::from_ne_bytes(seed) ^ spec.index as u64);
-    kit.ledgers.set_limit(Kind::BodyBytes, bound.plan.limits.body_bytes_per_shard_max as u64);
+    limit(&kit, &bound.plan.limits);
     kit
+}
+
+/// What the ledgers let out at once.
+pub(super) fn limit(kit: &Kit, limits: &Limits) {
+    for (kind, most) in [
+        (Kind::BodyBytes, limits.body_bytes_per_shard_max),
+        (Kind::ShadowCopy, limits.shadow_requests_per_shard_max),
+        (Kind::ShadowBytes, limits.shadow_bytes_per_shard_max),
+    ] {
+        kit.ledgers.set_limit(kind, most as u64);
+    }
 }
 
 fn announce(spec: &Spec, bound: &Bound) {
@@ -265,8 +277,7 @@ impl Inbox {
     /// Epoch boundary: new requests get the new plan, the others keep theirs.
     fn swap_plan(&self, life: &Life) {
         let Some(bound) = self.plan.borrow_mut().take() else { return };
-        let limit = bound.plan.limits.body_bytes_per_shard_max as u64;
-        self.clients.core.kit.ledgers.set_limit(Kind::BodyBytes, limit);
+        limit(&self.clients.core.kit, &bound.plan.limits);
         self.clients.core.swap(bound.clone());
         *life.bound.borrow_mut() = bound;
     }
@@ -281,6 +292,7 @@ impl Inbox {
         }
         *life.listener.borrow_mut() = None;
         self.clients.draining.set(true);
+        self.clients.core.shadows.close();
         self.clients.handles.give_notice();
     }
 

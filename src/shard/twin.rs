@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::lifecycle::kind::Kind;
 use crate::relay::core::Core;
 use crate::route::views::Bound;
 use crate::runtime::kit::Kit;
@@ -16,7 +15,7 @@ use crate::runtime::twin::net;
 use crate::shard::connection::{Clients, admit};
 use crate::shard::handles::Handles;
 use crate::shard::link::Command;
-use crate::shard::run::{Inbox, Life, Phase, epochs};
+use crate::shard::run::{Inbox, Life, Phase, epochs, limit};
 
 /// A shard without a thread.
 pub struct Shard {
@@ -30,7 +29,7 @@ impl Shard {
     /// Starts its epochs, and accepts at `address` until it drains.
     pub fn start(bound: Arc<Bound>, seed: u64, address: SocketAddr) -> Rc<Shard> {
         let kit = Kit::new(bound.plan.runtime.tick, seed);
-        kit.ledgers.set_limit(Kind::BodyBytes, bound.plan.limits.body_bytes_per_shard_max as u64);
+        limit(&kit, &bound.plan.limits);
         let clients = Rc::new(Clients {
             refused: Rc::new(Handles::default()),
             core: Core::new(kit, bound.clone()),

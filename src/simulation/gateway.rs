@@ -39,8 +39,25 @@ pub fn plan(endpoints: usize, more: &str, generation: u64) -> Plan {
     plan_of(&addresses, more, generation)
 }
 
-/// The same, with these endpoints.
+/// As [`plan`]; copies of all requests go to one more endpoint.
+pub fn shadowed(endpoints: usize, generation: u64) -> Plan {
+    let addresses: Vec<_> = (0..endpoints).map(endpoint_address).collect();
+    let shadow = format!(
+        "[[endpoints]]\nname = \"copies\"\nurl = \"http://{}\"\nengine = \"vllm\"\n\
+         [[models]]\nname = \"shadow\"\nendpoints = [\"copies\"]\n\
+         [[shadows]]\nmodel = \"m\"\ncopy_to = \"shadow\"\n\
+         [[shadows]]\nmodel = \"renamed\"\ncopy_to = \"shadow\"\n",
+        endpoint_address(endpoints)
+    );
+    compiled(&(text_of(&addresses, "") + &shadow), generation)
+}
+
+/// As [`plan`], with these endpoints.
 pub fn plan_of(endpoints: &[SocketAddr], more: &str, generation: u64) -> Plan {
+    compiled(&text_of(endpoints, more), generation)
+}
+
+fn text_of(endpoints: &[SocketAddr], more: &str) -> String {
     let mut text = format!(
         "[server]\nlisten = \"{}\"\n\
          [timeouts]\nhead_seconds = 2\nbody_seconds = 2\nidle_seconds = 6\n\
@@ -65,8 +82,12 @@ pub fn plan_of(endpoints: &[SocketAddr], more: &str, generation: u64) -> Plan {
          [[models]]\nname = \"renamed\"\nendpoints = [{names}]\npolicy = \"least-loaded\"\n\
          upstream_model = \"up\"\n"
     ));
+    text
+}
+
+fn compiled(text: &str, generation: u64) -> Plan {
     let env = |name: &str| (name == "GOOD").then(|| "sk-good".to_owned());
-    config::parse(&text, "plan", Path::new("/"), &env, generation)
+    config::parse(text, "plan", Path::new("/"), &env, generation)
         .unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 

@@ -18,7 +18,9 @@ async fn scenario(leak: Option<Kind>) -> (Vec<Kind>, Vec<(Kind, u64)>, Vec<Strin
     // Nobody listens at the first endpoint, so that there are retries.
     let habits = Habits { accidents: 0, keep_alive_max: Duration::from_secs(1) };
     server::start(&book, gateway::endpoint_address(1), habits);
-    let gateway = Gateway::start(gateway::plan(2, "", 1), 1);
+    let copies = Rc::new(Book::default());
+    server::start(&copies, gateway::endpoint_address(2), habits);
+    let gateway = Gateway::start(gateway::shadowed(2, 1), 1);
     if let Some(kind) = leak {
         inject::leak_next(kind);
     }
@@ -28,7 +30,9 @@ async fn scenario(leak: Option<Kind>) -> (Vec<Kind>, Vec<(Kind, u64)>, Vec<Strin
         let asks = (0..3)
             .map(|at| {
                 let id = format!("{name}-{at}");
-                ask::streaming(&world, &id, "/v1/chat/completions", at != 1)
+                let ask = ask::streaming(&world, &id, "/v1/chat/completions", at != 1);
+                client::enter(&copies, &ask, false);
+                ask
             })
             .collect();
         client::start_with(&book, &name, asks);

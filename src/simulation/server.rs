@@ -148,7 +148,8 @@ fn take_request(got: &mut Vec<u8>) -> Option<Request> {
     assert!(head.starts_with("POST ") && field("transfer-encoding").is_none(), "{head}");
     assert!(field("authorization").is_none(), "the client's key went on: {head}");
     assert!(body.contains(&format!("\"user\":\"{id}\"")), "head and body of two requests: {id}");
-    assert!(body.contains("\"model\":\"up\"") || body.contains("\"model\":\"m\""), "{body}");
+    let known = ["up", "m", "shadow"].map(|name| format!("\"model\":\"{name}\""));
+    assert!(known.iter().any(|known| body.contains(known)), "{body}");
     let streamed = body.contains("\"stream\":true");
     let usage = streamed && path != "/v1/messages";
     assert_eq!(body.contains("\"include_usage\":true"), usage, "{body}");

@@ -201,6 +201,7 @@ mod tests {
             models: vec!["m".into()],
             endpoints: vec!["a".into(), "b".into()],
             keys: Vec::new(),
+            others: Vec::new(),
         };
         let best = Weighed {
             endpoint: EndpointId(1),

@@ -24,6 +24,8 @@ pub fn write(text: &mut Text, registry: &Registry) {
     endpoint_counters(text, registry);
     endpoint_gauges(text, registry);
     super::metrics_route::write(text, registry);
+    super::arm::write(text, registry);
+    super::shadow::write(text, registry);
     super::kv::write(text, &registry.kv);
     shard_life(text, registry);
     shard_traffic(text, registry);

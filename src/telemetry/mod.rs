@@ -5,6 +5,7 @@
 //! here allocates after construction. Readers (the control thread) may see a counter one event
 //! late, never a wrong one; what must be seen together goes through [`ledger::Board`].
 
+pub mod arm;
 pub mod cell;
 pub mod clock;
 pub mod endpoint;
@@ -22,11 +23,13 @@ pub mod route;
 pub mod row;
 pub mod row_json;
 pub mod say;
+pub mod shadow;
 pub mod shard;
 
 #[cfg(test)]
 mod render_tests;
 
+pub use arm::ArmSeries;
 pub use cell::{Counter, Gauge};
 pub use endpoint::{EndpointSeries, Failure};
 pub use histogram::Histogram;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::registry::Names;
-use crate::config::plan::{EndpointId, KeyId, ModelId};
+use crate::config::plan::{EndpointId, KeyId, ModelId, OtherNameId};
 use crate::lifecycle::outcome::Outcome;
 
 /// Longest request id that a row keeps, bytes; longer ones are cut.
@@ -88,7 +88,10 @@ pub struct Row {
     /// The API operation, empty if the path named none.
     pub operation: &'static str,
     pub key: Option<KeyId>,
+    /// Whose endpoints it went to.
     pub model: Option<ModelId>,
+    /// The name it was asked for by, where that is a split's or an alias's.
+    pub asked: Option<OtherNameId>,
     /// The endpoint of the last attempt.
     pub endpoint: Option<EndpointId>,
     /// The endpoint that computed its prompt, where that was another one.
@@ -130,6 +133,7 @@ impl Row {
             operation: "",
             key: None,
             model: None,
+            asked: None,
             endpoint: None,
             prefill_endpoint: None,
             attempts: 0,

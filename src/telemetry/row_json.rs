@@ -122,6 +122,8 @@ struct Common<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    asked_model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prefill_endpoint: Option<&'a str>,
@@ -149,6 +151,7 @@ fn common(row: &Row) -> Common<'_> {
         operation: text(row.operation),
         key: row.key.map(|id| names.key(id)),
         model: row.model.map(|id| names.model(id)),
+        asked_model: row.asked.map(|id| names.other(id)),
         endpoint: row.endpoint.map(|id| names.endpoint(id)),
         prefill_endpoint: row.prefill_endpoint.map(|id| names.endpoint(id)),
         streamed: row.streamed,

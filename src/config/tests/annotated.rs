@@ -74,7 +74,7 @@ fn it_works_with_every_setting_switched_on() {
     std::fs::write(dir.join("tls.key"), own.signing_key.serialize_pem()).expect("written");
     let env = |name: &str| Some(format!("secret-of-{name}"));
     let plan = parse(&all_on(), "f", &dir, &env, 1).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!((plan.endpoints.len(), plan.models.len(), plan.keys.len()), (3, 1, 1));
+    assert_eq!((plan.endpoints.len(), plan.models.len(), plan.keys.len()), (3, 2, 1));
     assert_eq!(plan.files.len(), 3);
     std::fs::remove_dir_all(dir).expect("removed");
 }

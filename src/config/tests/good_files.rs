@@ -20,7 +20,7 @@ fn the_least_file_is_enough() {
     );
     assert_eq!(plan.runtime.shards, Shards::Count(1));
     assert_eq!(plan.endpoints[0].health_path.as_deref(), Some("/health"));
-    assert_eq!(plan.model_index["mock-model"], ModelId(0));
+    assert_eq!(plan.model_index["mock-model"].target, Target::Model(ModelId(0)));
     assert_eq!(plan.models[0].endpoints, [EndpointId(0)]);
     assert!(plan.files.is_empty() && plan.keys.is_empty());
 }
@@ -175,6 +175,32 @@ fn the_description_tells_all_but_the_secrets() {
         assert!(described.lines().any(|known| known == line), "{line}\n{described}");
     }
     assert!(!described.contains("sk-"), "{described}");
+}
+
+#[test]
+fn splits_and_aliases_stand_beside_models() {
+    let lines = "[[models]]\nname = \"n\"\nendpoints = [\"gpu\"]\n\
+                 [[splits]]\nname = \"ab\"\nstick = \"key\"\n\
+                 arms = [{ model = \"m\", weight = 3 }, { model = \"n\" }]\n\
+                 [[aliases]]\nname = \"first\"\nmodel = \"m\"\n\
+                 [[aliases]]\nname = \"both\"\nmodel = \"ab\"";
+    let plan = plan(&format!("{}\n{lines}", around("")));
+    let target = |name: &str| plan.model_index[name].target;
+    let model = target("m");
+    assert_eq!((target("first"), target("both")), (model, target("ab")));
+    let others: Vec<_> = ["ab", "first", "both"].map(Box::<str>::from).into();
+    assert_eq!(plan.other_names, others);
+    for (name, at) in [("m", None), ("ab", Some(0)), ("first", Some(1)), ("both", Some(2))] {
+        assert_eq!(plan.model_index[name].other, at.map(OtherNameId), "{name}");
+    }
+    let split = &plan.splits[0];
+    assert_eq!((split.stick, split.arms.len(), split.arms[0].weight), (Stick::Key, 2, 3));
+    assert_eq!(Target::Model(split.arms[0].model), model);
+    assert_ne!(split.arms[0].seed, split.arms[1].seed);
+    let described = describe(&plan);
+    for line in ["[[splits]] \"ab\"", "  arm m: 3 of 4", "[[aliases]] \"both\"", "  model = ab"] {
+        assert!(described.lines().any(|known| known == line), "{line}\n{described}");
+    }
 }
 
 #[test]
