@@ -66,7 +66,7 @@ impl Facts {
             endpoints: model.endpoints.iter().map(endpoint).collect(),
         };
         // A split is served while one of its arms is.
-        let models = |name: &Box<str>| match plan.model_index.get(name).map(|named| named.target) {
+        let models = |name: &str| match plan.model_index.get(name).map(|named| named.target) {
             Some(Target::Split(id)) => {
                 plan.splits[usize::from(id.0)].arms.iter().map(|arm| arm.model).collect()
             }
