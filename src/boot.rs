@@ -176,6 +176,7 @@ fn spawn(
             lanes: lanes.clone(),
             bound,
             choice: choice.clone(),
+            bank: None,
         });
     specs.map(|spec| run::spawn(spec).map_err(system("shard thread"))).collect()
 }

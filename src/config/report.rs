@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::plan::{
     Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan,
-    Routing, Runtime, Server, Shards, Sink, Timeouts, Traits,
+    Queue, Routing, Runtime, Server, Shards, Sink, Timeouts, Traits,
 };
 use super::{endpoints, headers, models, traits};
 
@@ -53,7 +53,8 @@ fn write_server(out: &mut String, plan: &Plan) -> std::fmt::Result {
     }
     writeln!(out, "  access: by key")?;
     for key in &plan.keys {
-        writeln!(out, "    {}: set ({})", key.name, endpoints::source_of(&key.secret))?;
+        let (source, priority) = (endpoints::source_of(&key.secret), key.priority.name());
+        writeln!(out, "    {}: set ({source}), priority = {priority}", key.name)?;
     }
     Ok(())
 }
@@ -157,10 +158,17 @@ fn write_log(out: &mut String, log: &Log) -> std::fmt::Result {
 }
 
 fn write_routing(out: &mut String, routing: &Routing) -> std::fmt::Result {
-    let Routing { prefix_table_mib, session_header, session_ttl } = routing;
+    let Routing { prefix_table_mib, session_header, session_ttl, tenant_header, priority_header } =
+        routing;
     writeln!(out, "[routing]\n  prefix_table_mib = {prefix_table_mib}")?;
-    if let Some(header) = session_header {
-        writeln!(out, "  session_header = {header}")?;
+    for (name, header) in [
+        ("session_header", session_header),
+        ("tenant_header", tenant_header),
+        ("priority_header", priority_header),
+    ] {
+        if let Some(header) = header {
+            writeln!(out, "  {name} = {header}")?;
+        }
     }
     writeln!(out, "  session_ttl_seconds = {}", session_ttl.as_secs_f64())
 }
@@ -228,10 +236,18 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
     if let Some(name) = &model.adapter {
         writeln!(out, "  adapter = {name}")?;
     }
+    write_queue(out, &model.queue)?;
     match &model.upstream_model {
         Some(name) => writeln!(out, "  upstream_model = {name}"),
         None => Ok(()),
     }
+}
+
+fn write_queue(out: &mut String, queue: &Queue) -> std::fmt::Result {
+    let Queue { requests_per_shard_max, bytes_per_shard_max, patience } = queue;
+    writeln!(out, "  queue_requests_per_shard_max = {requests_per_shard_max}")?;
+    writeln!(out, "  queue_bytes_per_shard_max = {bytes_per_shard_max}")?;
+    writeln!(out, "  queue_seconds = {}", patience.as_secs_f64())
 }
 
 /// Settings in which the plans differ and which take effect only in a new process, as

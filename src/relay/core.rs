@@ -8,6 +8,7 @@ use crate::config::plan::{EndpointId, ModelId, Plan};
 use crate::http::{ChunkLimits, HeadLimits};
 use crate::lifecycle::hold::Receipt;
 use crate::relay::choose::Order;
+use crate::relay::hall::Hall;
 use crate::relay::seating::Seating;
 use crate::route::candidate::{Candidate, Question, Ranking, Reason};
 use crate::route::rank::rank;
@@ -37,6 +38,8 @@ pub struct Epoch {
 pub struct Core {
     pub kit: Kit,
     pub backends: Backends,
+    /// Where requests wait for places on endpoints.
+    pub hall: Hall,
     /// Present once a plan needed one.
     router: RefCell<Option<Box<Router>>>,
     epoch: RefCell<Rc<Epoch>>,
@@ -199,7 +202,7 @@ impl Epoch {
 impl Core {
     /// For one shard.
     pub fn new(kit: Kit, bound: Arc<Bound>) -> Rc<Self> {
-        let backends = Backends::default();
+        let (backends, hall) = (Backends::default(), Hall::default());
         let mut router = None;
         let epoch = RefCell::new(Epoch::new(bound, &backends, &kit, &mut router));
         let router = RefCell::new(router);
@@ -212,7 +215,7 @@ impl Core {
             let input = input.saturating_add(receipt.input);
             total.set((input, output.saturating_add(receipt.output)));
         });
-        Rc::new(Self { kit, backends, router, epoch, retry_milli, booked, book })
+        Rc::new(Self { kit, backends, hall, router, epoch, retry_milli, booked, book })
     }
 
     /// The present epoch.
@@ -229,6 +232,7 @@ impl Core {
 
     /// Gives new requests another plan.
     pub fn swap(&self, bound: Arc<Bound>) {
+        self.hall.retire(&bound.plan);
         let router = &mut *self.router.borrow_mut();
         *self.epoch.borrow_mut() = Epoch::new(bound, &self.backends, &self.kit, router);
     }

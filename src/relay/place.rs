@@ -17,6 +17,8 @@ use crate::relay::exchange::{Exchange, Gone};
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
 use crate::relay::opening;
+use crate::relay::places::Place;
+use crate::relay::queue::Seated;
 use crate::relay::state::Admitted;
 use crate::relay::stop::Stop;
 use crate::relay::stream::Stream;
@@ -62,14 +64,17 @@ pub async fn place<X: Exchange>(
     inbound: &Inbound,
     x: &mut X,
     admitted: &Admitted,
-    order: &[EndpointId],
-) -> Result<(Lease, Opening), Stop> {
+    mut seated: Seated,
+) -> Result<((Lease, Option<Place>), Opening), Stop> {
     core.earn_retry();
     inject::point(Point::Admitted);
     let edits = edits(exit, admitted)?;
     let mut failed = AttemptError::NoAddress;
     let mut retry = None;
+    let order = seated.order;
+    let order = order.endpoints();
     for (at, endpoint) in order.iter().enumerate() {
+        let Ok(place) = seated.place_at(core, exit, *endpoint) else { continue };
         // The last attempt's answer is relayed even if it is an error.
         let last = at + 1 == order.len() || !core.may_retry();
         let edits = &edits;
@@ -77,7 +82,7 @@ pub async fn place<X: Exchange>(
         match attempt.run(x, last).await {
             Ok((lease, opening)) => {
                 inject::point(Point::Opened);
-                return Ok((lease, opening));
+                return Ok(((lease, place), opening));
             }
             Err(Failed::Gone) => return Err(Stop::Gone),
             Err(Failed::Attempt(error)) => {

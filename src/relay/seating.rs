@@ -3,7 +3,7 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::config::plan::{Capabilities, Endpoint, Model, ModelId, Plan, Policy};
+use crate::config::plan::{Capabilities, Endpoint, EndpointId, Model, ModelId, Plan, Policy};
 use crate::route::endpoints::EndpointSet;
 use crate::route::router::{Places, Router, Slot};
 
@@ -26,6 +26,8 @@ pub struct ModelSeat {
     pub guarded: bool,
     /// Some endpoint cannot do everything.
     pub choosy: bool,
+    /// Some endpoint takes only so many requests at once.
+    pub limited: bool,
     pub slot: Option<Slot>,
     /// The columns of its endpoints.
     pub columns: EndpointSet,
@@ -35,6 +37,8 @@ pub struct ModelSeat {
 #[derive(Clone, Debug)]
 pub struct Seating {
     pub models: Vec<ModelSeat>,
+    /// The endpoints that take only so many requests at once.
+    pub limited: Vec<EndpointId>,
     /// By endpoint.
     pub slots: Vec<Option<Slot>>,
 }
@@ -65,13 +69,16 @@ impl Seating {
             ModelSeat {
                 look: look(plan, model),
                 guarded: guarded(plan, model),
+                limited: traits().any(|traits| traits.requests_max > 0),
                 choosy: traits().any(|traits| traits.capabilities != Capabilities::ALL),
                 slot: places.models.get(at).copied().flatten(),
                 columns: columns.map(|slot| slot.index).collect(),
             }
         };
         let models = plan.models.iter().enumerate().map(seat).collect();
-        Self { models, slots }
+        let limited = (0..).map(EndpointId).zip(&plan.endpoints);
+        let limited = limited.filter(|(_, endpoint)| endpoint.traits.requests_max > 0);
+        Self { models, limited: limited.map(|(id, _)| id).collect(), slots }
     }
 
     /// A model's seat.

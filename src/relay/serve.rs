@@ -12,13 +12,13 @@ use crate::json::Bounds;
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::answer;
-use crate::relay::choose;
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
 use crate::relay::local;
 use crate::relay::place::{self, Opening};
+use crate::relay::queue;
 use crate::relay::state::Accepted;
 use crate::relay::stop::Stop;
 use crate::relay::{stream, unary};
@@ -83,10 +83,9 @@ async fn stages<X: Exchange>(
     let model = rights::model(exit.epoch.plan(), &ask.model)?;
     exit.model(model);
     let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
-    let order = choose::choose(core, exit, inbound, &admitted)?;
-    let order = order.endpoints();
-    let (lease, mut opening) = place::place(core, exit, inbound, x, &admitted, order).await?;
-    let mut placed = admitted.place(lease);
+    let seated = queue::seat(core, exit, inbound, x, &admitted).await?;
+    let (leased, mut opening) = place::place(core, exit, inbound, x, &admitted, seated).await?;
+    let mut placed = admitted.place(leased);
     inbound.release();
     let (outcome, usage) = match &mut opening {
         Opening::Stream(stream) => stream::relay(stream, &mut placed, exit, x).await?,

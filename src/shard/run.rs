@@ -13,6 +13,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::lifecycle::kind::Kind;
 use crate::relay::core::Core;
+use crate::relay::hall::BankBell;
 use crate::route::views::Bound;
 use crate::runtime::bell::{Bell, Listening};
 use crate::runtime::clock::{self, Instant};
@@ -49,6 +50,8 @@ pub struct Spec {
     pub lanes: Vec<Lane>,
     pub bound: Arc<Bound>,
     pub choice: Choice,
+    /// Wakes the bank, where there are shares to be shared out.
+    pub bank: Option<BankBell>,
 }
 
 /// Starts the shard's thread.
@@ -129,6 +132,9 @@ async fn live(spec: &Spec, life: &Life) -> io::Result<Result<(), Panicked>> {
 async fn main(spec: &Spec, life: &Life) -> io::Result<()> {
     let bound = life.bound.borrow().clone();
     let core = Core::new(kit(spec, &bound), bound.clone());
+    if let Some(bank) = &spec.bank {
+        core.hall.set_bank(bank.clone());
+    }
     let clients = Rc::new(Clients {
         core,
         handles: Rc::new(Handles::default()),
@@ -193,6 +199,8 @@ async fn answer_bell(bell: &Listening, inbox: &Inbox, spec: &Spec, life: &Life) 
         while let Some(command) = spec.commands.pop() {
             inbox.obey(command, life);
         }
+        // It may have been the bank.
+        inbox.clients.core.hall.tick(&inbox.clients.core.epoch());
     }
 }
 

@@ -41,6 +41,20 @@ pub fn plan(endpoints: usize, more: &str, generation: u64) -> Plan {
 
 /// The same, with these endpoints.
 pub fn plan_of(endpoints: &[SocketAddr], more: &str, generation: u64) -> Plan {
+    compile(endpoints, more, "", generation)
+}
+
+/// The same, with endpoints that take `requests_max` requests at once, and lines of a few requests.
+pub fn crowded(endpoints: usize, requests_max: usize, generation: u64) -> Plan {
+    let addresses: Vec<_> = (0..endpoints).map(endpoint_address).collect();
+    compile(&addresses, "", &format!("requests_max = {requests_max}\n"), generation)
+}
+
+/// Requests that may wait for a place, per model.
+pub const WAITING_MAX: usize = 6;
+
+fn compile(endpoints: &[SocketAddr], more: &str, each: &str, generation: u64) -> Plan {
+    let queue = format!("queue_requests_per_shard_max = {WAITING_MAX}\nqueue_seconds = 2\n");
     let mut text = format!(
         "[server]\nlisten = \"{}\"\n\
          [timeouts]\nhead_seconds = 2\nbody_seconds = 2\nidle_seconds = 6\n\
@@ -56,14 +70,14 @@ pub fn plan_of(endpoints: &[SocketAddr], more: &str, generation: u64) -> Plan {
     let mut names = String::new();
     for (index, address) in endpoints.iter().enumerate() {
         text.push_str(&format!(
-            "[[endpoints]]\nname = \"e{index}\"\nurl = \"http://{address}\"\nengine = \"vllm\"\n"
+            "[[endpoints]]\nname = \"e{index}\"\nurl = \"http://{address}\"\nengine = \"vllm\"\n{each}"
         ));
         names.push_str(&format!("\"e{index}\","));
     }
     text.push_str(&format!(
-        "[[models]]\nname = \"m\"\nendpoints = [{names}]\n\
+        "[[models]]\nname = \"m\"\nendpoints = [{names}]\n{queue}\
          [[models]]\nname = \"renamed\"\nendpoints = [{names}]\npolicy = \"least-loaded\"\n\
-         upstream_model = \"up\"\n"
+         upstream_model = \"up\"\n{queue}"
     ));
     let env = |name: &str| (name == "GOOD").then(|| "sk-good".to_owned());
     config::parse(&text, "plan", Path::new("/"), &env, generation)
@@ -161,6 +175,8 @@ impl Gateway {
         for (name, all) in registry.endpoints() {
             let out = all[0].in_flight.get();
             expect(format!("attempts in flight at {name}: {out}"), out == 0);
+            let places = [all[0].share.used.get(), all[0].share.wanted.get()];
+            expect(format!("places taken, wanted at {name}: {places:?}"), places == [0, 0]);
             let tokens = [all[0].prefill_tokens.get(), all[0].context_tokens.get()];
             expect(format!("tokens in flight at {name}: {tokens:?}"), tokens == [0, 0]);
         }

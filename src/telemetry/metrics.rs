@@ -24,6 +24,7 @@ pub fn write(text: &mut Text, registry: &Registry) {
     endpoint_counters(text, registry);
     endpoint_gauges(text, registry);
     super::metrics_route::write(text, registry);
+    super::metrics_queue::write(text, registry);
     shard_life(text, registry);
     shard_traffic(text, registry);
     shard_times(text, registry);

@@ -5,12 +5,14 @@
 //! here allocates after construction. Readers (the control thread) may see a counter one event
 //! late, never a wrong one; what must be seen together goes through [`ledger::Board`].
 
+pub mod admission;
 pub mod cell;
 pub mod clock;
 pub mod endpoint;
 pub mod histogram;
 pub mod ledger;
 pub mod metrics;
+mod metrics_queue;
 mod metrics_route;
 pub mod model;
 pub mod queue;
