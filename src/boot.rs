@@ -98,8 +98,9 @@ impl Gateway {
         let admin = plan.admin.as_ref().map_or(String::new(), |admin| admin.listen.to_string());
         let refused = system(format!("cannot listen on {admin} (admin.listen)"));
         let control = Control::new(config).map_err(refused)?;
+        let bank = (count > 1).then(|| control.bank_bell());
         let pinned = plan.runtime.pin.then_some(&cpus[..]);
-        let shards = spawn(listeners, &links, &bells, bounds, &choice, pinned)?;
+        let shards = spawn(listeners, &links, &bells, bounds, &choice, pinned, bank)?;
         Ok(Self { address, control, shards, _claim: claim })
     }
 
@@ -164,6 +165,7 @@ fn spawn(
     bounds: Vec<Arc<Bound>>,
     choice: &Choice,
     cpus: Option<&[core_affinity::CoreId]>,
+    bank: Option<link::Bell>,
 ) -> Result<Vec<std::thread::JoinHandle<()>>, BootError> {
     let lanes: Vec<Lane> = bells.iter().map(|bell| Lane::new(bell.clone(), bells.len())).collect();
     let specs =
@@ -176,7 +178,7 @@ fn spawn(
             lanes: lanes.clone(),
             bound,
             choice: choice.clone(),
-            bank: None,
+            bank: bank.clone(),
         });
     specs.map(|spec| run::spawn(spec).map_err(system("shard thread"))).collect()
 }

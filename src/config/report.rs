@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::plan::{
-    Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan,
+    Admin, Authority, Capabilities, Class, Driver, Endpoint, EndpointId, Limits, Log, Model, Plan,
     Queue, Routing, Runtime, Server, Shards, Sink, Timeouts, Traits,
 };
 use super::{endpoints, headers, models, traits};
@@ -53,8 +53,11 @@ fn write_server(out: &mut String, plan: &Plan) -> std::fmt::Result {
     }
     writeln!(out, "  access: by key")?;
     for key in &plan.keys {
-        let (source, priority) = (endpoints::source_of(&key.secret), key.priority.name());
-        writeln!(out, "    {}: set ({source}), priority = {priority}", key.name)?;
+        write!(out, "    {}: set ({})", key.name, endpoints::source_of(&key.secret))?;
+        match key.priority {
+            Class::Normal => writeln!(out)?,
+            other => writeln!(out, ", priority = {}", other.name())?,
+        }
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use super::bank::{Bank, Doorbell, Rings};
 use super::event::Event;
 use super::fleet::Fleet;
 use super::outbox::Outbox;
@@ -36,10 +37,12 @@ pub struct Conductor {
     phase: Phase,
     shared: Shared,
     fleet: Fleet,
+    bank: Bank,
     outboxes: Vec<Outbox>,
     writers: Writers,
     pulse: Pulse,
     files: Files,
+    rings: Rings,
     events: mpsc::Sender<Event>,
 }
 
@@ -61,11 +64,14 @@ impl Conductor {
     pub fn new(
         config: Config,
         admin: Option<TcpListener>,
+        doorbell: Doorbell,
         events: mpsc::Sender<Event>,
     ) -> io::Result<Self> {
         let Config { origin, plan, registry, links, pace } = config;
         let (path, snapshot) = origin.map(|one| (one.path, one.snapshot)).unzip();
         let writers = Writers::start(&registry.rows, &plan.log)?;
+        let mut bank = Bank::default();
+        bank.adopt(&plan, &registry);
         let shared = Shared::new(Arc::clone(&plan), registry);
         if let Some(socket) = admin {
             let listener = admin::listener::Listener::new(socket)?;
@@ -73,6 +79,8 @@ impl Conductor {
             tokio::spawn(async move { axum::serve(listener, app).await });
         }
         Ok(Self {
+            rings: doorbell.listen()?,
+            bank,
             files: Files::new(snapshot.unwrap_or_default()),
             fleet: Fleet::new(Arc::clone(&plan), events.clone(), pace),
             pulse: Pulse::new(links.len(), Instant::now()),
@@ -109,6 +117,7 @@ impl Conductor {
                 Some(event) = events.recv() => self.react(event),
                 Some(order) = orders.recv() => self.react(order),
                 event = Signals::next(&mut signals) => self.react(event),
+                () = self.rings.rung() => self.balance(),
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -149,10 +158,21 @@ impl Conductor {
             shards.iter().map(|shard| shard.state()).collect()
         });
         self.enter(self.phase.at(now, &states));
+        self.balance();
         if self.phase.serving() {
             self.fleet.ask_names();
             self.look(now);
         }
+    }
+
+    /// Gives shards other shares where they want them.
+    fn balance(&mut self) {
+        if self.bank.is_idle() {
+            return;
+        }
+        let told = self.bank.balance(self.outboxes.len());
+        let told = self.outboxes.iter().zip(told).filter(|(_, told)| *told);
+        told.for_each(|(outbox, _)| outbox.ring());
     }
 
     /// Tells shards and the admin listener what is known about endpoints.
@@ -295,7 +315,9 @@ impl Conductor {
             state.plan = Arc::clone(&plan);
             state.endpoints = self.fleet.states();
             state.reloads.accepted += 1;
-            link::bind(&mut state.registry, &plan, &views)
+            let bound = link::bind(&mut state.registry, &plan, &views);
+            self.bank.adopt(&plan, &state.registry);
+            bound
         });
         for (outbox, bound) in self.outboxes.iter_mut().zip(bound) {
             outbox.plan(bound);

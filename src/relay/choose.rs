@@ -169,7 +169,8 @@ impl<'a> Asking<'a> {
         let epoch = self.admitted.epoch();
         let seats = self.admitted.epoch().seats(self.admitted.model).filter(|seat| {
             let endpoint = &plan.endpoints[usize::from(seat.candidate.endpoint.0)];
-            let full = self.seat.limited && !has_room(&self.core.hall, epoch, seat.candidate.endpoint);
+            let full =
+                self.seat.limited && !has_room(&self.core.hall, epoch, seat.candidate.endpoint);
             gate.lets(&endpoint.traits, full)
         });
         let decided =

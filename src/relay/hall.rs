@@ -10,7 +10,6 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ use crate::runtime::clock;
 const PACE_GAIN: f64 = 1.0 / 32.0;
 
 /// Wakes the bank.
-pub type BankBell = Arc<dyn Fn() + Send + Sync>;
+pub type BankBell = Box<dyn Fn()>;
 
 /// A shard's lines.
 #[derive(Default)]
@@ -141,12 +140,7 @@ impl Hall {
     ///
     /// # Errors
     /// There is no room, with the seconds after which there may be.
-    pub fn enter(
-        &self,
-        entry: Entry,
-        waiter: Waiter,
-        bounds: Bounds,
-    ) -> Result<Id, (Full, u32)> {
+    pub fn enter(&self, entry: Entry, waiter: Waiter, bounds: Bounds) -> Result<Id, (Full, u32)> {
         let now = clock::now().nanos();
         let mut lines = self.lines.borrow_mut();
         let line = lines.entry(key(&waiter.epoch, waiter.model));
@@ -217,7 +211,8 @@ impl Hall {
         let mut lines = self.lines.borrow_mut();
         let first = self.first.get();
         // Of lines that wait for the same endpoints each is called first in its turn.
-        let (before, after): (Vec<_>, Vec<_>) = lines.iter_mut().partition(|(key, _)| **key < first);
+        let (before, after): (Vec<_>, Vec<_>) =
+            lines.iter_mut().partition(|(key, _)| **key < first);
         for (key, line) in after.into_iter().chain(before) {
             if line.turn.is_some() {
                 continue;

@@ -206,8 +206,7 @@ impl Ticket {
     fn refused(&self, why: Refusal) -> Stop {
         series(&self.epoch, self.work.model, self.class).refuse(why);
         let hall = &self.core.hall;
-        let retry_after_s =
-            hall.retry_after_s(&self.epoch, self.work.model, self.class as usize);
+        let retry_after_s = hall.retry_after_s(&self.epoch, self.work.model, self.class as usize);
         Stop::Refuse(match why {
             Refusal::Displaced => Fault::RateLimited { retry_after_s },
             Refusal::Full | Refusal::Late => Fault::Saturated { retry_after_s },

@@ -13,7 +13,6 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::lifecycle::kind::Kind;
 use crate::relay::core::Core;
-use crate::relay::hall::BankBell;
 use crate::route::views::Bound;
 use crate::runtime::bell::{Bell, Listening};
 use crate::runtime::clock::{self, Instant};
@@ -24,7 +23,7 @@ use crate::runtime::task::{self, Panicked};
 use crate::shard::accept::{self, Lane};
 use crate::shard::connection::Clients;
 use crate::shard::handles::Handles;
-use crate::shard::link::Command;
+use crate::shard::link::{self, Command};
 use crate::shard::tick::Ticker;
 use crate::telemetry::shard::{DriverInUse, ShardState};
 
@@ -51,7 +50,7 @@ pub struct Spec {
     pub bound: Arc<Bound>,
     pub choice: Choice,
     /// Wakes the bank, where there are shares to be shared out.
-    pub bank: Option<BankBell>,
+    pub bank: Option<link::Bell>,
 }
 
 /// Starts the shard's thread.
@@ -133,7 +132,8 @@ async fn main(spec: &Spec, life: &Life) -> io::Result<()> {
     let bound = life.bound.borrow().clone();
     let core = Core::new(kit(spec, &bound), bound.clone());
     if let Some(bank) = &spec.bank {
-        core.hall.set_bank(bank.clone());
+        let bank = bank.clone();
+        core.hall.set_bank(Box::new(move || bank()));
     }
     let clients = Rc::new(Clients {
         core,

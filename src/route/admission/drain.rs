@@ -62,7 +62,7 @@ impl Drain {
     /// The whole seconds after which a client should ask again, when `tokens` wait; at least one.
     pub fn retry_after_s(&self, now: Nanos, tokens: u64) -> u32 {
         let predicted = self.predicted(now, tokens).unwrap_or_default();
-        let seconds = predicted.as_secs() + u64::from(predicted.subsec_nanos() > 0);
+        let seconds = predicted.as_secs().saturating_add(u64::from(predicted.subsec_nanos() > 0));
         seconds.clamp(1, RETRY_AFTER_S_MAX) as u32
     }
 }

@@ -83,7 +83,8 @@ impl World {
     }
 
     fn under_way(&self, tenant: usize) -> usize {
-        let running = |shard: &Shard| shard.running.iter().filter(|one| one.tenant == tenant).count();
+        let running =
+            |shard: &Shard| shard.running.iter().filter(|one| one.tenant == tenant).count();
         self.shards.iter().map(|shard| running(shard) + self.waiting(tenant, shard)).sum()
     }
 
@@ -192,7 +193,8 @@ fn over_shards_tenants_get_equal_tokens_wherever_they_are() {
     let jain = World::new(&spread, 2).run(20_000);
     assert!(jain >= 0.95, "spread: {jain}");
     // Everybody everywhere, with requests of different sizes.
-    let mixed = [tenant(100, 300, 4), tenant(10, 3_000, 2), tenant(20, 1_000, 6), tenant(40, 300, 4)];
+    let mixed =
+        [tenant(100, 300, 4), tenant(10, 3_000, 2), tenant(20, 1_000, 6), tenant(40, 300, 4)];
     let jain = World::new(&mixed, 2).run(40_000);
     assert!(jain >= 0.95, "mixed: {jain}");
 }
