@@ -44,10 +44,10 @@ pub fn plan_of(endpoints: &[SocketAddr], more: &str, generation: u64) -> Plan {
     compile(endpoints, more, "", generation)
 }
 
-/// The same, with endpoints that take `requests_max` requests at once, and lines of a few requests.
-pub fn crowded(endpoints: usize, requests_max: usize, generation: u64) -> Plan {
+/// The same, with endpoints that take `requests_max` requests at once (0 is any number).
+pub fn crowded(endpoints: usize, more: &str, requests_max: u64, generation: u64) -> Plan {
     let addresses: Vec<_> = (0..endpoints).map(endpoint_address).collect();
-    compile(&addresses, "", &format!("requests_max = {requests_max}\n"), generation)
+    compile(&addresses, more, &format!("requests_max = {requests_max}\n"), generation)
 }
 
 /// Requests that may wait for a place, per model.

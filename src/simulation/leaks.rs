@@ -18,7 +18,7 @@ async fn scenario(leak: Option<Kind>) -> (Vec<Kind>, Vec<(Kind, u64)>, Vec<Strin
     // Nobody listens at the first endpoint, so that there are retries.
     let habits = Habits { accidents: 0, keep_alive_max: Duration::from_secs(1) };
     server::start(&book, gateway::endpoint_address(1), habits);
-    let gateway = Gateway::start(gateway::crowded(2, 1, 1), 1);
+    let gateway = Gateway::start(gateway::crowded(2, "", 1, 1), 1);
     if let Some(kind) = leak {
         inject::leak_next(kind);
     }

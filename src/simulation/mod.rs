@@ -18,3 +18,4 @@ mod restart;
 mod script;
 mod seeds;
 mod server;
+mod waiting;
