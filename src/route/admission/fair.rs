@@ -2,8 +2,9 @@
 //!
 //! Each tenant has a clock that counts the tokens it was served while others waited; the one furthest
 //! behind goes first. That is deficit round robin with a quantum of one token: no quantum has to be
-//! larger than the largest request, and no round has to be walked through. Classes have clocks of the same
-//! kind that run slower the more urgent a class is, so the less urgent ones are late, and not starved.
+//! larger than the largest request, and no round has to be walked through. Classes have clocks, too, which
+//! run slower the more urgent a class is; of two classes the one goes first whose clock will show less when
+//! its request is charged. So the less urgent ones are late, and not starved.
 //!
 //! Invariants: what waits is within the bounds; of two tenants of a class that both wait all the time,
 //! neither gets ahead by more than the largest request of each; a tenant that was away earns nothing by
@@ -62,7 +63,7 @@ pub struct FairQueue<T> {
     bounds: Bounds,
     waiting: BTreeMap<Id, (Entry, T)>,
     classes: [Class; CLASSES],
-    /// The clock of the class that was served last.
+    /// What the clock of the class showed that was served last, after it.
     clock: f64,
     bytes: u64,
     next: u64,
@@ -150,18 +151,21 @@ impl<T> FairQueue<T> {
     /// The request to serve next, of those that `fits`. It stays until it is served or removed.
     pub fn next(&self, mut fits: impl FnMut(&T) -> bool) -> Option<Id> {
         let mut fit = |id: &Id| self.get(*id).is_some_and(&mut fits);
-        let mut order: [usize; CLASSES] = std::array::from_fn(|class| class);
-        order.sort_by(|a, b| self.classes[*a].clock.total_cmp(&self.classes[*b].clock));
-        order.into_iter().find_map(|class| self.classes[class].next(&mut fit))
+        let heads = self.classes.iter().enumerate().filter_map(|(class, line)| {
+            let id = line.next(&mut fit)?;
+            let (entry, _) = self.waiting.get(&id)?;
+            Some((line.clock + class_charge(class, entry.tokens), id))
+        });
+        heads.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, id)| id)
     }
 
     /// A request leaves because it is served, at so many tokens; `weight` is its tenant's, 1 for all alike.
     pub fn serve(&mut self, id: Id, tokens: u32, weight: f64) -> Option<(Entry, T)> {
-        let class = self.waiting.get(&id)?.0.class;
-        let charge = f64::from(tokens.max(1));
-        let clock = self.classes[class].charge(&self.waiting[&id].0, charge / weight.max(1e-3));
-        self.clock = self.clock.max(clock);
-        self.classes[class].clock = clock + charge / CLASS_STEP.powi(CLASSES as i32 - class as i32);
+        let (entry, _) = self.waiting.get(&id)?;
+        let class = &mut self.classes[entry.class];
+        class.charge(entry.tenant, f64::from(tokens.max(1)) / weight.max(1e-3));
+        class.clock += class_charge(entry.class, tokens);
+        self.clock = self.clock.max(class.clock);
         self.remove(id)
     }
 
@@ -228,6 +232,11 @@ impl<T> FairQueue<T> {
     }
 }
 
+/// By how much the clock of a class runs on for so many tokens.
+fn class_charge(class: usize, tokens: u32) -> f64 {
+    f64::from(tokens.max(1)) / CLASS_STEP.powi((CLASSES - class) as i32)
+}
+
 impl Class {
     fn push(&mut self, id: Id, entry: &Entry, clock: f64) {
         if self.requests == 0 {
@@ -261,13 +270,12 @@ impl Class {
         best.map(|(_, id)| id)
     }
 
-    /// Charges a tenant for a request that is served; the class's own clock before it.
-    fn charge(&mut self, entry: &Entry, charge: f64) -> f64 {
-        if let Some(tenant) = self.tenants.get_mut(&entry.tenant) {
+    /// Charges a tenant for a request that is served.
+    fn charge(&mut self, tenant: u64, charge: f64) {
+        if let Some(tenant) = self.tenants.get_mut(&tenant) {
             self.served = self.served.max(tenant.clock);
             tenant.clock += charge;
         }
-        self.clock
     }
 
     fn remove(&mut self, id: Id, entry: &Entry) {

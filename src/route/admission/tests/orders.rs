@@ -103,6 +103,20 @@ fn the_urgent_go_first_and_the_others_are_not_starved() {
 }
 
 #[test]
+fn a_few_that_are_less_urgent_wait_until_the_others_are_through() {
+    let mut queue = FairQueue::new(WIDE);
+    for class in [2, 1, 0, 1, 2, 0, 1] {
+        drop(queue.push(entry(1, class, 10), class).expect("room"));
+    }
+    let serve = || {
+        let id = queue.next(|_| true)?;
+        queue.serve(id, 10, 1.0).map(|(_, class)| class)
+    };
+    let served: Vec<usize> = std::iter::from_fn(serve).collect();
+    assert_eq!(served, [0, 0, 1, 1, 1, 2, 2]);
+}
+
+#[test]
 fn who_fills_the_queue_does_not_keep_others_out() {
     let mut queue = FairQueue::new(Bounds { requests_max: 8, bytes_max: 1_000 });
     let greedy: Vec<Id> =
