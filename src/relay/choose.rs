@@ -169,8 +169,7 @@ impl<'a> Asking<'a> {
         let epoch = self.admitted.epoch();
         let seats = self.admitted.epoch().seats(self.admitted.model).filter(|seat| {
             let endpoint = &plan.endpoints[usize::from(seat.candidate.endpoint.0)];
-            let full =
-                self.seat.limited && !has_room(&self.core.hall, epoch, seat.candidate.endpoint);
+            let full = self.seat.limited && !has_room(epoch, seat.candidate.endpoint);
             gate.lets(&endpoint.traits, full)
         });
         let decided =
@@ -196,7 +195,7 @@ impl<'a> Asking<'a> {
         let (epoch, hall) = (self.admitted.epoch(), &self.core.hall);
         let limited = self.seat.limited;
         let all = self.model.endpoints.iter().map(|id| {
-            let full = limited && !has_room(hall, epoch, *id);
+            let full = limited && !has_room(epoch, *id);
             (&epoch.plan().endpoints[usize::from(id.0)].traits, full)
         });
         let gate = needs.gate(all)?;

@@ -93,11 +93,11 @@ impl Word {
 
 impl Waiter {
     /// Whether some endpoint could take it now.
-    fn fits(&self, hall: &Hall) -> bool {
+    fn fits(&self) -> bool {
         let plan = self.epoch.plan();
         let all = plan.models[usize::from(self.model.0)].endpoints.iter().map(|id| {
             let traits = &plan.endpoints[usize::from(id.0)].traits;
-            (traits, !has_room(hall, &self.epoch, *id))
+            (traits, !has_room(&self.epoch, *id))
         });
         self.needs.gate(all).is_ok()
     }
@@ -217,7 +217,7 @@ impl Hall {
             if line.turn.is_some() {
                 continue;
             }
-            line.turn = line.queue.next(|waiter| waiter.fits(self));
+            line.turn = line.queue.next(Waiter::fits);
             let waiter = line.turn.and_then(|id| line.queue.get(id));
             if let Some(waiter) = waiter {
                 if called.is_empty() {

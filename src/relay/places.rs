@@ -53,7 +53,7 @@ impl Place {
         if epoch.plan().endpoints[usize::from(endpoint.0)].traits.requests_max == 0 {
             return Ok(None);
         }
-        if !has_room(&core.hall, epoch, endpoint) {
+        if !has_room(epoch, endpoint) {
             return Err(Full);
         }
         let permit = core.kit.ledgers.take::<EndpointPlace>(1).ok_or(Full)?;
@@ -82,19 +82,19 @@ impl Drop for Place {
     }
 }
 
-/// Whether a request could be sent there now.
-pub fn has_room(hall: &Hall, epoch: &Epoch, id: EndpointId) -> bool {
+/// Whether a request could be sent there now. Says the same until the next wait: shares change in ticks, and
+/// when the bank rings.
+pub fn has_room(epoch: &Epoch, id: EndpointId) -> bool {
     if epoch.plan().endpoints[usize::from(id.0)].traits.requests_max == 0 {
         return true;
     }
     let series: &EndpointSeries = &epoch.series().endpoints[usize::from(id.0)];
-    look(hall, &series.share);
     // What was sent there under a plan that had no bound took no place, and is there all the same.
     let used = series.share.used.get().max(series.in_flight.get());
     used < u64::from(Word::from_bits(series.share.held()).places)
 }
 
-/// Does what the bank has ordered since; places that it takes back it hears of at once.
+/// Does what the bank has ordered since. Places that it takes back it hears of at once.
 pub fn look(hall: &Hall, share: &Share) {
     let (ordered, held) = (Word::from_bits(share.ordered()), Word::from_bits(share.held()));
     if ordered == held {

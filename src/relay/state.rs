@@ -45,7 +45,7 @@ pub struct Admitted {
 /// An endpoint is answering it.
 pub struct Placed {
     pub lease: Lease,
-    _place: Option<Place>,
+    place: Option<Place>,
     pub admitted: Admitted,
 }
 
@@ -105,7 +105,7 @@ impl Accepted {
 impl Admitted {
     /// An endpoint took it.
     pub fn place(self, (lease, place): (Lease, Option<Place>)) -> Placed {
-        Placed { lease, _place: place, admitted: self }
+        Placed { lease, place, admitted: self }
     }
 
     /// Notes tokens that passed.
@@ -120,12 +120,17 @@ impl Admitted {
 }
 
 impl Placed {
+    /// The endpoint is done with it, whatever the client still has to take.
+    pub fn finish(&mut self, now: Instant) {
+        self.lease.finish(now);
+        self.place = None;
+    }
+
     /// The answer ended cleanly: the connection may be used again, and the engine's usage is booked.
-    pub fn settle(self, usage: Usage, now: Instant) -> Settled {
+    pub fn settle(mut self, usage: Usage, now: Instant) -> Settled {
         inject::point(Point::Settling);
-        let Placed { mut lease, _place, admitted } = self;
-        lease.finish(now);
-        let Admitted { hold, base, .. } = admitted;
+        self.finish(now);
+        let Admitted { hold, base, .. } = self.admitted;
         let receipt = hold.settle(usage.input, usage.output);
         Settled { receipt, _base: base }
     }

@@ -129,6 +129,8 @@ fn who_fills_the_queue_does_not_keep_others_out() {
     // Now each has an equal part, and there is nobody to take from.
     assert_eq!(queue.push(entry(2, 1, 100), ()).err(), Some(Full { own_doing: true }));
     assert!(queue.push(entry(3, 1, 100), ()).is_ok());
+    // One that would itself have more than it leaves to the other takes nothing.
+    assert_eq!(queue.push(entry(3, 1, 500), ()).err(), Some(Full { own_doing: false }));
     // The oldest stay.
     assert!(greedy[..3].iter().all(|id| queue.get(*id).is_some()));
     // What is more urgent takes from what is less so, and not the other way round.

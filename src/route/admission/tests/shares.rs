@@ -11,14 +11,18 @@ struct Shard {
     used: u32,
     held: Word,
     ordered: Word,
+    /// The order that it has read and not answered.
+    read: Option<Word>,
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     /// The bank reads the answers of the shards in this set, and orders these parts.
     Order(u8, Vec<u32>),
-    /// A shard looks at its order.
-    Look(usize),
+    /// A shard reads its order.
+    Read(usize),
+    /// It answers what it has read.
+    Answer(usize),
     /// A shard takes a place, if it may.
     Take(usize),
     Return(usize),
@@ -31,7 +35,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let parts = prop::collection::vec(0..12u32, SHARDS);
     let step = prop_oneof![
         3 => (any::<u8>(), parts).prop_map(|(heard, parts)| Step::Order(heard, parts)),
-        3 => (0..SHARDS).prop_map(Step::Look),
+        3 => (0..SHARDS).prop_map(Step::Read),
+        3 => (0..SHARDS).prop_map(Step::Answer),
         6 => (0..SHARDS).prop_map(Step::Take),
         3 => (0..SHARDS).prop_map(Step::Return),
         1 => (1..20u32).prop_map(Step::Capacity),
@@ -55,7 +60,8 @@ proptest! {
                     }
                     issue(capacity, &mut grants, &parts, |at, word| shards[at].ordered = word);
                 }
-                Step::Look(at) => look(&mut shards[at]),
+                Step::Read(at) => shards[at].read = Some(shards[at].ordered),
+                Step::Answer(at) => answer_what_was_read(&mut shards[at]),
                 Step::Take(at) => {
                     let shard = &mut shards[at];
                     shard.used += u32::from(shard.used < shard.held.places);
@@ -83,7 +89,8 @@ proptest! {
                 Step::Order(_, parts) => {
                     issue(10, &mut grants, &parts, |at, word| shards[at].ordered = word);
                 }
-                Step::Look(at) => look(&mut shards[at]),
+                Step::Read(at) => shards[at].read = Some(shards[at].ordered),
+                Step::Answer(at) => answer_what_was_read(&mut shards[at]),
                 Step::Take(at) => {
                     let shard = &mut shards[at];
                     shard.used += u32::from(shard.used < shard.held.places);
@@ -91,7 +98,7 @@ proptest! {
                 Step::Return(_) | Step::Capacity(_) => {}
             }
         }
-        shards.iter_mut().for_each(|shard| shard.used = 0);
+        shards.iter_mut().for_each(|shard| (shard.used, shard.read) = (0, None));
         let capacity = parts.iter().sum::<u32>().max(10);
         for _ in 0..3 {
             shards.iter_mut().for_each(look);
@@ -123,6 +130,12 @@ proptest! {
         } else {
             prop_assert!(parts.iter().zip(&demand).all(|(part, demand)| *part <= demand + 1));
         }
+    }
+}
+
+fn answer_what_was_read(shard: &mut Shard) {
+    if let Some(read) = shard.read.take() {
+        shard.held = answer(read, shard.held, shard.used);
     }
 }
 
