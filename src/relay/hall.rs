@@ -176,7 +176,7 @@ impl Hall {
         let mut lines = self.lines.borrow_mut();
         let Some(line) = lines.get_mut(&key(epoch, model)) else { return };
         if how(line) {
-            self.waiting.set(self.waiting.get() - 1);
+            self.waiting.set(self.waiting.get().saturating_sub(1));
         }
         line.turn = line.turn.filter(|turn| *turn != id);
         if line.queue.is_empty() {

@@ -24,6 +24,7 @@ use crate::relay::session;
 use crate::relay::state::Admitted;
 use crate::relay::stop::Stop;
 use crate::route::admission::fair::{Bounds, Entry, Full, Id};
+use crate::route::eligible::{Needs, Unfit};
 use crate::runtime::clock::Instant;
 use crate::runtime::wheel::{Deadline, Due};
 use crate::telemetry::admission::{QueueSeries, Refusal};
@@ -115,7 +116,8 @@ async fn wait<X: Exchange>(
     deadline.set_at(Due::Total, began.after(ticket.patience.patience).min(exit.total));
     loop {
         let called = poll_fn(|cx| ticket.called(x, cx, &deadline)).await;
-        exit.waited(Stage::Queue);
+        let waited = exit.waited(Stage::Queue).as_micros() as u64;
+        *exit.row.queued_micros.get_or_insert(0) += waited;
         called?;
         inject::point(Point::Turn);
         match choose::choose(core, exit, inbound, admitted, true)? {
@@ -137,6 +139,7 @@ struct Ticket {
     word: Rc<Word>,
     class: Class,
     work: Work,
+    needs: Needs,
     began: Instant,
     patience: Queue,
     _stake: Option<Stake>,
@@ -174,12 +177,24 @@ impl Ticket {
             }
         })?;
         series(&epoch, model, class).waiting.add(1);
-        count_wish(&epoch, model, true);
+        count_wish(&epoch, model, &want.needs, true);
         let _stake = Stake::claim(&epoch, &work);
         let (core, began) = (core.clone(), exit.mark());
         core.hall.ring_bank();
-        let ticket =
-            Self { core, epoch, id, word, class, work, began, patience, _stake, _permit: permit };
+        let needs = want.needs;
+        let ticket = Self {
+            needs,
+            core,
+            epoch,
+            id,
+            word,
+            class,
+            work,
+            began,
+            patience,
+            _stake,
+            _permit: permit,
+        };
         // There may be a place that nobody before it could use.
         ticket.core.hall.offer();
         Ok(ticket)
@@ -226,7 +241,7 @@ impl Drop for Ticket {
         let model = self.work.model;
         self.core.hall.remove(&self.epoch, model, self.id);
         series(&self.epoch, model, self.class).waiting.sub(1);
-        count_wish(&self.epoch, model, false);
+        count_wish(&self.epoch, model, &self.needs, false);
         self.core.hall.offer();
     }
 }
@@ -235,9 +250,14 @@ fn series(epoch: &Epoch, model: ModelId, class: Class) -> &QueueSeries {
     &epoch.series().models[usize::from(model.0)].queue[class as usize]
 }
 
-/// Counts a request among those that want places on the model's endpoints, or not any more.
-fn count_wish(epoch: &Epoch, model: ModelId, comes: bool) {
+/// Counts a request among those that want places on the endpoints that can take it, or not any more.
+fn count_wish(epoch: &Epoch, model: ModelId, needs: &Needs, comes: bool) {
     for id in &epoch.plan().models[usize::from(model.0)].endpoints {
+        let traits = &epoch.plan().endpoints[usize::from(id.0)].traits;
+        // It may be sent to a context that is too short by the estimate, too.
+        if matches!(needs.fit(traits, false), Err(Unfit::Capability(_))) {
+            continue;
+        }
         let wanted = &epoch.series().endpoints[usize::from(id.0)].share.wanted;
         if comes { wanted.add(1) } else { wanted.sub(1) }
     }

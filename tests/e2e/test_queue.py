@@ -89,6 +89,7 @@ def test_all_are_served_and_no_more_at_once_than_places(gateways, slow, shards):
     assert sim.counts()["completed"] == 12
     assert metric(gateway, "sluice_queue_wait_seconds_count", **{"class": "normal"}) >= 6
     assert waiting(gateway) == 0 and metric(gateway, "sluice_endpoint_places_used") == 0
+    assert sum(row.get("queued_ms", 0) > 0 for row in gateway.rows()) >= 6
 
 
 def test_a_share_that_another_shard_does_not_use_is_lent(gateways, slow):
