@@ -93,14 +93,17 @@ impl Gateway {
         let bounds = link::bind(&mut registry, &plan, &Arc::new(Views::unprobed(&plan)));
         let bells = bells(count).map_err(system("doorbell"))?;
         let links: Vec<ShardLink> = bells.iter().map(link_of).collect();
-        let config = Config { origin, plan: plan.clone(), registry, links, pace: Pace::default() };
+        let lanes: Vec<Lane> = bells.iter().map(|bell| Lane::new(bell.clone(), count)).collect();
+        let precise = lanes.iter().map(|lane| lane.precise.clone()).collect();
+        let pace = Pace::default();
+        let config = Config { origin, plan: plan.clone(), registry, links, precise, pace };
         let links = config.links.clone();
         let admin = plan.admin.as_ref().map_or(String::new(), |admin| admin.listen.to_string());
         let refused = system(format!("cannot listen on {admin} (admin.listen)"));
         let control = Control::new(config).map_err(refused)?;
         let bank = (count > 1).then(|| control.bank_bell());
         let pinned = plan.runtime.pin.then_some(&cpus[..]);
-        let shards = spawn(listeners, &links, &bells, bounds, &choice, pinned, bank)?;
+        let shards = spawn(listeners, &links, lanes, bounds, &choice, pinned, bank)?;
         Ok(Self { address, control, shards, _claim: claim })
     }
 
@@ -161,20 +164,19 @@ fn link_of(bell: &Bell) -> ShardLink {
 fn spawn(
     listeners: Vec<OwnedFd>,
     links: &[ShardLink],
-    bells: &[Bell],
+    lanes: Vec<Lane>,
     bounds: Vec<Arc<Bound>>,
     choice: &Choice,
     cpus: Option<&[core_affinity::CoreId]>,
     bank: Option<link::Bell>,
 ) -> Result<Vec<std::thread::JoinHandle<()>>, BootError> {
-    let lanes: Vec<Lane> = bells.iter().map(|bell| Lane::new(bell.clone(), bells.len())).collect();
     let specs =
         listeners.into_iter().zip(bounds).enumerate().map(|(index, (listener, bound))| Spec {
             index,
             cpu: cpus.map(|cpus| cpus[index % cpus.len()]),
             listener,
             commands: links[index].queue.clone(),
-            bell: bells[index].clone(),
+            bell: lanes[index].bell.clone(),
             lanes: lanes.clone(),
             bound,
             choice: choice.clone(),

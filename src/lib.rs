@@ -8,6 +8,7 @@ pub mod api;
 pub mod boot;
 pub mod config;
 pub mod control;
+pub mod foretell;
 pub mod gate;
 pub mod http;
 pub mod json;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sluice::{boot, config, quickstart};
+use sluice::{boot, config, foretell, quickstart};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,6 +32,21 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Say where a request would go, and why: over idle endpoints, without asking any of them.
+    Route {
+        /// The configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The request's body (JSON).
+        #[arg(long, value_name = "FILE")]
+        request: PathBuf,
+        /// The path it would be sent to.
+        #[arg(long, default_value = "/v1/chat/completions")]
+        path: String,
+        /// A request that was sent before, and where to; in the order in which they are given.
+        #[arg(long, value_name = "ENDPOINT=FILE", value_parser = sent_before)]
+        warm: Vec<(String, PathBuf)>,
+    },
     /// Start two simulated GPU servers on loopback and a gateway in front of them.
     Quickstart,
 }
@@ -41,7 +56,30 @@ fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Quickstart) {
         Command::Serve { config } => finish(boot::serve_file(&config)),
         Command::Check { config } => check(&config),
+        Command::Route { config, request, path, warm } => {
+            route(&foretell::Question { config, request, path, warm })
+        }
         Command::Quickstart => finish(quickstart::run()),
+    }
+}
+
+fn sent_before(text: &str) -> Result<(String, PathBuf), String> {
+    let (endpoint, file) = text.split_once('=').ok_or("write ENDPOINT=FILE")?;
+    Ok((endpoint.to_owned(), file.into()))
+}
+
+fn route(question: &foretell::Question) -> ExitCode {
+    let told = foretell::foretell(question)
+        .and_then(|told| serde_json::to_string_pretty(&told).map_err(|error| error.to_string()));
+    match told {
+        Ok(told) => {
+            println!("{told}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -1,15 +1,17 @@
 //! The floor: a raw byte relay over the same driver as the gateway. It accepts, connects, and moves bytes
 //! both ways through 64 KiB buffers by one-shot operations. It knows no HTTP, so one connection to the
-//! upstream stands behind each client's.
+//! upstream stands behind each client's. Beside it, the same by multishot receives ([`multishot`]).
+
+mod multishot;
 
 use std::net::SocketAddr;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, Splitable};
 use monoio::net::{TcpListener, TcpStream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-use crate::{Driver, Failure};
+use crate::Failure;
 
 /// Bytes of the buffer of each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -27,7 +29,18 @@ pub struct Floor {
     upstream: SocketAddr,
     /// The kernel interface.
     #[arg(long, value_enum, default_value = "uring")]
-    driver: Driver,
+    driver: Relay,
+}
+
+/// How bytes are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Relay {
+    /// One-shot operations on io_uring, by the gateway's own runtime.
+    Uring,
+    /// The same runtime on epoll.
+    Epoll,
+    /// Multishot receives on io_uring into provided buffers, by another runtime.
+    Multishot,
 }
 
 /// Relays until killed, on this thread alone.
@@ -36,15 +49,16 @@ pub struct Floor {
 /// The kernel's, when the driver cannot be built or the address is taken.
 pub fn run(floor: &Floor) -> Result<(), Failure> {
     match floor.driver {
-        Driver::Uring => {
+        Relay::Uring => {
             let mut ring = io_uring::IoUring::builder();
             ring.setup_coop_taskrun().setup_taskrun_flag();
             let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(RING_ENTRIES);
             builder.uring_builder(ring).enable_timer().build()?.block_on(accept(floor))
         }
-        Driver::Epoll => {
+        Relay::Epoll => {
             RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?.block_on(accept(floor))
         }
+        Relay::Multishot => multishot::run(floor.listen, floor.upstream),
     }
 }
 

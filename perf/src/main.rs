@@ -2,19 +2,23 @@
 //!
 //! Everything runs on loopback. Every child is killed by the kernel when the harness goes, however it goes.
 
+mod compare;
 mod floor;
 mod foundation;
+mod load;
+mod peers;
 mod record;
 mod replay;
+mod report;
 mod target;
 mod traffic;
+mod tune;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use target::Driver;
 
 /// Whatever keeps a measurement from being made, with its cause in words.
 pub type Failure = Box<dyn std::error::Error>;
@@ -33,6 +37,12 @@ enum Command {
     Floor(floor::Floor),
     /// Measure Sluice against the floor: CPU, memory, instructions.
     Foundation(foundation::Foundation),
+    /// Compare Sluice with other proxies on this machine, round by round.
+    Compare(compare::Compare),
+    /// Print a comparison as the short table that a README can carry.
+    Table(compare::Brief),
+    /// Put load on anything that speaks the OpenAI API, and measure its answers.
+    Load(Box<load::command::Load>),
     /// Play a trace over a simulated fleet and compare routing policies.
     Replay(replay::Replay),
     /// Summarise the rounds kept in a directory again.
@@ -40,11 +50,16 @@ enum Command {
         /// A directory that an earlier measurement wrote.
         dir: PathBuf,
     },
+    Report(report::Report),
+    Tune(tune::Tune),
     /// Answer every request with one fixed answer, for looking at a proxy by hand.
     Mock(Mock),
     /// Become another program, pinned, and die with the parent.
     #[command(hide = true)]
     Launch(target::launch::Launch),
+    /// Start a program pinned, and end its whole tree of processes with the standard input.
+    #[command(hide = true)]
+    Keep(target::keep::Keep),
 }
 
 #[derive(Args)]
@@ -55,16 +70,25 @@ struct Mock {
     /// Stream events, this many a second on each stream; without it, one whole answer.
     #[arg(long, value_name = "N")]
     events_per_second: Option<u32>,
+    /// So many streams are expected: their events are spread evenly in time.
+    #[arg(long, value_name = "N", default_value_t = traffic::CLIENTS_MAX)]
+    streams: usize,
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Floor(floor) => floor::run(&floor),
         Command::Foundation(foundation) => foundation::run(&foundation),
+        Command::Compare(compare) => compare::run(&compare),
+        Command::Table(brief) => compare::print_brief(&brief),
+        Command::Load(load) => load::command::command(&load),
         Command::Replay(replay) => replay::run(&replay),
         Command::Summary { dir } => record::summary::print(&dir),
-        Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second),
+        Command::Report(report) => report::run(&report),
+        Command::Tune(tune) => tune::run(&tune),
+        Command::Mock(mock) => traffic::serve(mock.listen, mock.events_per_second, mock.streams),
         Command::Launch(launch) => target::launch::run(&launch),
+        Command::Keep(keep) => target::keep::run(&keep),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

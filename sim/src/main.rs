@@ -4,7 +4,7 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sluice_sim::engine::{EngineConfig, prefill_cost};
 use sluice_sim::fault::{BadFault, Faults};
-use sluice_sim::server::{DefaultFault, Scope, ServerConfig, serve};
+use sluice_sim::server::{DefaultFault, KvEvents, Scope, ServerConfig, serve};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -69,6 +69,16 @@ struct Arguments {
     /// No pacing: every answer at once, as fast as the socket takes it.
     #[arg(long)]
     instant: bool,
+    /// Publish KV events (ZMQ) at this address, such as "tcp://127.0.0.1:5557"; with "connect:" before it,
+    /// connect there.
+    #[arg(long, value_name = "ADDRESS")]
+    kv_events: Option<String>,
+    /// Repeat missed KV events at this address.
+    #[arg(long, value_name = "ADDRESS", requires = "kv_events")]
+    kv_events_replay: Option<String>,
+    /// First frame of each message.
+    #[arg(long, default_value = "")]
+    kv_events_topic: String,
     /// Fault for all requests for tokens, such as "429:2" or "rst:400".
     #[arg(long, default_value = "")]
     fault: String,
@@ -89,6 +99,11 @@ impl Arguments {
             output_tokens_default: self.output_tokens,
             eos_tokens: self.eos_tokens,
             fault: self.default_fault()?,
+            kv_events: self.kv_events.clone().map(|publish| KvEvents {
+                publish,
+                replay: self.kv_events_replay.clone(),
+                topic: self.kv_events_topic.clone(),
+            }),
             ..ServerConfig::default()
         })
     }

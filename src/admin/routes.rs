@@ -21,6 +21,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(exposition))
         .route("/debug/lifecycle", get(debug_lifecycle))
+        .route("/debug/route", get(debug_route))
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "there is no such page") })
         .method_not_allowed_fallback(|| async {
             refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are understood here")
@@ -72,4 +73,24 @@ async fn exposition(Extract(shared): Extract<Shared>) -> Response {
 
 async fn debug_lifecycle(Extract(shared): Extract<Shared>) -> Response {
     answer(200, &shared.with(|state| lifecycle::report(state)))
+}
+
+#[derive(Deserialize)]
+struct Routed {
+    request_id: String,
+}
+
+/// Why a past request went where it went.
+async fn debug_route(
+    Extract(shared): Extract<Shared>,
+    query: Result<Query<Routed>, QueryRejection>,
+) -> Response {
+    let Ok(Query(Routed { request_id })) = query else {
+        return refusal(StatusCode::BAD_REQUEST, "the query takes request_id=ID");
+    };
+    let found = shared
+        .with(|state| state.explained.find(&request_id).map(|explained| answer(200, explained)));
+    found.unwrap_or_else(|| {
+        refusal(StatusCode::NOT_FOUND, "no routed request with this id is remembered")
+    })
 }

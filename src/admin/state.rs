@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Plan;
 use crate::telemetry::Registry;
+use crate::telemetry::explain::Kept;
 
 /// An endpoint as the control plane knows it, from worst to best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +56,8 @@ pub struct State {
     pub reloads: Reloads,
     /// Shards that have stopped ticking, by number.
     pub stuck: Vec<usize>,
+    /// The last decisions.
+    pub explained: Kept,
 }
 
 /// The state, shared on the control thread. The lock is never held across an await.
@@ -66,8 +69,8 @@ impl Shared {
     pub fn new(plan: Arc<Plan>, registry: Registry) -> Self {
         let endpoints = vec![EndpointState::Unknown; plan.endpoints.len()];
         let reloads = Reloads::default();
-        let state =
-            State { plan, registry, endpoints, draining: false, reloads, stuck: Vec::new() };
+        let (draining, stuck, explained) = (false, Vec::new(), Kept::default());
+        let state = State { plan, registry, endpoints, draining, reloads, stuck, explained };
         Self(Arc::new(Mutex::new(state)))
     }
 

@@ -113,6 +113,16 @@ impl Observer {
         self.look(event)
     }
 
+    /// Takes the event that `stream` begins with, if it is surely content and nothing else, ends in an LF,
+    /// and has no more than `bytes_max` bytes: its length. `stream` must stand between two events.
+    #[inline]
+    pub fn again(&mut self, stream: &[u8], bytes_max: usize) -> Option<usize> {
+        let length = self.repeat.begins(stream, bytes_max)?;
+        self.events += 1;
+        self.output_events += 1;
+        Some(length)
+    }
+
     /// Takes a piece of an event that is too large to be held. Content shows with the first piece,
     /// the rest with the last one.
     pub fn part(&mut self, bytes: &[u8], last: bool) -> Seen {

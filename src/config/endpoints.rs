@@ -10,7 +10,7 @@ use super::plan::{Authority, Endpoint, EndpointId, EndpointTls, Engine};
 use super::reader::{At, Section};
 use super::secret::Secret;
 use super::url::{self, Target};
-use super::{headers, names, reference, tls, traits};
+use super::{headers, kv_events, names, reference, tls, traits};
 
 /// Each endpoint costs a set of time series and pools in every shard.
 const ENDPOINTS_MAX: usize = 4096;
@@ -73,6 +73,8 @@ fn read_endpoint<'a>(
     let weight = s.whole("weight", 1, 1..=1_000) as u32;
     let price = s.whole("price", 0, 0..=1_000_000) as f32;
     let health = s.text("health_path", "");
+    let metrics = s.text("metrics_path", "");
+    let kv_events = kv_events::read(s);
     let (tls, ca) = read_tls(s, target.as_ref());
     let traits = traits::read(s);
     let built = (|| {
@@ -84,7 +86,9 @@ fn read_endpoint<'a>(
             authority: target.authority,
             tls,
             host_header: target.host_header.into(),
-            health_path: health_path(s, engine, health, &target.path_prefix),
+            health_path: own_path(s, "health_path", engine, health, &target.path_prefix),
+            kv_events,
+            metrics_path: own_path(s, "metrics_path", engine, metrics, &target.path_prefix),
             path_prefix: target.path_prefix.into(),
             api_key,
             headers,
@@ -196,16 +200,20 @@ fn verified_name(
     parsed
 }
 
-/// The probed path: as given, or the one that the engine is known for. "" asks for a TCP connect.
-fn health_path(
+/// A path that Sluice itself asks for: as given, or the one that the engine is known for. "" asks for none.
+fn own_path(
     s: &Section<'_>,
+    key: &str,
     engine: Engine,
     given: Option<At<&str>>,
     prefix: &str,
 ) -> Option<Box<str>> {
     let path = match (given, engine) {
         (Some(text), _) => text.value,
-        (None, Engine::Vllm | Engine::Sglang | Engine::TrtLlm | Engine::LlamaCpp) => "/health",
+        (None, Engine::Vllm | Engine::Sglang | Engine::TrtLlm | Engine::LlamaCpp) => match key {
+            "health_path" => "/health",
+            _ => "/metrics",
+        },
         (None, Engine::OpenAi | Engine::Anthropic | Engine::Generic) => "",
     };
     if path.is_empty() {
@@ -215,7 +223,7 @@ fn health_path(
         let slash = path.starts_with('/').then_some(());
         let slash = slash.ok_or(("does not begin with a slash", "write e.g. \"/health\""));
         if let Err((what, fix)) = slash.and_then(|()| url::check_path(path)) {
-            s.fault(text.at, format!("`health_path` {what}"), fix);
+            s.fault(text.at, format!("`{key}` {what}"), fix);
         }
     }
     Some(format!("{prefix}{path}").into())

@@ -66,10 +66,11 @@ fn read_key(section: &Section<'_>) -> Option<(At<Box<str>>, ClientKey)> {
     let secret = secret.and_then(|text| read_secret(section.reader, text));
     let classes = Class::ALL.map(|class| (class.name(), class));
     let priority = section.choice("priority", Class::default().name(), &classes);
+    let explain = section.switch("explain", false);
     let (name, secret, priority) = (name?, secret?, priority?);
     Some((
         At { at: name.at, value: name.value.into() },
-        ClientKey { name: name.value.into(), secret, priority },
+        ClientKey { name: name.value.into(), secret, priority, explain },
     ))
 }
 

@@ -11,6 +11,7 @@ mod endpoints;
 mod error;
 mod headers;
 mod keys;
+mod kv_events;
 mod listeners;
 mod models;
 mod names;
@@ -36,6 +37,7 @@ use toml::de::DeTable;
 pub use error::{Errors, Problem};
 pub use keys::{Digests, PRESENTED_BYTES_MAX};
 pub use listeners::OPEN_ACCESS;
+pub use models::policy_name;
 pub use plan::Plan;
 pub use report::{describe, restart_needed};
 

@@ -15,7 +15,7 @@ use super::keys::Digests;
 use super::secret::Secret;
 
 /// Position of an endpoint in [`Plan::endpoints`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(pub u16);
 
 /// Position of a model in [`Plan::models`].
@@ -191,6 +191,10 @@ pub struct Routing {
     pub tenant_header: Option<Box<str>>,
     /// A header in which a request asks for another class than its key has, lower-case.
     pub priority_header: Option<Box<str>>,
+    /// Between two looks at an engine's metrics.
+    pub engine_metrics: Duration,
+    /// Decisions that can be asked for afterwards, by request id; 0: none.
+    pub explained_requests_max: usize,
 }
 
 /// How urgent a request is, the most urgent first.
@@ -282,6 +286,8 @@ pub struct Endpoint {
     pub retry_stale: bool,
     /// Whole path probed by the control plane, prefix included, e.g. `/health`; `None` = a TCP connect.
     pub health_path: Option<Box<str>>,
+    /// Whole path of the engine's metrics, prefix included; `None` = it has none.
+    pub metrics_path: Option<Box<str>>,
     /// Its share under `weighted`, and its size where requests are counted.
     pub weight: u32,
     /// What its work costs, in a unit of the operator's choice; 0 is unknown.
@@ -290,6 +296,27 @@ pub struct Endpoint {
     /// (address, TLS and name alike).
     pub identity: u64,
     pub traits: Traits,
+    /// Where its engine tells of its cache; `None`: it does not.
+    pub kv_events: Option<KvEvents>,
+}
+
+impl Endpoint {
+    /// What its cache depends on: where it is. Names and credentials may change.
+    pub fn cache_identity(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64_with_seed(self.path_prefix.as_bytes(), self.identity)
+    }
+}
+
+/// Where an engine publishes KV events (ZMQ).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvEvents {
+    /// The engine connects to us at `address`; else we connect to it.
+    pub bind: bool,
+    pub address: Box<str>,
+    /// Where missed messages can be asked for.
+    pub replay: Option<Box<str>>,
+    /// The topic that messages begin with.
+    pub topic: Box<str>,
 }
 
 /// What an endpoint can take and what it is worth.
@@ -379,4 +406,6 @@ pub struct ClientKey {
     pub secret: Secret,
     /// The most urgent class that its requests may have, and the one that they have unless they ask for less.
     pub priority: Class,
+    /// Its clients may see why their requests went where they went; it tells of others' load, too.
+    pub explain: bool,
 }

@@ -161,8 +161,9 @@ fn write_log(out: &mut String, log: &Log) -> std::fmt::Result {
 }
 
 fn write_routing(out: &mut String, routing: &Routing) -> std::fmt::Result {
-    let Routing { prefix_table_mib, session_header, session_ttl, tenant_header, priority_header } =
-        routing;
+    let Routing { prefix_table_mib, session_header, session_ttl, .. } = routing;
+    let Routing { engine_metrics, explained_requests_max, .. } = routing;
+    let Routing { tenant_header, priority_header, .. } = routing;
     writeln!(out, "[routing]\n  prefix_table_mib = {prefix_table_mib}")?;
     for (name, header) in [
         ("session_header", session_header),
@@ -173,7 +174,9 @@ fn write_routing(out: &mut String, routing: &Routing) -> std::fmt::Result {
             writeln!(out, "  {name} = {header}")?;
         }
     }
-    writeln!(out, "  session_ttl_seconds = {}", session_ttl.as_secs_f64())
+    writeln!(out, "  session_ttl_seconds = {}", session_ttl.as_secs_f64())?;
+    writeln!(out, "  explained_requests_max = {explained_requests_max}")?;
+    writeln!(out, "  engine_metrics_seconds = {}", engine_metrics.as_secs_f64())
 }
 
 fn write_traits(out: &mut String, t: &Traits) -> std::fmt::Result {
@@ -220,6 +223,12 @@ fn write_endpoint(out: &mut String, plan: &Plan, id: EndpointId, e: &Endpoint) -
         writeln!(out, "  price = {}", e.price)?;
     }
     writeln!(out, "  health: {}", e.health_path.as_deref().unwrap_or("TCP connect"))?;
+    if let Some(kv) = &e.kv_events {
+        let how = if kv.bind { "bound" } else { "connected" };
+        writeln!(out, "  KV events: {how} {}", kv.address)?;
+        writeln!(out, "    replay: {}", kv.replay.as_deref().unwrap_or("none"))?;
+    }
+    writeln!(out, "  metrics: {}", e.metrics_path.as_deref().unwrap_or("none"))?;
     write_traits(out, &e.traits)?;
     if !plan.models.iter().any(|model| model.endpoints.contains(&id)) {
         writeln!(out, "  note: no model uses this endpoint")?;

@@ -9,11 +9,13 @@ const HOUR: f64 = 3600.0;
 /// Reads `[routing]`.
 pub fn read(s: &Section<'_>) -> Routing {
     Routing {
+        explained_requests_max: s.size("explained_requests_max", 1024, 0..=65_536),
         prefix_table_mib: s.size("prefix_table_mib", 16, 1..=65_536),
         session_header: header(s, "session_header", "x-chat-id"),
         session_ttl: s.seconds("session_ttl_seconds", HOUR, 1.0..=24.0 * HOUR),
         tenant_header: header(s, "tenant_header", "x-tenant"),
         priority_header: header(s, "priority_header", "x-priority"),
+        engine_metrics: s.seconds("engine_metrics_seconds", 0.5, 0.05..=HOUR),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 use super::bank::{Bank, Doorbell, Rings};
 use super::event::Event;
 use super::fleet::Fleet;
+use super::kv::keeper;
 use super::outbox::Outbox;
 use super::phase::Phase;
 use super::pulse::Pulse;
@@ -44,6 +45,8 @@ pub struct Conductor {
     files: Files,
     rings: Rings,
     events: mpsc::Sender<Event>,
+    /// Engines said something new: shards hear of it with the next tick, of all of them together.
+    views_changed: bool,
 }
 
 /// The watch over the configuration's files.
@@ -67,11 +70,12 @@ impl Conductor {
         doorbell: Doorbell,
         events: mpsc::Sender<Event>,
     ) -> io::Result<Self> {
-        let Config { origin, plan, registry, links, pace } = config;
+        let Config { origin, plan, registry, links, precise, pace } = config;
         let (path, snapshot) = origin.map(|one| (one.path, one.snapshot)).unzip();
         let writers = Writers::start(&registry.rows, &plan.log)?;
         let mut bank = Bank::default();
         bank.adopt(&plan, &registry);
+        let kv = keeper::start(precise, Arc::clone(&registry.kv));
         let shared = Shared::new(Arc::clone(&plan), registry);
         if let Some(socket) = admin {
             let listener = admin::listener::Listener::new(socket)?;
@@ -82,7 +86,7 @@ impl Conductor {
             rings: doorbell.listen()?,
             bank,
             files: Files::new(snapshot.unwrap_or_default()),
-            fleet: Fleet::new(Arc::clone(&plan), events.clone(), pace),
+            fleet: Fleet::new(Arc::clone(&plan), events.clone(), kv, pace),
             pulse: Pulse::new(links.len(), Instant::now()),
             outboxes: links.into_iter().map(Outbox::new).collect(),
             phase: Phase::Serving,
@@ -92,6 +96,7 @@ impl Conductor {
             shared,
             writers,
             events,
+            views_changed: false,
         })
     }
 
@@ -131,6 +136,9 @@ impl Conductor {
                     self.publish_views();
                 }
             }
+            Event::Scraped { generation, id, reading } => {
+                self.views_changed |= self.fleet.scraped(generation, id, reading);
+            }
             Event::Resolved(answer) => {
                 if self.fleet.resolved(answer) {
                     self.publish_views();
@@ -154,11 +162,16 @@ impl Conductor {
                 outbox.restarted(shard.restarts.get());
                 outbox.flush();
             }
+            let explained_max = state.plan.routing.explained_requests_max;
+            state.explained.gather(&state.registry.explained, explained_max);
             state.stuck = self.pulse.feel(shards.iter().map(|shard| shard.ticks.get()), now);
             shards.iter().map(|shard| shard.state()).collect()
         });
         self.enter(self.phase.at(now, &states));
         self.balance();
+        if std::mem::take(&mut self.views_changed) {
+            self.publish_views();
+        }
         if self.phase.serving() {
             self.fleet.ask_names();
             self.look(now);

@@ -1,5 +1,6 @@
 //! What the control loop reacts to.
 
+use super::engine::reading::Reading;
 use super::names::Answer;
 use super::reload::Loaded;
 use super::watch::{Reader, Snapshot};
@@ -13,6 +14,8 @@ pub const EVENTS_MAX: usize = 256;
 pub enum Event {
     /// A probe ended. `generation` is of the plan that the id belongs to.
     Probed { generation: u64, id: EndpointId, result: Result<(), String> },
+    /// An engine was asked for its metrics; `None`: it gave none.
+    Scraped { generation: u64, id: EndpointId, reading: Option<Reading> },
     /// A name was asked.
     Resolved(Answer),
     /// Files were looked at.

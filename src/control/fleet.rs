@@ -12,8 +12,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::Pace;
+use super::engine::reading::Reading;
+use super::engine::scrape::Scraper;
+use super::engine::watched::Watched;
 use super::event::Event;
 use super::health::{self, Health};
+use super::kv;
+use super::kv::keeper::{Door, Input};
+use super::kv::subscriber::Subscriber;
 use super::names::{self, Answer, Names};
 use super::probe::probe;
 use crate::admin::EndpointState;
@@ -24,8 +30,10 @@ use crate::telemetry::say;
 
 /// Probes under way at once.
 const PROBES_MAX: usize = 256;
+/// What an engine said holds for so many pauses between two looks at it.
+const SCRAPES_UNTIL_STALE: u32 = 8;
 
-type Addresses = Arc<[SocketAddr]>;
+pub(super) type Addresses = Arc<[SocketAddr]>;
 
 /// All endpoints of one plan.
 #[derive(Debug)]
@@ -36,6 +44,10 @@ pub struct Fleet {
     names: Names,
     places: Arc<Semaphore>,
     events: mpsc::Sender<Event>,
+    /// To the keeper of what engines tell of their caches.
+    kv: Door,
+    /// One for each engine that tells.
+    listening: Vec<AbortHandle>,
     pace: Pace,
 }
 
@@ -43,25 +55,28 @@ pub struct Fleet {
 struct Tracked {
     identity: u64,
     health: Health,
+    engine: Watched,
     addresses: watch::Sender<Addresses>,
-    task: AbortHandle,
+    tasks: [AbortHandle; 2],
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
 impl Fleet {
     /// Begins to probe and to resolve. Needs a Tokio runtime.
-    pub fn new(plan: Arc<Plan>, events: mpsc::Sender<Event>, pace: Pace) -> Self {
+    pub fn new(plan: Arc<Plan>, events: mpsc::Sender<Event>, kv: Door, pace: Pace) -> Self {
         let mut fleet = Self {
             plan: Arc::clone(&plan),
             endpoints: Vec::new(),
             names: Names::new(pace.names),
             places: Arc::new(Semaphore::new(PROBES_MAX)),
             events,
+            kv,
+            listening: Vec::new(),
             pace,
         };
         fleet.adopt(plan);
@@ -71,29 +86,61 @@ impl Fleet {
     /// Goes over to a new plan.
     pub fn adopt(&mut self, plan: Arc<Plan>) {
         self.names.adopt(&plan, Instant::now());
-        let known: HashMap<u64, Health> =
-            self.endpoints.iter().map(|one| (one.identity, one.health)).collect();
+        let known: HashMap<u64, (Health, Watched)> = self
+            .endpoints
+            .iter()
+            .map(|one| (one.identity, (one.health, one.engine.clone())))
+            .collect();
         self.endpoints = (0..)
             .zip(&plan.endpoints)
             .map(|(id, endpoint)| {
-                let health = known.get(&endpoint.identity).copied().unwrap_or_default();
-                self.track(plan.generation, EndpointId(id), endpoint, health)
+                let known = known.get(&endpoint.identity).cloned().unwrap_or_default();
+                self.track(&plan, EndpointId(id), endpoint, known)
             })
             .collect();
         self.plan = plan;
+        self.listen();
         self.ask_names();
+    }
+
+    /// Listens to the engines that tell of their caches, anew: what they told before is asked for again.
+    fn listen(&mut self) {
+        self.listening.drain(..).for_each(|task| task.abort());
+        let engines =
+            kv::tokens::engines(&self.plan, |at| self.endpoints[at].addresses.subscribe());
+        let (door, listening) = (self.kv.clone(), &mut self.listening);
+        for engine in &engines {
+            let (name, identity) = (engine.endpoint.name.clone(), engine.identity);
+            let Some(source) = engine.endpoint.kv_events.clone() else { continue };
+            let subscriber = Subscriber::new(name, source, identity, door.clone());
+            listening.push(tokio::spawn(subscriber.run()).abort_handle());
+        }
+        tokio::spawn(async move {
+            // The keeper goes only with the process.
+            let _ = door.send(Input::Engines(engines)).await;
+        });
     }
 
     fn track(
         &self,
-        generation: u64,
+        plan: &Plan,
         id: EndpointId,
         endpoint: &Endpoint,
-        health: Health,
+        (health, engine): (Health, Watched),
     ) -> Tracked {
         let (addresses, watched) = watch::channel(self.names.addresses(&endpoint.authority));
+        let scraper = Scraper {
+            generation: plan.generation,
+            id,
+            endpoint: endpoint.clone(),
+            addresses: watched.clone(),
+            places: Arc::clone(&self.places),
+            events: self.events.clone(),
+            every: plan.routing.engine_metrics,
+            patience: self.pace.scrape_patience,
+        };
         let prober = Prober {
-            generation,
+            generation: plan.generation,
             id,
             endpoint: endpoint.clone(),
             addresses: watched,
@@ -101,8 +148,10 @@ impl Fleet {
             events: self.events.clone(),
             pace: self.pace,
         };
-        let task = tokio::spawn(prober.run()).abort_handle();
-        Tracked { identity: endpoint.identity, health, addresses, task }
+        let probing = tokio::spawn(prober.run()).abort_handle();
+        let scraping = tokio::spawn(scraper.run()).abort_handle();
+        let tasks = [probing, scraping];
+        Tracked { identity: endpoint.identity, health, engine, addresses, tasks }
     }
 
     /// Asks the names that are due.
@@ -161,12 +210,24 @@ impl Fleet {
         true
     }
 
+    /// Takes a look at an engine in; true if shards must hear of it.
+    pub fn scraped(&mut self, generation: u64, id: EndpointId, reading: Option<Reading>) -> bool {
+        let stale_after = self.plan.routing.engine_metrics * SCRAPES_UNTIL_STALE;
+        let of_this_plan = generation == self.plan.generation;
+        let tracked = self.endpoints.get_mut(usize::from(id.0)).filter(|_| of_this_plan);
+        tracked.is_some_and(|one| {
+            let returns = one.health.returns();
+            one.engine.observe(reading, returns, Instant::now(), stale_after)
+        })
+    }
+
     /// What shards get.
     pub fn views(&self) -> Arc<Views> {
         let view = |tracked: &Tracked| EndpointView {
             addresses: tracked.addresses.borrow().to_vec(),
             healthy: tracked.health.usable(),
-            returns: tracked.health.returns(),
+            returns: tracked.health.returns().wrapping_add(tracked.engine.restarts()),
+            engine: tracked.engine.view().cloned(),
         };
         let endpoints = self.endpoints.iter().map(view).collect();
         Arc::new(Views { generation: self.plan.generation, endpoints })

@@ -5,10 +5,13 @@
 //! wait for any of it: whatever fails here, they go on with what they last heard.
 
 pub mod bank;
+pub mod client;
 pub mod conductor;
+pub mod engine;
 pub mod event;
 pub mod fleet;
 pub mod health;
+pub mod kv;
 pub mod names;
 pub mod outbox;
 pub mod phase;
@@ -31,6 +34,7 @@ use tokio::sync::mpsc;
 use crate::config::Plan;
 use crate::telemetry::Registry;
 
+use crate::route::precise::Lane;
 use crate::shard::link::{Bell, ShardLink};
 use bank::Doorbell;
 use conductor::Conductor;
@@ -47,6 +51,8 @@ pub struct Config {
     pub registry: Registry,
     /// By shard.
     pub links: Vec<ShardLink>,
+    /// By shard: about engines that tell of their caches.
+    pub precise: Vec<Arc<Lane>>,
     pub pace: Pace,
 }
 
@@ -60,6 +66,8 @@ pub struct Pace {
     pub probe_every: Duration,
     /// For one probe, all addresses together.
     pub probe_patience: Duration,
+    /// For one page of an engine's metrics.
+    pub scrape_patience: Duration,
     pub names: names::Pace,
     /// For the last rows to be written when the process ends.
     pub rows_patience: Duration,
@@ -72,6 +80,7 @@ impl Default for Pace {
             retry_refused: Duration::from_secs(10),
             probe_every: Duration::from_secs(2),
             probe_patience: Duration::from_secs(2),
+            scrape_patience: Duration::from_secs(1),
             names: names::Pace { refresh: Duration::from_secs(30), retry: Duration::from_secs(2) },
             rows_patience: Duration::from_secs(5),
         }

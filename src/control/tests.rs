@@ -22,6 +22,7 @@ fn quick() -> Pace {
         retry_refused: Duration::from_millis(100),
         probe_every: Duration::from_millis(20),
         probe_patience: Duration::from_millis(500),
+        scrape_patience: Duration::from_millis(500),
         names: names::Pace {
             refresh: Duration::from_millis(200),
             retry: Duration::from_millis(50),
@@ -156,7 +157,8 @@ impl Gateway {
             thread::spawn(move || run_shard(link, series, log));
         }
         let links = vec![link];
-        let config = Config { origin: Some(origin), plan, registry, links, pace: quick() };
+        let precise = Vec::new();
+        let config = Config { origin: Some(origin), plan, registry, links, precise, pace: quick() };
         let control = Control::new(config).unwrap();
         let (admin, remote) = (control.admin_address().unwrap(), control.remote());
         let thread = thread::spawn(move || control.run().unwrap());
@@ -210,6 +212,7 @@ fn text(url: &str, rest: &str) -> String {
         name = "gpu-0"
         url = "{url}"
         engine = "vllm"
+        metrics_path = ""
         [[models]]
         name = "m"
         endpoints = ["gpu-0"]

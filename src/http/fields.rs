@@ -9,6 +9,10 @@ use super::span::Span;
 /// Options that a Connection field may list.
 const CONNECTION_OPTIONS_MAX: usize = 32;
 
+/// Fields that say where the message or the connection ends.
+const STEERING: u64 =
+    Known::ContentLength.bit() | Known::TransferEncoding.bit() | Known::Connection.bit();
+
 /// What the fields say together.
 #[derive(Default)]
 pub(super) struct Digest {
@@ -46,9 +50,7 @@ pub(super) fn collect(
         digest.add(field.known, header.value)?;
         fields.push(field);
     }
-    if digest.names_fields {
-        mark_named(buf, fields);
-    }
+    digest.mark_named(buf, fields);
     Ok(digest)
 }
 
@@ -62,7 +64,26 @@ fn field(buf: &[u8], header: &httparse::Header<'_>) -> Field {
 }
 
 impl Digest {
-    fn add(&mut self, known: Known, value: &[u8]) -> Result<(), Malformed> {
+    /// Takes in one more field.
+    #[inline(always)]
+    pub(super) fn add(&mut self, known: Known, value: &[u8]) -> Result<(), Malformed> {
+        match STEERING & known.bit() {
+            0 => {
+                self.seen |= known.bit();
+                Ok(())
+            }
+            _ => self.steered(known, value),
+        }
+    }
+
+    /// Marks the fields that the Connection fields name: they go no further.
+    pub(super) fn mark_named(&self, buf: &[u8], fields: &mut [Field]) {
+        if self.names_fields {
+            mark_named(buf, fields);
+        }
+    }
+
+    fn steered(&mut self, known: Known, value: &[u8]) -> Result<(), Malformed> {
         let doubled = self.seen & known.bit() != 0;
         self.seen |= known.bit();
         match known {
@@ -120,10 +141,14 @@ impl Digest {
 
 /// Digits only, and few enough of them to fit: no sign, no list, no space.
 fn content_length(value: &[u8]) -> Result<u64, Malformed> {
-    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+    if value.is_empty() || value.len() > 19 {
         return Err(Malformed::ContentLength);
     }
-    Ok(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+    value.iter().try_fold(0u64, |sum, byte| match byte.wrapping_sub(b'0') {
+        // Nineteen digits cannot overflow.
+        digit @ 0..=9 => Ok(sum.wrapping_mul(10).wrapping_add(u64::from(digit))),
+        _ => Err(Malformed::ContentLength),
+    })
 }
 
 fn transfer_encoding(value: &[u8]) -> Result<(), Malformed> {

@@ -129,6 +129,8 @@ pub struct RequestHead {
     pub bytes: usize,
     /// Names present, by [`Known::bit`].
     pub(super) seen: u64,
+    /// The head before this one, whose fields these were until it is known how far they repeat.
+    pub(super) before: Vec<u8>,
 }
 
 impl RequestHead {
@@ -150,10 +152,15 @@ impl RequestHead {
         first_value(&self.fields, self.seen, buf, known)
     }
 
-    pub(super) fn clear(&mut self) {
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.clear();
-        *self = RequestHead { fields, ..RequestHead::default() };
+    /// Gives back the memory that is kept for the next head.
+    pub fn forget(&mut self) {
+        self.before = Vec::new();
+    }
+
+    /// Readies it for the next head; the fields of the last one stay where they are.
+    pub(super) fn renew(&mut self) {
+        let (fields, before) = (std::mem::take(&mut self.fields), std::mem::take(&mut self.before));
+        *self = RequestHead { fields, before, ..RequestHead::default() };
     }
 }
 
@@ -174,6 +181,7 @@ pub struct ResponseHead {
     /// Length of the head, blank line included.
     pub bytes: usize,
     pub(super) seen: u64,
+    pub(super) before: Vec<u8>,
 }
 
 impl ResponseHead {
@@ -191,10 +199,15 @@ impl ResponseHead {
         first_value(&self.fields, self.seen, buf, known)
     }
 
-    pub(super) fn clear(&mut self) {
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.clear();
-        *self = ResponseHead { fields, ..ResponseHead::default() };
+    /// Gives back the memory that is kept for the next head.
+    pub fn forget(&mut self) {
+        self.before = Vec::new();
+    }
+
+    /// Readies it for the next head; the fields of the last one stay where they are.
+    pub(super) fn renew(&mut self) {
+        let (fields, before) = (std::mem::take(&mut self.fields), std::mem::take(&mut self.before));
+        *self = ResponseHead { fields, before, ..ResponseHead::default() };
     }
 }
 

@@ -76,55 +76,35 @@ impl Known {
 
     /// Recognises `name`, in any case. `name` must be a token (RFC 9110 section 5.6.2), as every
     /// name out of the parser is.
+    #[inline(always)]
     pub fn recognise(name: &[u8]) -> Known {
-        let Some(first) = name.first() else { return Known::Other };
-        candidates(name.len(), first | 0x20)
-            .iter()
-            .copied()
-            .find(|known| same(name, known.name().as_bytes()))
-            .unwrap_or_else(|| by_prefix(name))
+        let [first, .., last] = name else { return Known::Other };
+        let known = PLACES[place(name.len(), *first, *last)];
+        if same(name, known.name().as_bytes()) { known } else { by_prefix(name) }
     }
 }
 
-/// The names of this length that start with this letter: rarely more than one.
-fn candidates(len: usize, first: u8) -> &'static [Known] {
-    match (len, first) {
-        (2, b't') => &[Known::Te],
-        (4, b'h') => &[Known::Host],
-        (6, b'a') => &[Known::Accept],
-        (6, b'c') => &[Known::Cookie],
-        (6, b'e') => &[Known::Expect],
-        (7, b'a') => &[Known::ApiKey, Known::AltSvc],
-        (7, b't') => &[Known::Trailer],
-        (7, b'u') => &[Known::Upgrade],
-        (9, b'f') => &[Known::Forwarded],
-        (9, b'x') => &[Known::XApiKey, Known::XRealIp],
-        (10, b'c') => &[Known::Connection],
-        (10, b'k') => &[Known::KeepAlive],
-        (10, b'r') => &[Known::RequestId],
-        (10, b's') => &[Known::SetCookie],
-        (10, b't') => &[Known::Tracestate],
-        (11, b'r') => &[Known::RetryAfter],
-        (11, b't') => &[Known::Traceparent],
-        (12, b'c') => &[Known::ContentType],
-        (12, b'x') => &[Known::XRequestId],
-        (13, b'a') => &[Known::Authorization],
-        (14, b'a') => &[Known::AnthropicBeta],
-        (14, b'c') => &[Known::ContentLength],
-        (14, b'h') => &[Known::Http2Settings],
-        (14, b'r') => &[Known::RetryAfterMs],
-        (14, b'x') => &[Known::XGoogApiKey],
-        (15, b'a') => &[Known::AcceptEncoding],
-        (16, b'c') => &[Known::ContentEncoding],
-        (16, b'p') => &[Known::ProxyConnection],
-        (16, b'w') => &[Known::WwwAuthenticate],
-        (17, b'a') => &[Known::AnthropicVersion],
-        (17, b't') => &[Known::TransferEncoding],
-        (18, b'p') => &[Known::ProxyAuthenticate],
-        (19, b'p') => &[Known::ProxyAuthorization],
-        (25, b's') => &[Known::StrictTransportSecurity],
-        _ => &[],
+/// Every known name in a place of its own, so that one comparison tells which a name is.
+static PLACES: [Known; PLACE_COUNT] = {
+    let mut places = [Known::Other; PLACE_COUNT];
+    let mut at = 0;
+    while !matches!(Known::ALL[at], Known::XForwarded) {
+        let name = Known::ALL[at].name().as_bytes();
+        let place = place(name.len(), name[0], name[name.len() - 1]);
+        assert!(matches!(places[place], Known::Other), "two names in one place: other factors");
+        places[place] = Known::ALL[at];
+        at += 1;
     }
+    places
+};
+
+const PLACE_COUNT: usize = 128;
+
+/// The factors were found by trying.
+#[inline(always)]
+const fn place(len: usize, first: u8, last: u8) -> usize {
+    let letters = (first | 0x20) as usize * 7 + (last | 0x20) as usize * 13;
+    letters.wrapping_add(len) % PLACE_COUNT
 }
 
 fn by_prefix(name: &[u8]) -> Known {
@@ -139,6 +119,7 @@ fn by_prefix(name: &[u8]) -> Known {
 ///
 /// Setting bit 5 then maps nothing but an upper-case letter onto another character of `lower`, so
 /// whole words can be folded at once; the last word may overlap the one before.
+#[inline]
 pub(super) fn same(name: &[u8], lower: &[u8]) -> bool {
     if name.len() != lower.len() {
         return false;
@@ -155,6 +136,7 @@ pub(super) fn same(name: &[u8], lower: &[u8]) -> bool {
     }
 }
 
+#[inline(always)]
 fn same_word(name: &[u8; 8], lower: &[u8; 8]) -> bool {
     u64::from_ne_bytes(*name) | 0x2020_2020_2020_2020 == u64::from_ne_bytes(*lower)
 }

@@ -20,6 +20,7 @@ pub mod chunked;
 mod fields;
 pub mod head;
 pub mod known;
+mod plain;
 pub mod reject;
 pub mod request;
 pub mod response;

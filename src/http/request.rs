@@ -8,6 +8,7 @@ use super::head::{
     Framing, HEAD_BYTES_CAP, HEADER_COUNT_CAP, HeadLimits, Method, Parsed, RequestHead, Version,
 };
 use super::known::{Known, same};
+use super::plain;
 use super::reject::{Malformed, Reject, bare_lf, diagnose};
 use super::span::Span;
 
@@ -26,7 +27,21 @@ pub fn parse_request(
     limits: &HeadLimits,
     out: &mut RequestHead,
 ) -> Result<Parsed, Reject> {
-    out.clear();
+    out.renew();
+    let window = &buf[..buf.len().min(limits.head_bytes_max.min(HEAD_BYTES_CAP))];
+    if plain_request(window, limits, out)? {
+        return Ok(Parsed::Complete);
+    }
+    out.fields.clear();
+    by_httparse(buf, limits, out)
+}
+
+/// Parses any head, into an `out` that is clear.
+pub(super) fn by_httparse(
+    buf: &[u8],
+    limits: &HeadLimits,
+    out: &mut RequestHead,
+) -> Result<Parsed, Reject> {
     let Some(skip) = empty_line(buf)? else { return Ok(Parsed::Partial) };
     let head_bytes_max = limits.head_bytes_max.min(HEAD_BYTES_CAP);
     let window = &buf[..buf.len().min(head_bytes_max)];
@@ -81,6 +96,28 @@ fn complete(
     out.version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
     read_target(buf, limits, out)?;
     let digest = fields::collect(buf, request.headers, ONCE, &mut out.fields)?;
+    conclude(buf, digest, out)
+}
+
+/// Takes a head that is whole and plain; `false`: httparse must look at it.
+fn plain_request(buf: &[u8], limits: &HeadLimits, out: &mut RequestHead) -> Result<bool, Reject> {
+    let before = std::mem::take(&mut out.before);
+    let Some((method, target, at)) = plain::request_line(buf) else { return Ok(false) };
+    let bounds =
+        plain::Bounds { count_max: limits.header_count_max.min(HEADER_COUNT_CAP), once: ONCE };
+    let Some((digest, bytes)) = plain::fields(buf, at, bounds, &before, &mut out.fields) else {
+        return Ok(false);
+    };
+    (out.method, out.target, out.bytes) = (method, target, bytes);
+    out.method_name = Span::new(0, target.start as usize - 1);
+    read_target(buf, limits, out)?;
+    conclude(buf, digest, out)?;
+    out.before = plain::kept(before, &buf[..bytes]);
+    Ok(true)
+}
+
+/// What the fields say together.
+fn conclude(buf: &[u8], digest: Digest, out: &mut RequestHead) -> Result<(), Reject> {
     check_host(buf, out, &digest)?;
     out.framing = digest.framing(out.version)?.unwrap_or(Framing::None);
     out.keep_alive = digest.persistent(out.version);

@@ -7,6 +7,7 @@ use super::head::{
     Framing, HEAD_BYTES_CAP, HEADER_COUNT_CAP, HeadLimits, Parsed, ResponseHead, Version,
 };
 use super::known::{Known, same};
+use super::plain;
 use super::reject::{BadResponse, Malformed, bare_lf, diagnose};
 
 /// Parses the response head at the start of `buf` into `out`.
@@ -19,7 +20,22 @@ pub fn parse_response(
     request_was_head: bool,
     out: &mut ResponseHead,
 ) -> Result<Parsed, BadResponse> {
-    out.clear();
+    out.renew();
+    let window = &buf[..buf.len().min(limits.head_bytes_max.min(HEAD_BYTES_CAP))];
+    if plain_response(window, limits, request_was_head, out)? {
+        return Ok(Parsed::Complete);
+    }
+    out.fields.clear();
+    by_httparse(buf, limits, request_was_head, out)
+}
+
+/// Parses any head, into an `out` that is clear.
+pub(super) fn by_httparse(
+    buf: &[u8],
+    limits: &HeadLimits,
+    request_was_head: bool,
+    out: &mut ResponseHead,
+) -> Result<Parsed, BadResponse> {
     // httparse would skip empty lines; nothing may stand before a status line.
     if matches!(buf, [b'\r' | b'\n', ..]) {
         return Err(BadResponse::StatusLine);
@@ -58,12 +74,47 @@ fn complete(
     }
     out.status = response.code.unwrap_or_default();
     out.version = if response.version == Some(0) { Version::Http10 } else { Version::Http11 };
-    match out.status {
-        101 => return Err(BadResponse::SwitchingProtocols),
-        100..=599 => {}
-        _ => return Err(BadResponse::Status),
-    }
+    check_status(out.status)?;
     let digest = fields::collect(buf, response.headers, 0, &mut out.fields)?;
+    conclude(buf, digest, request_was_head, out)
+}
+
+/// Takes a head that is whole and plain; `false`: httparse must look at it.
+fn plain_response(
+    buf: &[u8],
+    limits: &HeadLimits,
+    request_was_head: bool,
+    out: &mut ResponseHead,
+) -> Result<bool, BadResponse> {
+    let before = std::mem::take(&mut out.before);
+    let Some((status, at)) = plain::status_line(buf) else { return Ok(false) };
+    let bounds =
+        plain::Bounds { count_max: limits.header_count_max.min(HEADER_COUNT_CAP), once: 0 };
+    let Some((digest, bytes)) = plain::fields(buf, at, bounds, &before, &mut out.fields) else {
+        return Ok(false);
+    };
+    (out.status, out.bytes) = (status, bytes);
+    check_status(status)?;
+    conclude(buf, digest, request_was_head, out)?;
+    out.before = plain::kept(before, &buf[..bytes]);
+    Ok(true)
+}
+
+fn check_status(status: u16) -> Result<(), BadResponse> {
+    match status {
+        101 => Err(BadResponse::SwitchingProtocols),
+        100..=599 => Ok(()),
+        _ => Err(BadResponse::Status),
+    }
+}
+
+/// What the fields say together.
+fn conclude(
+    buf: &[u8],
+    digest: Digest,
+    request_was_head: bool,
+    out: &mut ResponseHead,
+) -> Result<(), BadResponse> {
     out.seen = digest.seen;
     out.content_length = digest.content_length;
     out.framing = framing(&digest, request_was_head, out)?;

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::tls::Tls;
-use crate::runtime::buf::{Buf, LARGE_BYTES, Pool};
+use crate::runtime::buf::{Buf, LARGE_BYTES, MEDIUM_BYTES, Pool, SMALL_BYTES, TINY_BYTES};
 use crate::runtime::socket::{Draining, Pulse, Reader, Socket};
 
 /// One side of the gateway's two connections.
@@ -25,6 +25,8 @@ pub struct Wire {
     tls: Option<Box<Tls>>,
     ended: bool,
     last_read_filled: bool,
+    /// Capacity of the next plain read that finds no buffer in its place, bytes.
+    expected_bytes: usize,
 }
 
 impl Wire {
@@ -48,6 +50,7 @@ impl Wire {
             tls,
             ended: false,
             last_read_filled: false,
+            expected_bytes: SMALL_BYTES,
         }
     }
 
@@ -107,6 +110,11 @@ impl Wire {
         }
     }
 
+    /// Says how much the next message will have: memory that waits costs, and so does reading twice.
+    pub fn expect(&mut self, bytes: usize) {
+        self.expected_bytes = bytes.clamp(TINY_BYTES, MEDIUM_BYTES);
+    }
+
     /// Makes sure that the next read has room for `bytes`, moving to a larger buffer if it must.
     pub fn make_room(&mut self, bytes: usize) {
         let input = self.input();
@@ -132,7 +140,7 @@ impl Wire {
         if !self.reader.armed() {
             let mut buf = std::mem::replace(&mut self.input, Buf::empty());
             if buf.capacity() == 0 {
-                buf = self.pool.small();
+                buf = self.pool.take(self.expected_bytes);
             }
             self.reader.arm(buf);
         }

@@ -64,6 +64,9 @@ pub fn request_line(out: &mut Vec<u8>, method: Method, target: &[TargetPart<'_>]
 
 /// Appends `HTTP/1.1 status reason`.
 pub fn status_line(out: &mut Vec<u8>, status: u16) {
+    if status == 200 {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     out.extend_from_slice(b"HTTP/1.1 ");
     number(out, u64::from(status));
     out.push(b' ');
@@ -86,6 +89,14 @@ pub fn number_field(out: &mut Vec<u8>, name: FieldName<'_>, value: u64) {
 
 /// Appends a parsed field of `buf` as it was sent: the parser proved it.
 pub fn parsed_field(out: &mut Vec<u8>, buf: &[u8], field: &Field) {
+    let (name, value) = (field.name.range(), field.value.range());
+    // Written as we would write it, as most are, it is copied in one piece.
+    if let Some(whole) = buf.get(name.start..value.end + 2)
+        && buf.get(name.end..value.start) == Some(b": ")
+        && whole.ends_with(b"\r\n")
+    {
+        return out.extend_from_slice(whole);
+    }
     line(out, field.name.of(buf), field.value.of(buf));
 }
 
@@ -104,17 +115,17 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// Appends `number` in decimal.
 pub fn number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
+    let mut digits = [b'0'; 20];
+    let mut count = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' | (number % 10) as u8;
         number /= 10;
+        count += 1;
         if number == 0 {
             break;
         }
     }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(&digits[digits.len() - count..]);
 }
 
 /// After the data of each chunk.

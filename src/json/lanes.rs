@@ -47,6 +47,11 @@ pub trait Lanes: Copy {
     /// Finds where strings end or break.
     fn classify(self, block: &Block) -> Masks;
 
+    /// Whether a string goes on through the whole block.
+    fn plain(self, block: &Block) -> bool {
+        self.classify(block).stop == 0
+    }
+
     /// Finds backslashes and what may follow them.
     fn escapes(self, block: &Block) -> EscapeMasks;
 

@@ -39,6 +39,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn plain(self, block: &Block) -> bool {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { plain(block) }
+    }
+
+    #[inline(always)]
     fn escapes(self, block: &Block) -> EscapeMasks {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { escapes(block) }
@@ -76,6 +82,18 @@ fn classify(block: &Block) -> Masks {
     });
     let quote = mask(quotes);
     Masks { quote, stop: quote | mask(others) }
+}
+
+#[target_feature(enable = "avx2,bmi1")]
+#[inline]
+fn plain(block: &Block) -> bool {
+    let [low, high] = halves(block).map(|half| {
+        let quote = _mm256_cmpeq_epi8(half, _mm256_set1_epi8(b'"'.cast_signed()));
+        let backslash = _mm256_cmpeq_epi8(half, _mm256_set1_epi8(b'\\'.cast_signed()));
+        let control = _mm256_cmpeq_epi8(_mm256_min_epu8(half, _mm256_set1_epi8(0x1f)), half);
+        _mm256_or_si256(_mm256_or_si256(quote, backslash), control)
+    });
+    _mm256_movemask_epi8(_mm256_or_si256(low, high)) == 0
 }
 
 #[target_feature(enable = "avx2,bmi1")]

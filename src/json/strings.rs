@@ -140,13 +140,29 @@ pub fn walk<L: Lanes>(
             let after = window.base + quotes.trailing_zeros() as usize + 1;
             return Ok(StringEnd { after, escaped });
         }
-        let next = window.base + BLOCK_BYTES;
+        let mut next = window.base + BLOCK_BYTES;
+        if plain {
+            next = after_plain(lanes, body, next);
+        }
         if next >= body.len() {
             return Err(window.fail_at(body.len(), "the string does not end"));
         }
         window.load(lanes, body, next);
         ours = u64::MAX;
     }
+}
+
+/// Skips the blocks from `at` on in which nothing stands that could end or break a string.
+#[inline(always)]
+fn after_plain<L: Lanes>(lanes: L, body: &[u8], mut at: usize) -> usize {
+    let (blocks, _) = body.get(at..).unwrap_or_default().as_chunks::<BLOCK_BYTES>();
+    for block in blocks {
+        if !lanes.plain(block) {
+            break;
+        }
+        at += BLOCK_BYTES;
+    }
+    at
 }
 
 /// The lowest bit set, alone.

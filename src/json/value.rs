@@ -13,7 +13,10 @@ use super::{Kind, Value};
 /// string gives its text as it stands.
 pub fn string_value<'a>(body: &'a [u8], value: &Value) -> Cow<'a, str> {
     let text = body.get(value.span.clone()).unwrap_or_default();
-    let text = String::from_utf8_lossy(text);
+    let text = match std::str::from_utf8(text) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(text),
+    };
     let (Kind::String { escaped }, Cow::Borrowed(text)) = (value.kind, &text) else {
         return text;
     };

@@ -7,8 +7,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::api::fault::Fault;
 use crate::api::needs;
 use crate::config::plan::{Capabilities, EndpointId, Model, Policy};
-use crate::relay::core::Core;
+use crate::relay::core::{Core, Epoch};
 use crate::relay::exit::Exit;
+use crate::relay::explain::explain;
 use crate::relay::inbound::Inbound;
 use crate::relay::places::has_room;
 use crate::relay::seating::{Look, ModelSeat};
@@ -103,10 +104,27 @@ pub fn choose(
         }
     };
     exit.routed(decision.reason);
+    if let Some(pick) = decision.picks().next() {
+        offer(core, &epoch, pick.endpoint, inbound, &chain);
+    }
+    if epoch.seating().explained {
+        let (names, model) = (&epoch.series().names, admitted.model);
+        let policy = epoch.plan().models[usize::from(model.0)].policy;
+        exit.explained = core.router(|router| explain(router, names, model, policy, &decision));
+    }
     let order = Order::of(decision.picks().map(|pick| pick.endpoint));
     let streamed = admitted.ask.stream;
     exit.trip = Some(Box::new(Trip::new(core, &epoch, decision, whose, chain, streamed)));
     Ok(Choice::Go(order))
+}
+
+/// Has the prompt tokenised, if the endpoint's engine tells of its cache by tokens.
+fn offer(core: &Core, epoch: &Epoch, to: EndpointId, inbound: &Inbound, chain: &Chain) {
+    let plan = epoch.plan();
+    let tells = plan.endpoints[usize::from(to.0)].kv_events.is_some();
+    if let Some(lane) = core.precise().filter(|_| tells && !chain.hashes().is_empty()) {
+        lane.offer(plan.generation, to, inbound.body(), chain);
+    }
 }
 
 /// A request on its way to a decision.

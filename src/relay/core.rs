@@ -1,6 +1,6 @@
 //! What one shard's requests share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::relay::choose::Order;
 use crate::relay::hall::Hall;
 use crate::relay::seating::Seating;
 use crate::route::candidate::{Candidate, Question, Ranking, Reason};
+use crate::route::precise;
 use crate::route::rank::rank;
 use crate::route::router::{Router, Seat};
 use crate::route::views::{Bound, Views};
@@ -42,6 +43,8 @@ pub struct Core {
     pub hall: Hall,
     /// Present once a plan needed one.
     router: RefCell<Option<Box<Router>>>,
+    /// To and from the control plane, about engines that tell of their caches.
+    precise: OnceCell<Arc<precise::Lane>>,
     epoch: RefCell<Rc<Epoch>>,
     /// Extra attempts that may still be made, in thousandths.
     retry_milli: Cell<u64>,
@@ -130,9 +133,12 @@ impl Epoch {
 
     /// Ranks a model's endpoints by a policy that looks at nothing of its request.
     pub fn take_turns(&self, id: ModelId) -> (Reason, Order) {
+        let model = &self.plan().models[usize::from(id.0)];
+        if let [only] = model.endpoints[..] {
+            return (Reason::OnlyOne, Order::of(std::iter::once(only)));
+        }
         let mut held = self.candidates.borrow_mut();
         let (candidates, ranking) = &mut *held;
-        let model = &self.plan().models[usize::from(id.0)];
         let views = self.views.borrow();
         candidates.clear();
         let blank = |id: &EndpointId| self.candidate(*id, &views, Load::default());
@@ -167,6 +173,8 @@ impl Epoch {
     fn candidate(&self, id: EndpointId, views: &Views, load: Load) -> Candidate {
         let endpoint = &self.plan().endpoints[usize::from(id.0)];
         let view = views.endpoints.get(usize::from(id.0));
+        let engine = view.and_then(|view| view.engine.as_ref());
+        let kv_tokens = Some(endpoint.traits.kv_tokens).filter(|tokens| *tokens > 0);
         Candidate {
             endpoint: id,
             healthy: view.is_none_or(|view| view.healthy),
@@ -179,10 +187,10 @@ impl Epoch {
             prefill_rate: 0.0,
             decode_seconds: 0.0,
             lag_seconds: 0.0,
-            kv_use: None,
-            running: None,
-            waiting: None,
-            kv_tokens: Some(endpoint.traits.kv_tokens).filter(|tokens| *tokens > 0),
+            kv_use: engine.and_then(|engine| engine.kv_use),
+            running: engine.and_then(|engine| engine.running),
+            waiting: engine.and_then(|engine| engine.waiting),
+            kv_tokens: kv_tokens.or_else(|| engine.and_then(|engine| engine.kv_tokens)),
             price: endpoint.price,
         }
     }
@@ -215,7 +223,8 @@ impl Core {
             let input = input.saturating_add(receipt.input);
             total.set((input, output.saturating_add(receipt.output)));
         });
-        Rc::new(Self { kit, backends, hall, router, epoch, retry_milli, booked, book })
+        let precise = OnceCell::new();
+        Rc::new(Self { kit, backends, hall, router, precise, epoch, retry_milli, booked, book })
     }
 
     /// The present epoch.
@@ -235,6 +244,17 @@ impl Core {
         self.hall.retire(&bound.plan);
         let router = &mut *self.router.borrow_mut();
         *self.epoch.borrow_mut() = Epoch::new(bound, &self.backends, &self.kit, router);
+    }
+
+    /// Takes its lane to the control plane. Once.
+    pub fn listen_to(&self, lane: Arc<precise::Lane>) {
+        // A second lane would be another control plane's.
+        let _ = self.precise.set(lane);
+    }
+
+    /// Its lane to the control plane, if it has one.
+    pub fn precise(&self) -> Option<&Arc<precise::Lane>> {
+        self.precise.get()
     }
 
     /// Asks the shard's router something, if there is one.

@@ -48,6 +48,10 @@ pub trait Exchange {
     /// The client is there, but the gateway is going: a drain has lasted as long as it may.
     fn dismissed(&self) -> bool;
 
+    /// The answer will take long, and the client should send nothing meanwhile: little memory is to wait
+    /// for it.
+    fn expect_silence(&mut self);
+
     /// Whether the client was given up because it took too long to read.
     fn too_slow(&self) -> bool;
 

@@ -12,6 +12,7 @@ use crate::config::plan::{EndpointId, KeyId, ModelId};
 use crate::http::{Known, Method};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::core::Epoch;
+use crate::relay::explain;
 use crate::relay::ids::{self, Id};
 use crate::relay::inbound::Inbound;
 use crate::relay::stop::Stop;
@@ -20,6 +21,7 @@ use crate::route::router::Report;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
 use crate::telemetry::endpoint::Failure;
+use crate::telemetry::explain::Explained;
 use crate::telemetry::queue::Place;
 use crate::telemetry::route::Reason;
 use crate::telemetry::row::{Inline, Row, Tokens};
@@ -52,6 +54,8 @@ pub struct Exit {
     usage_place: Option<Place>,
     /// Its way through the router, if its model's policy looks at requests.
     pub trip: Option<Box<Trip>>,
+    /// Why it goes where it goes, where somebody may ask.
+    pub explained: Option<Box<Explained>>,
 }
 
 impl Exit {
@@ -82,6 +86,7 @@ impl Exit {
             last_token: None,
             usage_place: None,
             trip: None,
+            explained: None,
             epoch,
         }
     }
@@ -238,7 +243,7 @@ impl Exit {
     }
 
     /// The request ended so.
-    pub fn end(mut self, outcome: Outcome) {
+    pub fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }
 
@@ -250,6 +255,26 @@ impl Exit {
         self.row.began_unix_micros = unix_micros().saturating_sub(self.row.duration_micros);
         self.row.request_id = Inline::new(self.request_id.as_str());
         self.row.trace_id = ids::trace_id(&self.traceparent);
+    }
+
+    /// The client may see why its request goes where it goes.
+    pub fn explanation(&self) -> Option<Vec<u8>> {
+        let key = self.row.key?;
+        let allowed = self.epoch.plan().keys.get(usize::from(key.0)).is_some_and(|key| key.explain);
+        self.explained.as_deref().filter(|_| allowed).map(explain::header)
+    }
+
+    /// Keeps the decision for those who ask.
+    fn keep_explained(&mut self) {
+        let Some(mut explained) = self.explained.take() else { return };
+        if self.epoch.plan().routing.explained_requests_max == 0 {
+            return;
+        }
+        explained.request_id = Inline::new(self.request_id.as_str());
+        explained.endpoint = self.row.endpoint;
+        explained.input_tokens_got = self.row.tokens.input;
+        explained.cached_tokens_got = self.row.tokens.cached;
+        self.epoch.series().explained.offer(explained);
     }
 
     fn unset_outcome() -> Outcome {
@@ -285,6 +310,7 @@ impl Drop for Exit {
         let took = now.since(self.began);
         self.row.outcome = self.outcome.unwrap_or_else(Self::unset_outcome);
         self.count(now);
+        self.keep_explained();
         let accessed = self.epoch.plan().log.access.is_some();
         if accessed || self.usage_place.is_some() {
             self.fill_row(took);

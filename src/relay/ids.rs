@@ -90,29 +90,36 @@ pub fn trace_id(traceparent: &Id) -> [u8; 16] {
     id
 }
 
-/// The sixteen hexadecimal digits of a word, all at once: each nibble to its own byte, then nine and less to
-/// `0..9` and the others to `a..f`.
+/// The sixteen hexadecimal digits of a word.
 fn hex16(word: u64) -> [u8; 16] {
-    let mut nibbles = u128::from(word);
-    nibbles = (nibbles | nibbles << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
-    nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
-    nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
-    nibbles = (nibbles | nibbles << 4) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
-    let ones = u128::from_ne_bytes([1; 16]);
-    let letters = ((nibbles + 6 * ones) >> 4) & ones;
-    (nibbles + u128::from(b'0') * ones + u128::from(b'a' - b'0' - 10) * letters).to_be_bytes()
+    let mut digits = [0; 16];
+    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(word.to_be_bytes()) {
+        *pair = PAIRS[usize::from(byte)];
+    }
+    digits
 }
 
-/// `prefix` and so many hexadecimal digits.
-fn fresh(prefix: &[u8], digits: usize, kit: &Kit) -> Id {
-    let mut id = Id::new(prefix);
-    let (_, rest) = id.bytes.split_at_mut(prefix.len());
-    for sixteen in rest[..digits].chunks_mut(16) {
-        let hex = hex16(kit.random());
-        sixteen.copy_from_slice(&hex[..sixteen.len()]);
+/// The two hexadecimal digits of each byte.
+static PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
     }
-    id.length = (prefix.len() + digits) as u8;
-    id
+    pairs
+};
+
+/// `prefix` and so many hexadecimal digits. They are made by sixteen: what is too much stands behind the
+/// end.
+fn fresh(prefix: &[u8], digits: usize, kit: &Kit) -> Id {
+    let mut bytes = [0; REQUEST_ID_BYTES_MAX];
+    bytes[..prefix.len()].copy_from_slice(prefix);
+    for at in (prefix.len()..prefix.len() + digits).step_by(16) {
+        bytes[at..at + 16].copy_from_slice(&hex16(kit.random()));
+    }
+    Id { length: (prefix.len() + digits) as u8, bytes }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod choose;
 pub mod core;
 pub mod exchange;
 pub mod exit;
+pub mod explain;
 pub mod hall;
 pub mod ids;
 pub mod inbound;

@@ -108,7 +108,15 @@ fn stage_head<X: Exchange>(exit: &mut Exit, x: &mut X, connection: &mut Connecti
         Framing::Length(length) if !streams => Extent::Length(length),
         _ => Extent::Open,
     };
-    x.stage_upstream_head(head, bytes, id_fields(family, &id_pair(id.as_bytes())), extent);
+    let pair = id_pair(id.as_bytes());
+    let ids = id_fields(family, &pair);
+    match exit.explanation() {
+        None => x.stage_upstream_head(head, bytes, ids, extent),
+        Some(why) => {
+            let fields = [ids, &[("x-sluice-route", &why[..])]].concat();
+            x.stage_upstream_head(head, bytes, &fields, extent);
+        }
+    }
 }
 
 /// Reads up to the first complete event (or 64 KiB of one), within the first byte's deadline.
@@ -151,7 +159,7 @@ async fn whole<X: Exchange>(
 ) -> Result<Opening, Failed> {
     let hold = exit.epoch.plan().limits.answer_hold_bytes_max;
     let stall = exit.epoch.plan().timeouts.stall;
-    let mut unary = Box::new(Unary::new(json));
+    let mut unary = Unary::new(json);
     while !unary.take(connection, x)? && x.staged() < hold {
         connection.until(Due::Stall, exit.mark().after(stall), exit.total);
         let more = more(x, connection).await;

@@ -33,7 +33,7 @@ use crate::upstream::request::{self, Outbound};
 /// An answer whose beginning is staged.
 pub enum Opening {
     Stream(Box<Stream>),
-    Unary(Box<Unary>),
+    Unary(Unary),
 }
 
 /// An attempt without an answer.

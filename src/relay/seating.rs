@@ -1,9 +1,10 @@
 //! What routing knows of a plan: for each model what its policy looks at, for each endpoint its place in the
 //! router's tables.
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::plan::{Capabilities, Endpoint, EndpointId, Model, ModelId, Plan, Policy};
+use crate::relay::explain::is_wanted;
 use crate::route::endpoints::EndpointSet;
 use crate::route::router::{Places, Router, Slot};
 
@@ -41,6 +42,8 @@ pub struct Seating {
     pub limited: Vec<EndpointId>,
     /// By endpoint.
     pub slots: Vec<Option<Slot>>,
+    /// Decisions are written down.
+    pub explained: bool,
 }
 
 impl Seating {
@@ -56,7 +59,7 @@ impl Seating {
 
     /// Seats a plan; without a router, nobody has a slot.
     pub fn of(plan: &Plan, router: Option<&mut Router>) -> Self {
-        let endpoints: Vec<u64> = plan.endpoints.iter().map(identity).collect();
+        let endpoints: Vec<u64> = plan.endpoints.iter().map(Endpoint::cache_identity).collect();
         let models: Vec<u64> =
             plan.models.iter().map(|model| xxh3_64(model.name.as_bytes())).collect();
         let places = router.map_or_else(Places::default, |r| r.adopt(&endpoints, &models));
@@ -78,18 +81,14 @@ impl Seating {
         let models = plan.models.iter().enumerate().map(seat).collect();
         let limited = (0..).map(EndpointId).zip(&plan.endpoints);
         let limited = limited.filter(|(_, endpoint)| endpoint.traits.requests_max > 0);
-        Self { models, limited: limited.map(|(id, _)| id).collect(), slots }
+        let limited = limited.map(|(id, _)| id).collect();
+        Self { models, limited, slots, explained: is_wanted(plan) }
     }
 
     /// A model's seat.
     pub fn model(&self, id: ModelId) -> &ModelSeat {
         &self.models[usize::from(id.0)]
     }
-}
-
-/// What an endpoint's cache depends on: where it is. Names and credentials may change.
-fn identity(endpoint: &Endpoint) -> u64 {
-    xxh3_64_with_seed(endpoint.path_prefix.as_bytes(), endpoint.identity)
 }
 
 fn guarded(plan: &Plan, model: &Model) -> bool {

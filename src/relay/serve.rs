@@ -80,6 +80,9 @@ async fn stages<X: Exchange>(
     media_type(inbound)?;
     read_body(exit, inbound, x).await?;
     let ask = read(resolved.op, exit, inbound)?;
+    if ask.stream {
+        x.expect_silence();
+    }
     let model = rights::model(exit.epoch.plan(), &ask.model)?;
     exit.model(model);
     let admitted = accepted.admit(core, exit, key, model, ask, inbound.body().len())?;
@@ -88,7 +91,12 @@ async fn stages<X: Exchange>(
     let mut placed = admitted.place(leased);
     inbound.release();
     let (outcome, usage) = match &mut opening {
-        Opening::Stream(stream) => stream::relay(stream, &mut placed, exit, x).await?,
+        Opening::Stream(stream) => {
+            // A stream may last, and hold no more than it needs.
+            inbound.head.forget();
+            placed.lease.connection().head.forget();
+            stream::relay(stream, &mut placed, exit, x).await?
+        }
         Opening::Unary(unary) => unary::relay(unary, &mut placed, exit, x).await?,
     };
     placed.settle(usage, exit.mark());
@@ -120,10 +128,12 @@ fn media_type(inbound: &Inbound) -> Result<(), Fault> {
 
 /// `application/json` or a `+json` type, parameters aside.
 pub fn is_json(value: &[u8]) -> bool {
+    if value == b"application/json" {
+        return true;
+    }
     let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let suffix = essence.len().checked_sub(5).map(|at| &essence[at..]);
-    essence == b"application/json"
-        || essence.eq_ignore_ascii_case(b"application/json")
+    essence.eq_ignore_ascii_case(b"application/json")
         || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
 }
 
@@ -150,24 +160,27 @@ fn read(op: Operation, exit: &mut Exit, inbound: &Inbound) -> Result<Box<Ask>, F
     Ok(ask)
 }
 
-/// Sends what is staged before the endpoint is read on. While the client is slow, silence there is not the
-/// endpoint's: only the request's whole time, `total`, bounds it.
+/// Sends what is staged before the endpoint is read on; whether the client had to be waited for. While it is
+/// slow, silence there is not the endpoint's: only the request's whole time, `total`, bounds it.
 pub async fn flush_paused<X: Exchange>(
     x: &mut X,
     connection: &Connection,
     total: Instant,
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
+    let mut waited = false;
     if x.staged() == 0 {
-        return Ok(());
+        return Ok(waited);
     }
     let flushed = poll_fn(|cx| {
         let flushed = x.poll_flush(cx);
         if flushed.is_pending() {
+            waited = true;
             connection.until(Due::Total, total, total);
         }
         flushed
     });
-    Ok(flushed.await?)
+    flushed.await?;
+    Ok(waited)
 }
 
 /// Sends what is staged, unless the client leaves.

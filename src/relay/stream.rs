@@ -74,27 +74,52 @@ impl Stream {
         let mut result = Ok(Body::More);
         x.stage(|out| {
             result = connection.take_body(&mut |bytes| {
-                let Self {
-                    splitter, observer, withhold_usage, withheld_cr, error, content, ..
-                } = self;
-                splitter.feed(bytes, &mut |piece| {
-                    step.events += u32::from(commits(&piece));
-                    let (seen, bytes) = look(observer, piece);
-                    *content |= seen.content;
-                    if seen.error.is_some() {
-                        *error = seen.error;
-                    }
-                    let withheld =
-                        seen.usage_only && *withhold_usage || *withheld_cr && bytes == b"\n";
-                    *withheld_cr = withheld && bytes.last() == Some(&b'\r');
-                    if !withheld {
-                        out.extend_from_slice(bytes);
-                    }
-                });
+                let bytes = self.pass_repeated(bytes, out, &mut step);
+                if !bytes.is_empty() {
+                    self.pass(bytes, out, &mut step);
+                }
             });
         });
         self.done = result? == Body::Done;
         Ok(step)
+    }
+
+    /// Passes on the events in front that are like the last one, which need no splitting; gives the rest.
+    #[inline]
+    fn pass_repeated<'b>(
+        &mut self,
+        mut bytes: &'b [u8],
+        out: &mut Vec<u8>,
+        step: &mut Step,
+    ) -> &'b [u8] {
+        while let Some(bytes_max) = self.splitter.between_events()
+            && let Some(length) = self.observer.again(bytes, bytes_max)
+        {
+            out.extend_from_slice(&bytes[..length]);
+            bytes = &bytes[length..];
+            self.content = true;
+            self.withheld_cr = false;
+            step.events += 1;
+        }
+        bytes
+    }
+
+    /// Passes on what `bytes` complete, except for what is withheld.
+    fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>, step: &mut Step) {
+        let Self { splitter, observer, withhold_usage, withheld_cr, error, content, .. } = self;
+        splitter.feed(bytes, &mut |piece| {
+            step.events += u32::from(commits(&piece));
+            let (seen, bytes) = look(observer, piece);
+            *content |= seen.content;
+            if seen.error.is_some() {
+                *error = seen.error;
+            }
+            let withheld = seen.usage_only && *withhold_usage || *withheld_cr && bytes == b"\n";
+            *withheld_cr = withheld && bytes.last() == Some(&b'\r');
+            if !withheld {
+                out.extend_from_slice(bytes);
+            }
+        });
     }
 
     /// Whether nothing more will come.
@@ -157,9 +182,16 @@ pub async fn relay<X: Exchange>(
     while !stream.done && result.is_ok() {
         let connection = placed.lease.connection();
         inject::point(Point::Streaming);
-        result = flush_paused(x, connection, total).await;
-        if result.is_err() {
-            break;
+        match flush_paused(x, connection, total).await {
+            // The endpoint's silence is counted from here on.
+            Ok(true) => {
+                exit.woke();
+            }
+            Ok(false) => {}
+            Err(stop) => {
+                result = Err(stop);
+                break;
+            }
         }
         connection.until(Due::Stall, exit.mark().after(stall), total);
         result = step(stream, connection, x).await;

@@ -48,6 +48,30 @@ pub struct Candidate {
     pub price: f32,
 }
 
+impl Candidate {
+    /// An endpoint that is healthy and has nothing to do, of which nothing else is known.
+    pub const fn idle(endpoint: EndpointId) -> Self {
+        Self {
+            endpoint,
+            healthy: true,
+            weight: 1,
+            requests: 0,
+            prefill_tokens: 0,
+            placed_tokens: 0.0,
+            context_tokens: 0,
+            cached_tokens: 0,
+            prefill_rate: 0.0,
+            decode_seconds: 0.0,
+            lag_seconds: 0.0,
+            kv_use: None,
+            running: None,
+            waiting: None,
+            kv_tokens: None,
+            price: 0.0,
+        }
+    }
+}
+
 /// What a policy may know of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {

@@ -125,3 +125,35 @@ pub fn gpu_milliseconds(question: &Question, candidate: &Candidate) -> f32 {
     let decode = question.output_tokens as f32 * candidate.decode_seconds.max(0.0) / batch;
     1e3 * (prefill + decode)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_per_token_are_learned_and_known_tokens_are_kept() {
+        let mut ratio = InputRatio::default();
+        assert_eq!(ratio.tokens(0, None), 1);
+        assert_eq!(ratio.tokens(4_000, None), 1_000);
+        (0..20).for_each(|_| ratio.learn(300_000, 100_000));
+        assert!(ratio.tokens(30_000, None).abs_diff(10_000) < 100);
+        assert_eq!(ratio.tokens(30_000, Some((30_000, 12_345))), 12_345);
+        // An engine that counts something else is not believed.
+        ratio.learn(300_000, 3);
+        assert!(ratio.tokens(30_000, None).abs_diff(10_000) < 100);
+    }
+
+    #[test]
+    fn answers_are_expected_as_they_were_and_never_beyond_the_limit() {
+        let mut answers = OutputTokens::new(64);
+        assert_eq!(answers.expected(1, 2, None), 256);
+        (0..40).for_each(|_| answers.learn(1, 2, 1_000));
+        assert_eq!(answers.expected(1, 2, None), 1_000);
+        assert_eq!(answers.expected(9, 2, None), 1_000, "as others of this model");
+        assert_eq!(answers.expected(1, 2, Some(50)), 50);
+        assert_eq!(answers.expected(1, 2, Some(0)), 1);
+        // More keys than there is room for push each other out, and no more.
+        (0..10_000).for_each(|client| answers.learn(client, 2, 10));
+        assert!(answers.expected(9_999, 2, None) <= 1_000);
+    }
+}

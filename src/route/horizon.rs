@@ -27,11 +27,13 @@ pub struct Horizon {
     tokens: f64,
     /// Tokens computed in the present generation.
     computed: f64,
+    /// Generations so far.
+    passed: u32,
 }
 
 impl Default for Horizon {
     fn default() -> Self {
-        Self { tokens: TOKENS_MAX, computed: 0.0 }
+        Self { tokens: TOKENS_MAX, computed: 0.0, passed: 0 }
     }
 }
 
@@ -42,7 +44,19 @@ impl Horizon {
         let generation = self.tokens / f64::from(GENERATIONS);
         let over = (self.computed / generation).floor();
         self.computed -= over * generation;
-        over.min(f64::from(GENERATIONS)) as u8
+        let over = over.min(f64::from(GENERATIONS)) as u8;
+        self.passed = self.passed.wrapping_add(u32::from(over));
+        over
+    }
+
+    /// The present generation, counted from the beginning.
+    pub fn generation(&self) -> u32 {
+        self.passed
+    }
+
+    /// Whether what was there in that generation is still believed.
+    pub fn reaches(&self, generation: u32) -> bool {
+        self.passed.wrapping_sub(generation) < u32::from(GENERATIONS)
     }
 
     /// An engine reported `got` cached tokens of a prompt of which `expected` were, and which was `age`
@@ -92,7 +106,7 @@ mod tests {
         for keeps in [30_000.0, 200_000.0, 800_000.0] {
             let found = learned(Horizon::default(), keeps);
             assert!((0.7..1.4).contains(&(found / keeps)), "{found} for {keeps}");
-            let again = learned(Horizon { tokens: TOKENS_MIN, computed: 0.0 }, keeps);
+            let again = learned(Horizon { tokens: TOKENS_MIN, computed: 0.0, passed: 0 }, keeps);
             assert!((0.7..1.4).contains(&(again / keeps)), "{again} for {keeps}");
         }
     }

@@ -82,6 +82,11 @@ struct Step {
 pub struct StepEnd(Nanos);
 
 impl Learned {
+    /// Nothing yet, with memory for all that will be.
+    pub fn with_memory() -> Self {
+        Self { steps: VecDeque::with_capacity(STEPS_MAX), ..Self::default() }
+    }
+
     /// A request with so many uncached prompt tokens was sent.
     pub fn dispatched(&mut self, now: Nanos, own_tokens: u32) {
         self.placed = f64::from(self.placed_tokens(now)) + f64::from(own_tokens);
@@ -291,3 +296,7 @@ fn median(values: impl Iterator<Item = f32>) -> Option<f32> {
     held.sort_unstable_by(f32::total_cmp);
     held.get(count / 2).copied()
 }
+
+#[cfg(test)]
+#[path = "learn_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@ pub mod endpoints;
 pub mod horizon;
 pub mod learn;
 pub mod policy;
+pub mod precise;
 pub mod rank;
 pub mod router;
 pub mod session;

@@ -132,6 +132,8 @@ pub struct Router {
     table: PrefixTable,
     memory_mib: usize,
     depths: Depths,
+    /// Of the last look-up.
+    ruler: Ruler,
     endpoints: Slots,
     /// By the index of an endpoint's slot.
     columns: Vec<Column>,
@@ -166,6 +168,7 @@ impl Router {
             table: PrefixTable::new(memory_mib),
             memory_mib,
             depths: Depths::default(),
+            ruler: Ruler::default(),
             endpoints: Slots::default(),
             columns: Vec::new(),
             models: Slots::default(),
@@ -196,7 +199,7 @@ impl Router {
         let Self { table, columns, .. } = self;
         let endpoints = self.endpoints.adopt(endpoints, |freed| {
             table.clear(freed.index);
-            columns[usize::from(freed.index)] = Column::default();
+            columns[usize::from(freed.index)] = Column::new();
         });
         let Self { lines, .. } = self;
         let models = self.models.adopt(models, |freed| {
@@ -204,7 +207,7 @@ impl Router {
         });
         // Shards begin their turns in different places, or they would move in step.
         let first = self.random() >> 1;
-        grow(&mut self.columns, &endpoints, Column::default);
+        grow(&mut self.columns, &endpoints, Column::new);
         grow(&mut self.lines, &models, || Line { turn: first, ..Line::default() });
         self.candidates.reserve(endpoints.len());
         self.slots.reserve(endpoints.len());
@@ -227,7 +230,8 @@ impl Router {
     pub fn estimate(&mut self, now: Nanos, inquiry: &Inquiry<'_>) -> Estimate {
         self.table.depths(inquiry.chain.hashes(), inquiry.columns, &mut self.depths);
         self.recall(now, inquiry);
-        let ruler = self.ruler(inquiry.whose.model, inquiry.chain);
+        self.ruler = self.measure(inquiry.whose.model, inquiry.chain);
+        let ruler = self.ruler;
         let limit = inquiry.output_tokens_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX));
         let output_tokens =
             self.answers.expected(inquiry.whose.client, inquiry.whose.model.key(), limit);
@@ -237,10 +241,9 @@ impl Router {
     /// Tokens of the prompt that the endpoint which has most of it must compute, by the last look-up.
     pub fn uncached_tokens(&self, inquiry: &Inquiry<'_>, estimate: &Estimate) -> u32 {
         let depth = self.depths.warm().iter().map(|column| self.depths.get(column)).max();
-        let cached = depth.filter(|depth| *depth > 0).map_or(0, |depth| {
-            let ruler = self.ruler(inquiry.whose.model, inquiry.chain);
-            ruler.tokens(inquiry.chain.bytes_at(depth))
-        });
+        let cached = depth
+            .filter(|depth| *depth > 0)
+            .map_or(0, |depth| self.ruler.tokens(inquiry.chain.bytes_at(depth)));
         estimate.input_tokens.saturating_sub(cached).max(1)
     }
 
@@ -250,7 +253,11 @@ impl Router {
         let Some(slot) = self.endpoints.of(visit.endpoint) else { return };
         let blocks = visit.blocks as usize;
         let continued = inquiry.chain.hashes().get(blocks.wrapping_sub(1)) == Some(&visit.end);
-        if continued && inquiry.columns.contains(slot.index) && self.depths.get(slot.index) < blocks
+        let kept = self.columns[usize::from(slot.index)].horizon.reaches(visit.generation);
+        if continued
+            && kept
+            && inquiry.columns.contains(slot.index)
+            && self.depths.get(slot.index) < blocks
         {
             self.depths.set(slot.index, blocks);
         }
@@ -260,7 +267,7 @@ impl Router {
         self.sessions.find(inquiry.whose.session?, now, inquiry.session_ttl)
     }
 
-    fn ruler(&self, model: Slot, chain: &Chain) -> Ruler {
+    fn measure(&self, model: Slot, chain: &Chain) -> Ruler {
         let depth = self.depths.warm().iter().map(|column| self.depths.get(column)).max();
         let ratio = self.line(model).map_or_else(InputRatio::default, |line| line.ratio);
         Ruler::new(&self.table, chain, depth.unwrap_or(0), ratio)
@@ -301,7 +308,7 @@ impl Router {
 
     /// Fills in what is known of each seat.
     fn seat(&mut self, now: Nanos, inquiry: &Inquiry<'_>, seats: impl Iterator<Item = Seat>) {
-        let ruler = self.ruler(inquiry.whose.model, inquiry.chain);
+        let ruler = self.ruler;
         let Self { candidates, slots, columns, depths, prior: (_, prior), .. } = self;
         candidates.clear();
         slots.clear();

@@ -18,6 +18,8 @@ pub struct Visit {
     /// The last block of its last prompt, and how many blocks that prompt had.
     pub end: u64,
     pub blocks: u32,
+    /// Of the endpoint's cache, when it was visited.
+    pub generation: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +37,7 @@ pub struct Sessions {
 }
 
 const NOBODY: Entry =
-    Entry { session: 0, used: 0, visit: Visit { endpoint: 0, end: 0, blocks: 0 } };
+    Entry { session: 0, used: 0, visit: Visit { endpoint: 0, end: 0, blocks: 0, generation: 0 } };
 
 impl Default for Sessions {
     fn default() -> Self {
@@ -79,7 +81,7 @@ mod tests {
     const TTL: Nanos = 1_000;
 
     fn visit(endpoint: u64) -> Visit {
-        Visit { endpoint, end: endpoint + 1, blocks: 3 }
+        Visit { endpoint, end: endpoint + 1, blocks: 3, generation: 0 }
     }
 
     #[test]

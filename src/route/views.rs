@@ -7,7 +7,7 @@ use crate::config::plan::{Authority, Plan};
 use crate::telemetry::Series;
 
 /// One endpoint as the control plane sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EndpointView {
     /// Where to connect; empty while a name has never been resolved.
     pub addresses: Vec<SocketAddr>,
@@ -15,10 +15,27 @@ pub struct EndpointView {
     pub healthy: bool,
     /// Counts the times that it came back after probes had failed: its cache may be gone.
     pub returns: u32,
+    /// What its engine says of itself, while that is fresh.
+    pub engine: Option<EngineView>,
+}
+
+/// What an engine says of itself. Unknown is never zero.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EngineView {
+    /// Requests in its batch, whoever sent them.
+    pub running: Option<u32>,
+    /// Requests in its queue.
+    pub waiting: Option<u32>,
+    /// Share of its KV cache in use, 0 to 1.
+    pub kv_use: Option<f32>,
+    /// Tokens that its KV cache holds.
+    pub kv_tokens: Option<u32>,
+    /// LoRA adapters it has loaded; empty: none, or it does not say.
+    pub adapters: Arc<[Box<str>]>,
 }
 
 /// All endpoints of one plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Views {
     /// Of the plan whose endpoint ids these are.
     pub generation: u64,
@@ -34,7 +51,7 @@ impl Views {
                 Authority::Address(address) => vec![*address],
                 Authority::Name { .. } => Vec::new(),
             };
-            EndpointView { addresses, healthy: true, returns: 0 }
+            EndpointView { addresses, healthy: true, returns: 0, engine: None }
         };
         let endpoints = plan.endpoints.iter().map(|endpoint| view(&endpoint.authority)).collect();
         Self { generation: plan.generation, endpoints }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::route::precise;
 use crate::route::router::News;
 use crate::runtime::bell::Bell;
 use crate::runtime::clock;
@@ -34,13 +35,16 @@ pub struct Lane {
     pub bell: Bell,
     /// What other shards learned of prompts.
     pub news: Arc<ArrayQueue<News>>,
+    /// Between the shard and the control plane.
+    pub precise: Arc<precise::Lane>,
 }
 
 impl Lane {
     /// To the shard that listens to `bell`, one of so many.
     pub fn new(bell: Bell, shards: usize) -> Self {
         let fresh = Arc::new(ArrayQueue::new(HANDED_MAX));
-        Self { fresh, bell, news: Arc::new(gossip::queue(shards)) }
+        let news = Arc::new(gossip::queue(shards));
+        Self { fresh, bell, news, precise: Arc::default() }
     }
 }
 

@@ -229,8 +229,9 @@ impl Pace {
 
     /// By when more must have come than the `had` bytes that are there.
     fn until(&self, had: usize) -> Instant {
-        let earned = (had as u64).checked_div(self.bytes_per_second).unwrap_or(u64::from(u32::MAX));
-        self.began.after(self.grace.saturating_add(Duration::from_secs(earned)))
+        let millis = (had as u64).saturating_mul(1_000).checked_div(self.bytes_per_second);
+        let earned = Duration::from_millis(millis.unwrap_or(u64::from(u32::MAX)));
+        self.began.after(self.grace.saturating_add(earned))
     }
 }
 

@@ -108,7 +108,11 @@ async fn open(claims: &Claims, socket: Socket) -> Option<Http1> {
         }
     };
     let notice = claims.handle.notice();
-    poll_fn(|cx| Poll::Ready(notice.listen(cx))).await;
+    poll_fn(|cx| {
+        notice.listen(cx);
+        Poll::Ready(())
+    })
+    .await;
     let mut client = Http1::new(wire, core.kit.clone(), notice);
     if plan.server.tls.is_some() && !client.handshake(plan.timeouts.handshake).await {
         return None;

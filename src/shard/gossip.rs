@@ -3,6 +3,7 @@
 //! What finds no room is lost and counted; the shard that missed it sends a prompt to a colder endpoint.
 
 use crate::relay::core::Core;
+use crate::route::precise::CHANGES_MAX;
 use crate::route::router::News;
 use crate::shard::accept::Lane;
 
@@ -21,6 +22,10 @@ pub fn exchange(core: &Core, lanes: &[Lane]) {
                 router.learn_news(&news);
                 series.shard.news_heard.inc();
             }
+        }
+        if let Some(lane) = lanes.get(own) {
+            let changes = std::iter::from_fn(|| lane.precise.changes.pop());
+            changes.take(CHANGES_MAX).for_each(|change| router.correct(change));
         }
         let (mut told, mut lost) = (0, 0);
         for news in router.drain_news() {

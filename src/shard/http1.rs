@@ -12,7 +12,7 @@ use crate::http::{Framing, Parsed, Reject, ResponseHead, Version, parse_request}
 use crate::relay::core::Epoch;
 use crate::relay::exchange::{BodyError, Exchange, Extent, FieldPair, Gone};
 use crate::relay::inbound::Inbound;
-use crate::runtime::buf::Buf;
+use crate::runtime::buf::{Buf, MEDIUM_BYTES, SMALL_BYTES, TINY_BYTES};
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
 use crate::runtime::wheel::{Deadline, Due};
@@ -196,6 +196,7 @@ impl Http1 {
             _ => 0,
         };
         self.body_unread = body > filled - head;
+        self.wire.expect(appetite(head.saturating_add(body)));
         inbound.begin(buf, began);
         if !self.body_unread {
             inbound.set_inline_body(head..head + body);
@@ -275,6 +276,12 @@ impl Http1 {
     }
 }
 
+/// Room for the next request after one of so many bytes: one alike should come in one read. A body that is
+/// larger gets a buffer of its own.
+fn appetite(bytes: usize) -> usize {
+    if (SMALL_BYTES..MEDIUM_BYTES).contains(&bytes) { MEDIUM_BYTES } else { SMALL_BYTES }
+}
+
 /// What became of a read with a deadline.
 pub(super) enum Read {
     Bytes,
@@ -309,6 +316,10 @@ impl Exchange for Http1 {
 
     fn dismissed(&self) -> bool {
         !self.gone && self.notice.dismissed()
+    }
+
+    fn expect_silence(&mut self) {
+        self.wire.expect(TINY_BYTES);
     }
 
     fn too_slow(&self) -> bool {

@@ -145,6 +145,7 @@ async fn main(spec: &Spec, life: &Life) -> io::Result<()> {
         clients.handles.give_notice();
     }
     let lanes: Rc<[Lane]> = spec.lanes.iter().cloned().collect();
+    clients.core.listen_to(spec.lanes[spec.index].precise.clone());
     let bell = spec.bell.listen()?;
     let inbox = Rc::new(Inbox::new(clients, lanes));
     announce(spec, &bound);

@@ -63,6 +63,14 @@ impl Splitter {
         self.hold(&chunk[start..], sink);
     }
 
+    /// While no part of an event is held and no LF may be outstanding: the most bytes an event may have that
+    /// is passed by without being fed. It must end in an LF.
+    #[inline]
+    pub fn between_events(&self) -> Option<usize> {
+        let between = self.held.is_empty() && self.line_blank && !self.after_cr && !self.oversized;
+        between.then_some(self.cap)
+    }
+
     /// How many bytes of an incomplete event are held.
     pub fn held(&self) -> usize {
         self.held.len()

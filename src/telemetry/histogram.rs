@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::cell::Counter;
+use super::cell::{Counter, Gauge};
 
 /// Inclusive upper bounds of a histogram's buckets, in ticks, ascending; one more bucket (+Inf)
 /// follows them.
@@ -14,6 +14,16 @@ pub struct Bounds {
     pub edges: &'static [u64],
     /// Ticks in one exported unit: 1 000 000 for microseconds shown in seconds, 1 for tokens.
     pub ticks_per_unit: u64,
+}
+
+impl Bounds {
+    /// Whether a value belongs to this bucket.
+    #[inline]
+    fn holds(&self, bucket: usize, ticks: u64) -> bool {
+        let below = self.edges.get(bucket.wrapping_sub(1));
+        let above = self.edges.get(bucket);
+        below.is_none_or(|edge| *edge < ticks) && above.is_none_or(|edge| ticks <= *edge)
+    }
 }
 
 const MICROS: u64 = 1_000_000;
@@ -86,6 +96,8 @@ pub struct Histogram {
     /// Not cumulative; one more than `bounds.edges`.
     buckets: Box<[Counter]>,
     sum: Counter,
+    /// The last value's bucket: the next one's is likely the same.
+    last: Gauge,
 }
 
 /// A histogram's numbers at one moment, or several histograms' added up.
@@ -102,13 +114,17 @@ impl Histogram {
     /// An empty histogram: the only allocation it ever makes.
     pub fn new(bounds: &'static Bounds) -> Self {
         let buckets = (0..=bounds.edges.len()).map(|_| Counter::default()).collect();
-        Self { bounds, buckets, sum: Counter::default() }
+        Self { bounds, buckets, sum: Counter::default(), last: Gauge::default() }
     }
 
     /// Counts one value given in ticks.
     #[inline]
     pub fn record_ticks(&self, ticks: u64) {
-        let at = self.bounds.edges.partition_point(|edge| *edge < ticks);
+        let mut at = self.last.get() as usize;
+        if !self.bounds.holds(at, ticks) {
+            at = self.bounds.edges.partition_point(|edge| *edge < ticks);
+            self.last.set(at as u64);
+        }
         self.buckets[at].inc();
         self.sum.add(ticks);
     }
@@ -117,7 +133,8 @@ impl Histogram {
     #[inline]
     pub fn record(&self, span: Duration) {
         let per_tick = NANOS / self.bounds.ticks_per_unit;
-        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let nanos =
+            span.as_secs().saturating_mul(NANOS).saturating_add(u64::from(span.subsec_nanos()));
         self.record_ticks(nanos / per_tick);
     }
 
@@ -169,6 +186,17 @@ mod tests {
         assert_eq!(reading.buckets[..2], [2, 2]);
         assert_eq!(reading.buckets.last(), Some(&1));
         assert_eq!((reading.count(), reading.sum), (5, 4_194_312));
+    }
+
+    #[test]
+    fn the_last_value_does_not_matter() {
+        let gaps = Histogram::new(&GAP);
+        let values =
+            || GAP.edges.iter().flat_map(|edge| [0, *edge, *edge + 1, 600, u64::MAX >> 32]);
+        values().for_each(|ticks| gaps.record_ticks(ticks));
+        let mut expected = vec![0; GAP.edges.len() + 1];
+        values().for_each(|ticks| expected[GAP.edges.partition_point(|edge| *edge < ticks)] += 1);
+        assert_eq!(gaps.read().buckets, expected);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub fn write(text: &mut Text, registry: &Registry) {
     endpoint_gauges(text, registry);
     super::metrics_route::write(text, registry);
     super::metrics_queue::write(text, registry);
+    super::kv::write(text, &registry.kv);
     shard_life(text, registry);
     shard_traffic(text, registry);
     shard_times(text, registry);

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::endpoint::{EndpointSeries, Load};
+use super::explain::Waiting;
+use super::kv::KvCounts;
 use super::model::ModelSeries;
 use super::queue::Rows;
 use super::shard::ShardSeries;
@@ -62,6 +64,8 @@ pub struct Series {
     pub index: u16,
     pub shard: Arc<ShardSeries>,
     pub rows: Arc<Rows>,
+    /// Decisions of its router, for those who ask.
+    pub explained: Arc<Waiting>,
     /// For rows; this shard's own copy, so that counting references costs no other core anything.
     pub names: Arc<Names>,
     /// By [`ModelId`].
@@ -93,6 +97,10 @@ pub struct Registry {
     pub shards: PerShard<ShardSeries>,
     /// By shard.
     pub rows: Vec<Arc<Rows>>,
+    /// Of the engines' KV events.
+    pub kv: Arc<KvCounts>,
+    /// By shard.
+    pub explained: Vec<Arc<Waiting>>,
     models: Family<ModelSeries>,
     endpoints: Family<EndpointSeries>,
 }
@@ -103,6 +111,8 @@ impl Registry {
         Self {
             shards: (0..shard_count).map(|_| Arc::default()).collect(),
             rows: (0..shard_count).map(|_| Arc::new(Rows::new(queue_rows_max))).collect(),
+            kv: Arc::default(),
+            explained: (0..shard_count).map(|_| Arc::default()).collect(),
             models: Family::default(),
             endpoints: Family::default(),
         }
@@ -134,6 +144,7 @@ impl Registry {
             index: u16::try_from(shard).unwrap_or(u16::MAX),
             shard: Arc::clone(&self.shards[shard]),
             rows: Arc::clone(&self.rows[shard]),
+            explained: Arc::clone(&self.explained[shard]),
             names: Arc::new(Names::of(plan)),
             models: models.iter().map(|all| Arc::clone(&all[shard])).collect(),
             endpoints: endpoints.iter().map(|all| Arc::clone(&all[shard])).collect(),

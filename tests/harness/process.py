@@ -13,12 +13,12 @@ LINES_MAX = 200_000
 
 
 def binary(name):
-    """`$SLUICE_BIN`, `$SLUICE_SIM_BIN`, or what cargo built in the quick profile."""
-    named = os.environ.get({"sluice": "SLUICE_BIN", "sluice-sim": "SLUICE_SIM_BIN"}[name])
+    """`$SLUICE_BIN`, `$SLUICE_SIM_BIN`, `$SLUICE_PERF_BIN`, or what cargo built in the quick profile."""
+    named = os.environ.get(f"{name.upper().replace('-', '_')}_BIN")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     path = Path(named or target / "quick" / name)
     if not path.exists():
-        raise RuntimeError(f"no {path}: cargo build --profile quick -p sluice -p sluice-sim")
+        raise RuntimeError(f"no {path}: cargo build --profile quick -p {name}")
     return str(path)
 
 

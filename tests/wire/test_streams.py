@@ -239,7 +239,7 @@ async def test_large_first_event(driver):
     async def handle(conn, _):
         await conn.request(60)
         await conn.send(STREAM_HEAD + chunk(b"data: " + b"x" * (100 << 10)))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.5)
         await conn.send(chunk(b"y\n\n" + FINISH + DONE) + chunk(b""))
 
     async with Endpoint(handle) as endpoint, Gateway(driver, [endpoint]) as gateway:
@@ -247,7 +247,7 @@ async def test_large_first_event(driver):
             await conn.send(post(CHAT, ASKS[CHAT]))
             began = time.monotonic()
             assert (await conn.head()).status == 200
-            assert time.monotonic() - began < 0.25
+            assert time.monotonic() - began < 1
 
 
 async def test_error_behind_a_200(driver):

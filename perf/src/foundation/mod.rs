@@ -7,7 +7,7 @@ mod memory;
 mod profile;
 mod scenario;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -99,7 +99,7 @@ const MEMORY_ROUNDS: u32 = 3;
 pub fn run(wanted: &Foundation) -> Result<(), Failure> {
     let out = wanted.out.clone().unwrap_or_else(record::machine::default_dir);
     let bench = bench(wanted)?;
-    launch::pin(wanted.load_cpu)?;
+    launch::pin(&[wanted.load_cpu])?;
     launch::prefer();
     if wanted.realtime {
         launch::become_realtime()?;
@@ -119,6 +119,32 @@ pub fn run(wanted: &Foundation) -> Result<(), Failure> {
     // Kept after a failure: the proxies' logs are there.
     std::fs::remove_dir_all(&bench.scratch)?;
     record::summary::print(&out)
+}
+
+/// Counts instructions only, beside the rounds that `out` has already, and prints all of them.
+///
+/// # Errors
+/// As [`run`].
+pub fn count(
+    sluice: &Path,
+    out: &Path,
+    (proxy_cpu, load_cpu): (usize, usize),
+) -> Result<(), Failure> {
+    run(&Foundation {
+        rounds: COUNTED_ROUNDS,
+        quick: false,
+        driver: None,
+        measure: vec![Measure::Instructions],
+        scenario: Vec::new(),
+        seconds: 1.0,
+        out: Some(out.to_owned()),
+        sluice: Some(sluice.to_owned()),
+        realtime: false,
+        load_sleeps: false,
+        profiles: None,
+        proxy_cpu,
+        load_cpu,
+    })
 }
 
 fn bench(wanted: &Foundation) -> Result<Bench, Failure> {

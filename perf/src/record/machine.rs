@@ -19,7 +19,7 @@ pub fn facts(sluice: &Path) -> Value {
         "date": date(unix_seconds()),
         "at": unix_seconds(),
         "cpu": cpu_model(),
-        "cpus": std::thread::available_parallelism().map_or(0, usize::from),
+        "cpus": cpus(),
         "memory": fs::read_to_string("/proc/meminfo").ok().and_then(|t| Some(t.lines().next()?.to_owned())),
         "kernel": uname.release().to_string_lossy(),
         "niceness": rustix::process::getpriority_process(None).unwrap_or(0),
@@ -43,13 +43,17 @@ fn cpu_model() -> String {
     line.and_then(|line| line.split_once(": ")).map_or("unknown", |(_, name)| name).to_owned()
 }
 
+/// CPUs that this process may use.
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// `perf/runs/<date>-<machine>`.
 pub fn default_dir() -> PathBuf {
     let model: String = cpu_model().to_lowercase();
     let words = model.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let machine: Vec<&str> = words.take(3).collect();
-    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    let name = format!("{}-{}-{cpus}cpu", date(unix_seconds()), machine.join("-"));
+    let name = format!("{}-{}-{}cpu", date(unix_seconds()), machine.join("-"), cpus());
     Path::new("perf").join("runs").join(name)
 }
 

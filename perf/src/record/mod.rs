@@ -2,6 +2,7 @@
 
 pub mod line;
 pub mod machine;
+pub mod range;
 pub mod summary;
 
 use std::fs::{self, File, OpenOptions};

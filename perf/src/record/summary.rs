@@ -6,31 +6,35 @@ use std::path::Path;
 
 use super::ROUNDS;
 use super::line::Line;
+use super::range::{Range, range};
 use crate::Failure;
+use crate::compare::{self, ROWS};
 use crate::foundation::{aim, shows};
 
 /// Values of one target in one measurement, by round.
 type Rounds = BTreeMap<u32, f64>;
 
-/// Median, least, most.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Range {
-    median: f64,
-    min: f64,
-    max: f64,
-    count: usize,
-}
-
-/// Prints the table of a directory of rounds and keeps it there as `summary.md`.
+/// Prints the tables of a directory of rounds, comparisons first, and keeps them there as `summary.md`.
 ///
 /// # Errors
-/// The rounds cannot be read.
+/// There are no rounds, or they cannot be read.
 pub fn print(dir: &Path) -> Result<(), Failure> {
-    let text = fs::read_to_string(dir.join(ROUNDS))?;
-    let lines = text.lines().map(serde_json::from_str::<Line>).collect::<Result<Vec<_>, _>>()?;
-    let table = table(&lines);
-    fs::write(dir.join("summary.md"), &table)?;
-    println!("{table}");
+    let mut parts = Vec::new();
+    if dir.join(ROWS).exists() {
+        parts.push(compare::tables(dir)?);
+    }
+    if dir.join(ROUNDS).exists() {
+        let text = fs::read_to_string(dir.join(ROUNDS))?;
+        let lines =
+            text.lines().map(serde_json::from_str::<Line>).collect::<Result<Vec<_>, _>>()?;
+        parts.push(table(&lines));
+    }
+    if parts.is_empty() {
+        return Err(format!("{} holds neither {ROWS} nor {ROUNDS}", dir.display()).into());
+    }
+    let text = parts.join("\n");
+    fs::write(dir.join("summary.md"), &text)?;
+    println!("{text}");
     Ok(())
 }
 
@@ -80,13 +84,8 @@ fn row(measure: &str, scenario: &str, targets: &BTreeMap<String, Rounds>) -> [St
     let (ratio, above) = (paired(|a, b| a / b), paired(|a, b| a - b));
     let value = range(sluice.values().copied().collect());
     let verdict = verdict(measure, scenario, value, ratio, above);
-    let ratio = ratio.map_or("-".into(), |r| format!("{}{}", show(Some(r)), noise(r)));
+    let ratio = ratio.map_or("-".into(), |r| format!("{}{}", show(Some(r)), r.noise_around(1.0)));
     [show(range(floor.values().copied().collect())), show(value), ratio, verdict]
-}
-
-/// When some rounds say more and some say less, nothing is established.
-fn noise(ratio: Range) -> &'static str {
-    if ratio.min < 1.0 && ratio.max > 1.0 { ", noise" } else { "" }
 }
 
 fn verdict(
@@ -113,39 +112,8 @@ fn verdict(
     if words.is_empty() { "-".into() } else { words.join("; ") }
 }
 
-fn range(mut values: Vec<f64>) -> Option<Range> {
-    values.sort_by(f64::total_cmp);
-    let (min, max) = (*values.first()?, *values.last()?);
-    let middle = values.len() / 2;
-    let median = match values.len() % 2 {
-        0 => (values[middle - 1] + values[middle]) / 2.0,
-        _ => values[middle],
-    };
-    Some(Range { median, min, max, count: values.len() })
-}
-
 fn show(range: Option<Range>) -> String {
     let Some(Range { median, min, max, count }) = range else { return "-".into() };
     let digits = if median >= 100.0 { 0 } else { 2 };
     format!("{median:.digits$} [{min:.digits$}..{max:.digits$}] n={count}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians_of_even_and_odd_counts() {
-        assert_eq!(range(vec![3.0, 1.0, 2.0]).map(|r| r.median), Some(2.0));
-        assert_eq!(range(vec![4.0, 1.0, 2.0, 3.0]).map(|r| r.median), Some(2.5));
-        assert_eq!(range(Vec::new()), None);
-    }
-
-    #[test]
-    fn a_ratio_on_both_sides_of_one_is_noise() {
-        let of = |min, max| Range { median: 1.0, min, max, count: 3 };
-        assert_eq!(noise(of(0.9, 1.1)), ", noise");
-        assert_eq!(noise(of(1.01, 1.1)), "");
-        assert_eq!(noise(of(0.8, 0.9)), "");
-    }
 }

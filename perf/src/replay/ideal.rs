@@ -61,7 +61,7 @@ pub fn pooled(prepared: &[Prepared], blocks: u32, block_tokens: u32) -> Reuse {
         used.iter().for_each(|block| pool.share(*block));
         let found = used.len().min(most);
         for hash in chain().skip(used.len()) {
-            let Some(block) = pool.take() else { break };
+            let Some((block, _)) = pool.take() else { break };
             pool.publish(block, *hash);
             used.push(block);
         }

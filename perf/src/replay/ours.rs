@@ -149,6 +149,7 @@ impl<'a> Sluice<'a> {
             cached_tokens: 0,
             prefill_rate: 0.0,
             decode_seconds: 0.0,
+            lag_seconds: 0.0,
             kv_use: Some(view.gauges.kv_use as f32),
             running: Some(view.gauges.running),
             waiting: Some(view.gauges.waiting),

@@ -33,7 +33,7 @@ fn prepare_one(ask: &Ask, block_tokens: u32) -> Prepared {
     }
     let tail = if ask.voice.is_some() { cursor.ids(tokens % block_tokens) } else { Vec::new() };
     let said = said(ask, parent, tail.clone(), block_tokens);
-    Prepared { prompt: Prompt { tokens, blocks, tail, root: 0 }, said }
+    Prepared { prompt: Prompt { tokens, blocks, tail, ..Prompt::default() }, said }
 }
 
 /// The blocks that an output closes, as the engine will name them.

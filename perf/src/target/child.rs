@@ -23,22 +23,20 @@ impl Child {
     /// # Errors
     /// It cannot be started.
     pub fn spawn(program: &[String], cpu: usize, log: &Path) -> Result<Self, Failure> {
-        Self::launch(&["--cpu".to_owned(), cpu.to_string()], program, log)
+        Self::spawn_on(program, &[cpu], log)
     }
 
-    /// Starts `program` wherever the kernel likes.
+    /// The same, on several CPUs; on none: wherever the kernel likes.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn spawn_unpinned(program: &[String], log: &Path) -> Result<Self, Failure> {
-        Self::launch(&[], program, log)
-    }
-
-    fn launch(how: &[String], program: &[String], log: &Path) -> Result<Self, Failure> {
+    pub fn spawn_on(program: &[String], cpus: &[usize], log: &Path) -> Result<Self, Failure> {
+        let pinned = cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let how = (!cpus.is_empty()).then_some(["--cpu", &pinned]);
         let said = File::create(log)?;
         let inner = Command::new(std::env::current_exe()?)
             .arg("launch")
-            .args(how)
+            .args(how.iter().flatten())
             .args(["--parent", &std::process::id().to_string(), "--"])
             .args(program)
             .stdin(Stdio::null())

@@ -12,9 +12,9 @@ use crate::Failure;
 /// Become another program, pinned, and die with the parent.
 #[derive(Args)]
 pub struct Launch {
-    /// The CPU it may use, before the machine's other work; without it, any, like everybody else.
-    #[arg(long)]
-    cpu: Option<usize>,
+    /// The CPUs it may use, before the machine's other work; without them, any, like everybody else.
+    #[arg(long, value_delimiter = ',')]
+    cpu: Vec<usize>,
     /// The process it must not outlive.
     #[arg(long)]
     parent: i32,
@@ -33,8 +33,8 @@ pub fn run(launch: &Launch) -> Result<(), Failure> {
     if getppid().is_none_or(|parent| parent.as_raw_nonzero().get() != launch.parent) {
         return Err("the harness is gone already".into());
     }
-    if let Some(cpu) = launch.cpu {
-        pin(cpu)?;
+    if !launch.cpu.is_empty() {
+        pin(&launch.cpu)?;
         prefer();
     }
     let (program, arguments) = launch.program.split_first().ok_or("no program")?;
@@ -49,7 +49,11 @@ pub const NICENESS: i32 = -19;
 const PRIORITY: &str = "10";
 
 /// Puts this process before the machine's other work, where that is allowed; whether it was.
+///
+/// Where the kernel groups processes by session, niceness counts inside a session only, and the session has
+/// one of its own.
 pub fn prefer() -> bool {
+    let _ = std::fs::write("/proc/self/autogroup", NICENESS.to_string());
     setpriority_process(None, NICENESS).is_ok()
 }
 
@@ -68,12 +72,13 @@ pub fn become_realtime() -> Result<(), Failure> {
     if done.success() { Ok(()) } else { Err("chrt may not make this a real-time process".into()) }
 }
 
-/// Keeps this thread, and what it starts, on one CPU.
+/// Keeps this thread, and what it starts, on these CPUs.
 ///
 /// # Errors
-/// There is no such CPU, or it is not ours to use.
-pub fn pin(cpu: usize) -> Result<(), Failure> {
+/// There are no such CPUs, or they are not ours to use.
+pub fn pin(cpus: &[usize]) -> Result<(), Failure> {
     let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set).map_err(|error| format!("cannot use CPU {cpu}: {error}").into())
+    cpus.iter().for_each(|cpu| set.set(*cpu));
+    sched_setaffinity(None, &set)
+        .map_err(|error| format!("cannot use CPU {cpus:?}: {error}").into())
 }

@@ -1,9 +1,11 @@
 //! What is measured: the floor or the gateway, as a child process pinned to its own CPU.
 
 pub mod child;
+pub mod keep;
 pub mod launch;
 pub mod process;
 pub mod sluice;
+pub mod tree;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;

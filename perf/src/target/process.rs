@@ -34,6 +34,16 @@ pub fn cpu_times(pid: u32) -> CpuTimes {
 }
 
 impl CpuTimes {
+    /// Takes a later reading of the same process; threads that are gone keep what they had.
+    pub fn join(&mut self, later: CpuTimes) {
+        self.0.extend(later.0);
+    }
+
+    /// Nanoseconds of all threads.
+    pub fn total_nanos(&self) -> u64 {
+        self.0.values().map(|(_, nanos)| nanos).sum()
+    }
+
     /// Microseconds used since `before`, by thread name; threads of one name are added up.
     pub fn since(&self, before: &CpuTimes) -> BTreeMap<String, f64> {
         let mut spent = BTreeMap::new();
@@ -46,10 +56,23 @@ impl CpuTimes {
     }
 }
 
+/// Resident memory of a process, bytes, by the kernel's cheapest account.
+pub fn rss_bytes(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
 /// CPU time of this thread so far, nanoseconds.
 pub fn own_cpu_nanos() -> u64 {
+    own_times_nanos().0
+}
+
+/// Of this thread so far, nanoseconds: on a CPU, and ready to run but waiting for one.
+pub fn own_times_nanos() -> (u64, u64) {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0)
+    let mut fields = text.split(' ').map_while(|field| field.parse().ok());
+    (fields.next().unwrap_or(0), fields.next().unwrap_or(0))
 }
 
 /// Reads a process's memory.

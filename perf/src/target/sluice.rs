@@ -4,32 +4,68 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{Bench, Start, free_address};
+use super::{Bench, Driver, Start, free_address};
 use crate::Failure;
+
+/// What a configuration is for.
+pub struct Site<'a> {
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    pub driver: Driver,
+    pub shards: usize,
+    pub upstreams: &'a [SocketAddr],
+    /// Whether clients speak TLS, with `tls.crt` and `tls.key` beside the file.
+    pub tls: bool,
+}
+
+impl Site<'_> {
+    /// The configuration file.
+    pub fn config(&self) -> String {
+        let Self { listen, admin, driver, shards, upstreams, tls } = self;
+        let tls = match tls {
+            true => "[server.tls]\ncertificate_file = \"tls.crt\"\nkey_file = \"tls.key\"\n",
+            false => "",
+        };
+        let mut text = format!(
+            "[server]\nlisten = \"{listen}\"\n{tls}[admin]\nlisten = \"{admin}\"\n\
+             [runtime]\nshards = {shards}\ndriver = \"{}\"\n[log]\naccess = \"off\"\n\
+             [limits]\nconnections_per_shard_max = 4096\n",
+            driver.name(),
+        );
+        for (index, upstream) in upstreams.iter().enumerate() {
+            text += &format!(
+                "[[endpoints]]\nname = \"mock-{index}\"\nurl = \"http://{upstream}\"\n\
+                 engine = \"vllm\"\nconnections_per_shard_max = 4096\n"
+            );
+        }
+        let names: Vec<String> =
+            (0..upstreams.len()).map(|index| format!("\"mock-{index}\"")).collect();
+        let names = names.join(", ");
+        text + &format!(
+            "[[models]]\nname = \"mock-model\"\nendpoints = [{names}]\n\
+                 policy = \"round-robin\"\n"
+        )
+    }
+}
 
 /// Writes a configuration and gives the command line that serves it.
 ///
 /// # Errors
 /// The scratch directory cannot be written.
 pub fn command(bench: &Bench, wanted: &Start, address: SocketAddr) -> Result<Vec<String>, Failure> {
-    let mut text = format!("[server]\nlisten = \"{address}\"\n");
     if wanted.tls {
         certificate(&bench.scratch)?;
-        text += "[server.tls]\ncertificate_file = \"tls.crt\"\nkey_file = \"tls.key\"\n";
     }
-    text += &format!(
-        "[admin]\nlisten = \"{}\"\n[runtime]\nshards = 1\ndriver = \"{}\"\n[log]\naccess = \"off\"\n\
-         [limits]\nconnections_per_shard_max = 4096\n\
-         [[endpoints]]\nname = \"mock\"\nurl = \"http://{}\"\nengine = \"vllm\"\n\
-         connections_per_shard_max = 4096\n\
-         [[models]]\nname = \"mock-model\"\nendpoints = [\"mock\"]\n\
-         policy = \"round-robin\"\n",
-        free_address()?,
-        wanted.driver.name(),
-        wanted.upstream
-    );
+    let site = Site {
+        listen: address,
+        admin: free_address()?,
+        driver: wanted.driver,
+        shards: 1,
+        upstreams: &[wanted.upstream],
+        tls: wanted.tls,
+    };
     let file = bench.scratch.join(format!("sluice-{}.toml", wanted.driver.name()));
-    fs::write(&file, text)?;
+    fs::write(&file, site.config())?;
     let program = bench.sluice.to_string_lossy().into_owned();
     Ok(vec![program, "serve".into(), "--config".into(), file.to_string_lossy().into_owned()])
 }

@@ -19,6 +19,8 @@ use crate::Failure;
 
 /// Bytes of a read.
 const READ_BYTES: usize = 256 * 1024;
+/// Connections that wait to be accepted.
+const QUEUE_MAX: i32 = 4096;
 /// The listener's name among the connections.
 const LISTENER: u64 = u64::MAX;
 /// How long nothing may happen while answers are awaited.
@@ -61,6 +63,8 @@ impl Field {
     /// The kernel's.
     pub fn new(listener: TcpListener, answer: Answer) -> Result<Self, Failure> {
         listener.set_nonblocking(true)?;
+        // The standard library's queue of 128 overflows when a thousand clients come at once.
+        rustix::net::listen(&listener, QUEUE_MAX)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
         Ok(Self {
@@ -280,13 +284,16 @@ impl Field {
         match self.answer.clone() {
             Answer::Whole(whole) => self.send(at, &whole),
             Answer::Stream { head, burst, pace, .. } => {
-                let index = client.ok_or(io::ErrorKind::InvalidData)?;
-                *self.streams.get_mut(index).ok_or(io::ErrorKind::InvalidData)? = at;
+                // A client that cannot be told is known by its connection.
+                let index = client.unwrap_or(at);
+                if let Some(stream) = self.streams.get_mut(index) {
+                    *stream = at;
+                }
                 self.send(at, &head)?;
                 self.send(at, &burst)?;
                 if let Pace::Every(period) = pace {
-                    let share = index as u32 % self.streams.len() as u32;
-                    let phase = period * share / self.streams.len() as u32;
+                    let count = self.streams.len();
+                    let phase = period * (index % count) as u32 / count as u32;
                     self.due.push(Reverse((Instant::now() + period + phase, at)));
                 }
                 Ok(())

@@ -5,7 +5,7 @@ pub mod field;
 pub mod hold;
 mod load;
 pub mod payload;
-mod peer;
+pub mod peer;
 mod upstream;
 
 use std::net::{SocketAddr, TcpListener};
@@ -77,17 +77,23 @@ impl Counts {
 /// Clients that an upstream without its own load can tell apart.
 pub const CLIENTS_MAX: usize = 100_000;
 
-/// Answers every request alike, until killed.
+/// Answers every request alike, until killed. So many streams are spread evenly over the time between two
+/// events.
 ///
 /// # Errors
 /// The address is taken.
-pub fn serve(listen: SocketAddr, events_per_second: Option<u32>) -> Result<(), Failure> {
+pub fn serve(
+    listen: SocketAddr,
+    events_per_second: Option<u32>,
+    streams: usize,
+) -> Result<(), Failure> {
     let answer = match events_per_second {
         Some(rate) => Answer::stream(1, Pace::Every(Duration::from_secs(1) / rate.max(1))),
         None => Answer::Whole(payload::answer()),
     };
+    crate::record::machine::ready_process()?;
     let mut field = Field::new(TcpListener::bind(listen)?, answer)?;
-    field.expect_clients(CLIENTS_MAX);
+    field.expect_clients(streams.clamp(1, CLIENTS_MAX));
     loop {
         field.run_for(Duration::from_secs(3600))?;
     }

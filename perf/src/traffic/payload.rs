@@ -2,6 +2,9 @@
 
 use std::rc::Rc;
 
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
 /// A chat, with seven headers once the length is added.
 const REQUEST_HEAD: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test:8080\r\n\
     accept: application/json\r\nuser-agent: OpenAI/Python 1.99.9\r\n\
@@ -9,9 +12,11 @@ const REQUEST_HEAD: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.
     content-type: application/json\r\naccept-encoding: gzip, deflate\r\n";
 
 /// How the text of a prompt is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Text {
     /// Words; nothing that JSON escapes.
+    #[default]
     Plain,
     /// Source code: an escape in every few bytes.
     Escaped,
@@ -32,20 +37,25 @@ fn body(index: usize, bytes: usize, text: Text, stream: bool) -> Vec<u8> {
          {{\"role\":\"user\",\"content\":\""
     );
     let back = "\"}]}";
+    let mut body = front.into_bytes();
+    push_text(&mut body, bytes.saturating_sub(back.len()), text);
+    body.extend_from_slice(back.as_bytes());
+    body
+}
+
+/// Lengthens a body to `length` bytes with text as it stands inside a JSON string, no escape cut in two.
+pub fn push_text(body: &mut Vec<u8>, length: usize, text: Text) {
     let unit: &[&str] = match text {
         Text::Plain => &["the ", "quick ", "brown ", "fox ", "jumps ", "over ", "lazy ", "dogs "],
         Text::Escaped => &["\\n", "\\t", "if (", "\\\"a\\\"", "\\\\", " == ", "\\u00e9", ") {"],
     };
-    let mut body = front.into_bytes();
     for piece in unit.iter().cycle() {
-        if body.len() + piece.len() + back.len() > bytes {
+        if body.len() + piece.len() > length {
             break;
         }
         body.extend_from_slice(piece.as_bytes());
     }
-    body.resize(bytes.saturating_sub(back.len()).max(body.len()), b'.');
-    body.extend_from_slice(back.as_bytes());
-    body
+    body.resize(length.max(body.len()), b'.');
 }
 
 /// A whole answer of about 800 bytes.

@@ -4,14 +4,36 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
 
-/// A nonblocking connection with at most one message on its way out.
-pub struct Peer {
-    pub stream: TcpStream,
-    /// What the kernel did not take yet, and from where on.
-    rest: Option<(Rc<[u8]>, usize)>,
+/// Bytes to be sent, which may lie in several places.
+pub trait Message: Clone {
+    /// How many there are.
+    fn bytes(&self) -> usize;
+
+    /// Writes once, from the byte `from` on; how many the kernel took.
+    ///
+    /// # Errors
+    /// The connection's.
+    fn write(&self, from: usize, to: &mut TcpStream) -> io::Result<usize>;
 }
 
-impl Peer {
+impl Message for Rc<[u8]> {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn write(&self, from: usize, to: &mut TcpStream) -> io::Result<usize> {
+        to.write(&self[from..])
+    }
+}
+
+/// A nonblocking connection with at most one message on its way out.
+pub struct Peer<M = Rc<[u8]>> {
+    pub stream: TcpStream,
+    /// What the kernel did not take yet, and from where on.
+    rest: Option<(M, usize)>,
+}
+
+impl<M: Message> Peer<M> {
     /// # Errors
     /// The kernel's.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
@@ -25,37 +47,39 @@ impl Peer {
         self.rest.is_some()
     }
 
-    /// Sends a message; what does not fit now leaves by [`Peer::flush`].
+    /// Sends a message, and says how much of it the kernel took; what does not fit now leaves by
+    /// [`Peer::flush`].
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn send(&mut self, message: &Rc<[u8]>) -> io::Result<()> {
+    pub fn send(&mut self, message: &M) -> io::Result<usize> {
         self.send_from(message.clone(), 0)
     }
 
-    /// Goes on with a message that did not fit.
+    /// Goes on with a message that did not fit, and says how much more of it the kernel took.
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<usize> {
         match self.rest.take() {
             Some((message, from)) => self.send_from(message, from),
-            None => Ok(()),
+            None => Ok(0),
         }
     }
 
-    fn send_from(&mut self, message: Rc<[u8]>, mut from: usize) -> io::Result<()> {
-        while from < message.len() {
-            match self.stream.write(&message[from..]) {
+    fn send_from(&mut self, message: M, began: usize) -> io::Result<usize> {
+        let mut from = began;
+        while from < message.bytes() {
+            match message.write(from, &mut self.stream) {
                 Ok(n) => from += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.rest = Some((message, from));
-                    return Ok(());
+                    break;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(from - began)
     }
 
     /// Reads once: `None` when there was nothing.

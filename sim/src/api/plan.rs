@@ -31,6 +31,8 @@ pub struct Limits {
     pub eos_tokens: Option<u32>,
     /// The engine's block size.
     pub block_size: u32,
+    /// The engine tells of its cache, token ids included.
+    pub tells_ids: bool,
     /// Length of an embedding where the client asks for none.
     pub embedding_dimensions: usize,
 }
@@ -247,7 +249,8 @@ impl Planner<'_> {
         if rendered.ids.len() >= self.limits.context_tokens_max as usize {
             return Err(self.too_long(rendered.ids.len(), 0));
         }
-        Ok(Prompt::from_tokens(&rendered.ids, self.limits.block_size, self.root))
+        let prompt = Prompt::from_tokens(&rendered.ids, self.limits.block_size, self.root);
+        Ok(if self.limits.tells_ids { prompt.with_ids(&rendered.ids) } else { prompt })
     }
 
     /// The voice for this prompt: a continued message's own tokens do not change it.

@@ -20,9 +20,14 @@ impl ResponseStream {
     }
 
     fn send(&mut self, sink: &mut dyn Sink, name: &str, members: Arguments<'_>) {
+        self.send_around(sink, name, members, "");
+    }
+
+    /// With members behind the number: vLLM is not of one mind where it stands.
+    fn send_around(&mut self, sink: &mut dyn Sink, name: &str, before: Arguments<'_>, after: &str) {
+        let number = self.sequence;
         let event = format!(
-            "event: {name}\ndata: {{{members},\"sequence_number\":{},\"type\":\"{name}\"}}\n\n",
-            self.sequence
+            "event: {name}\ndata: {{{before},\"sequence_number\":{number},{after}\"type\":\"{name}\"}}\n\n",
         );
         self.sequence += 1;
         sink.event(event.as_bytes());
@@ -97,13 +102,11 @@ impl ResponseStream {
     }
 
     fn close_text(&mut self, item: &str, text: &str, sink: &mut dyn Sink) {
-        self.send(
+        self.send_around(
             sink,
             "response.output_text.done",
-            format_args!(
-                r#""content_index":0,"item_id":"{item}","logprobs":[],"output_index":0,"text":{}"#,
-                Quoted(text)
-            ),
+            format_args!(r#""content_index":0,"item_id":"{item}","logprobs":[],"output_index":0"#),
+            &format!(r#""text":{},"#, Quoted(text)),
         );
         let part = part_json(text);
         self.send(

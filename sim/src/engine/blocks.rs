@@ -99,8 +99,9 @@ impl BlockPool {
         self.blocks[id as usize].refs += 1;
     }
 
-    /// The least recently used free block, emptied; `None` when every block is in use.
-    pub fn take(&mut self) -> Option<BlockId> {
+    /// The least recently used free block, emptied, and the content it gave up; `None` when every block is in
+    /// use.
+    pub fn take(&mut self) -> Option<(BlockId, Option<u64>)> {
         let id = self.head;
         if id == NIL {
             return None;
@@ -108,11 +109,12 @@ impl BlockPool {
         self.unlink_free(id);
         let block = &mut self.blocks[id as usize];
         block.refs = 1;
-        if let Some(hash) = block.hash.take() {
+        let evicted = block.hash.take();
+        if let Some(hash) = evicted {
             self.by_hash.remove(&hash);
             self.evictions += 1;
         }
-        Some(id)
+        Some((id, evicted))
     }
 
     /// One user less; the last one puts the block at the end of the free list, content kept.
@@ -124,12 +126,14 @@ impl BlockPool {
         }
     }
 
-    /// Makes the block findable by its content, unless another block already is.
-    pub fn publish(&mut self, id: BlockId, hash: u64) {
-        if self.blocks[id as usize].hash.is_none() && !self.by_hash.contains_key(&hash) {
+    /// Makes the block findable by its content, unless another block already is; whether it is that one now.
+    pub fn publish(&mut self, id: BlockId, hash: u64) -> bool {
+        let fresh = self.blocks[id as usize].hash.is_none() && !self.by_hash.contains_key(&hash);
+        if fresh {
             self.blocks[id as usize].hash = Some(hash);
             self.by_hash.insert(hash, id);
         }
+        fresh
     }
 
     /// Forgets all content that is not in use by a running sequence.
@@ -177,7 +181,7 @@ mod tests {
     #[test]
     fn the_least_recently_released_block_goes_first() {
         let mut pool = BlockPool::new(3);
-        let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap().0).collect();
         assert_eq!(pool.take(), None);
         for (id, hash) in taken.iter().zip([10, 11, 12]) {
             pool.publish(*id, hash);
@@ -185,7 +189,7 @@ mod tests {
         for at in [1, 0, 2] {
             pool.release(taken[at]);
         }
-        assert_eq!(pool.take(), Some(taken[1]));
+        assert_eq!(pool.take(), Some((taken[1], Some(11))));
         assert_eq!((pool.find(11), pool.find(10)), (None, Some(taken[0])));
         assert_eq!(pool.evictions(), 1);
     }
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn a_shared_block_leaves_the_free_list_and_comes_back_last() {
         let mut pool = BlockPool::new(2);
-        let first = pool.take().unwrap();
+        let first = pool.take().unwrap().0;
         pool.publish(first, 7);
         pool.release(first);
         pool.share(first);
@@ -203,19 +207,19 @@ mod tests {
         assert_eq!(pool.free(), 1);
         pool.release(first);
         assert_eq!(pool.free(), 2);
-        assert_ne!(pool.take(), Some(first));
+        assert_ne!(pool.take().unwrap().0, first);
         assert_eq!(pool.find(7), Some(first));
     }
 
     #[test]
     fn content_is_published_once() {
         let mut pool = BlockPool::new(2);
-        let (first, second) = (pool.take().unwrap(), pool.take().unwrap());
+        let (first, second) = (pool.take().unwrap().0, pool.take().unwrap().0);
         pool.publish(first, 7);
         pool.publish(second, 7);
         assert_eq!(pool.find(7), Some(first));
         pool.release(second);
-        assert_eq!(pool.take(), Some(second));
+        assert_eq!(pool.take(), Some((second, None)));
         assert_eq!(pool.find(7), Some(first));
         pool.release(first);
         pool.clear_cache();

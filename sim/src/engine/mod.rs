@@ -14,15 +14,18 @@
 
 mod blocks;
 mod config;
+mod journal;
 mod request;
 mod sequence;
 mod slots;
 
 pub use blocks::{BlockId, BlockPool};
 pub use config::{EngineConfig, MILLISECOND, SECOND, Time, prefill_cost};
+pub use journal::Told;
 pub use request::{Aborted, Output, Phase, Prompt, Request, SeqId, Stats, TooLong, chain};
 
 use crate::text::mix;
+use journal::Journal;
 use sequence::Sequence;
 use slots::Slots;
 use std::collections::VecDeque;
@@ -58,6 +61,7 @@ pub struct Engine {
     /// The end of the last step.
     ended: Time,
     stats: Stats,
+    journal: Journal,
 }
 
 impl Engine {
@@ -75,7 +79,18 @@ impl Engine {
             spare: Vec::new(),
             ended: 0,
             stats: Stats::default(),
+            journal: Journal::default(),
         }
+    }
+
+    /// Begins to note what happens to the cache, for [`Engine::told`]. Prompts must bring their token ids then.
+    pub fn tell(&mut self) {
+        self.journal.switch_on();
+    }
+
+    /// What happened to the cache since the last call.
+    pub fn told(&mut self) -> Vec<Told> {
+        self.journal.take()
     }
 
     /// What it was made with.
@@ -91,6 +106,7 @@ impl Engine {
     /// Forgets every cached block that is not in use, as a restarted engine has.
     pub fn clear_cache(&mut self) {
         self.pool.clear_cache();
+        self.journal.tell(Some(Told::Cleared));
     }
 
     /// Counters, and gauges as of now.
@@ -274,13 +290,17 @@ impl Engine {
             return false;
         }
         while seq.blocks.len() < needed {
-            let Some(block) = self.pool.take() else { return false };
+            let Some((block, evicted)) = self.pool.take() else { return false };
+            self.journal.tell(evicted.map(|hash| Told::Removed { hash }));
             seq.blocks.push(block);
         }
         if self.config.prefix_caching {
             let whole = (covered / self.config.block_size).min(seq.hashes().len() as u32);
             for at in seq.published as usize..whole as usize {
-                self.pool.publish(seq.blocks[at], seq.hashes()[at]);
+                let fresh = self.pool.publish(seq.blocks[at], seq.hashes()[at]);
+                if fresh && self.journal.is_on() {
+                    self.journal.tell(seq.told(at, self.config.block_size));
+                }
             }
             seq.published = seq.published.max(whole);
         }

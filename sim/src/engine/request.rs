@@ -26,6 +26,8 @@ pub struct Prompt {
     pub tail: Vec<u32>,
     /// The chain's root: separates models, adapters and salts.
     pub root: u64,
+    /// All token ids, for an engine that tells of its cache; else empty.
+    pub ids: Vec<u32>,
 }
 
 impl Prompt {
@@ -38,7 +40,18 @@ impl Prompt {
             parent = chain(parent, chunk);
             blocks.push(parent);
         }
-        Self { tokens: ids.len() as u32, blocks, tail: chunks.remainder().to_vec(), root }
+        Self {
+            tokens: ids.len() as u32,
+            blocks,
+            tail: chunks.remainder().to_vec(),
+            root,
+            ids: Vec::new(),
+        }
+    }
+
+    /// With its token ids, of which it was chained.
+    pub fn with_ids(self, ids: &[u32]) -> Self {
+        Self { ids: ids.to_vec(), ..self }
     }
 
     /// A prompt known only by the identities of its blocks, as traces give it: equal identities
@@ -46,7 +59,7 @@ impl Prompt {
     pub fn from_blocks(tokens: u32, block_size: u32, identities: &[u64]) -> Self {
         let whole = (tokens / block_size) as usize;
         let blocks = identities.iter().take(whole).map(|id| mix(0, *id)).collect();
-        Self { tokens, blocks, tail: Vec::new(), root: 0 }
+        Self { tokens, blocks, ..Self::default() }
     }
 }
 

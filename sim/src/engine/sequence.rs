@@ -2,6 +2,7 @@
 
 use super::blocks::BlockId;
 use super::config::Time;
+use super::journal::Told;
 use super::request::{Request, chain};
 
 /// State of one submitted request.
@@ -23,12 +24,15 @@ pub struct Sequence {
     pub published: u32,
     hashes: Vec<u64>,
     tail: Vec<u32>,
+    /// All token ids so far, where the request brought its own.
+    ids: Vec<u32>,
 }
 
 impl Sequence {
     pub fn new(mut request: Request, arrived: Time) -> Self {
         let hashes = std::mem::take(&mut request.prompt.blocks);
         let tail = std::mem::take(&mut request.prompt.tail);
+        let ids = std::mem::take(&mut request.prompt.ids);
         Self {
             request,
             arrived,
@@ -41,6 +45,7 @@ impl Sequence {
             published: 0,
             hashes,
             tail,
+            ids,
         }
     }
 
@@ -59,11 +64,23 @@ impl Sequence {
         &self.hashes
     }
 
+    /// The block's content, as an engine tells it; `None` where the tokens are not known.
+    pub fn told(&self, at: usize, block_size: u32) -> Option<Told> {
+        let size = block_size as usize;
+        let tokens = self.ids.get(at * size..(at + 1) * size)?.to_vec();
+        let parent = at.checked_sub(1).map(|before| self.hashes[before]);
+        Some(Told::Stored { hash: self.hashes[at], parent, tokens })
+    }
+
     /// Books `count` generated tokens, whose blocks become addressable as they fill.
     pub fn generate(&mut self, count: u32, block_size: u32) {
         if let Some(voice) = self.request.voice {
             for position in self.generated..self.generated + count {
-                self.tail.push(voice.id(position));
+                let id = voice.id(position);
+                self.tail.push(id);
+                if !self.ids.is_empty() {
+                    self.ids.push(id);
+                }
                 self.close_block(block_size);
             }
         }

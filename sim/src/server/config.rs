@@ -51,6 +51,18 @@ pub struct ServerConfig {
     pub body_bytes_max: usize,
     pub embedding_dimensions: usize,
     pub fault: Option<DefaultFault>,
+    /// Where it tells of its cache; `None`: nowhere.
+    pub kv_events: Option<KvEvents>,
+}
+
+/// Where KV events are published (ZMQ, as vLLM's publisher does it).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvEvents {
+    /// `tcp://*:PORT` or an address with a port: bound. `connect:tcp://…`: connected to.
+    pub publish: String,
+    /// Where what was missed can be asked for, bound.
+    pub replay: Option<String>,
+    pub topic: String,
 }
 
 impl Default for ServerConfig {
@@ -67,6 +79,7 @@ impl Default for ServerConfig {
             body_bytes_max: 64 << 20,
             embedding_dimensions: 16,
             fault: None,
+            kv_events: None,
         }
     }
 }
@@ -82,6 +95,7 @@ impl ServerConfig {
             output_tokens_default: self.output_tokens_default,
             eos_tokens: self.eos_tokens,
             block_size: self.engine.block_size,
+            tells_ids: self.kv_events.is_some(),
             embedding_dimensions: self.embedding_dimensions,
         }
     }

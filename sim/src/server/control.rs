@@ -3,6 +3,7 @@
 use super::Shared;
 use super::config::{DefaultFault, Scope};
 use super::head::{JSON, METRICS};
+use super::publisher::Order;
 use super::request::Request;
 use crate::api::{ApiError, Family, Op, Quoted};
 use crate::fault::Faults;
@@ -22,6 +23,10 @@ impl Answer {
         Self { status: 200, content_type: JSON, body, extra: String::new() }
     }
 
+    fn empty() -> Self {
+        Self { content_type: "", ..Self::ok(String::new()) }
+    }
+
     fn error(error: &ApiError) -> Self {
         Self { status: error.status, ..Self::ok(error.body(Family::OpenAi)) }
     }
@@ -30,19 +35,21 @@ impl Answer {
 /// Answers a request that is not for tokens.
 pub fn answer(shared: &Shared, request: &Request) -> Answer {
     match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/health" | "/ping") => Answer::ok(String::new()),
+        ("GET", "/health" | "/ping") => Answer::empty(),
         ("GET", "/version") => Answer::ok(r#"{"version":"0.32.0"}"#.to_string()),
         ("GET", "/v1/models") => Answer::ok(models(shared)),
         ("GET", "/metrics") => metrics(shared),
         ("POST", "/reset_prefix_cache") => {
             shared.core.borrow_mut().engine.clear_cache();
-            Answer::ok(String::new())
+            shared.publish();
+            Answer::empty()
         }
         ("GET", "/sim/counts") => Answer::ok(json(&shared.core.borrow().book.counts)),
         ("GET", "/sim/aborts") => Answer::ok(json(&shared.core.borrow().book.aborts)),
         ("GET", "/sim/fault") => Answer::ok(fault(shared)),
         ("POST", "/sim/fault") => set_fault(shared, request.body()),
         ("POST", "/sim/slowdown") => set_slowdown(shared, request.body()),
+        ("POST", "/sim/kv-events/lose") => lose(shared, request.body()),
         ("POST", "/sim/reset") => {
             shared.core.borrow_mut().book.reset();
             Answer::ok("{}".to_string())
@@ -136,6 +143,23 @@ fn read_fault(body: &[u8]) -> Result<Option<DefaultFault>, String> {
         times: body.times,
         scope: if body.all { Scope::All } else { Scope::Inference },
     }))
+}
+
+#[derive(Deserialize)]
+struct Lose {
+    messages: u64,
+}
+
+fn lose(shared: &Shared, body: &[u8]) -> Answer {
+    let lose = serde_json::from_slice::<Lose>(body);
+    match (lose, &shared.orders) {
+        (Ok(Lose { messages }), Some(orders)) => {
+            // The publisher goes only with the server.
+            let _ = orders.send(Order::Lose(messages));
+            Answer::ok("{}".to_string())
+        }
+        _ => Answer::error(&ApiError::bad_request("no KV events, or no number", Some("messages"))),
+    }
 }
 
 #[derive(Deserialize)]

@@ -37,8 +37,12 @@ pub struct Core {
 impl Core {
     pub fn new(config: &ServerConfig) -> Self {
         let model = config.models.first().map_or("", String::as_str);
+        let mut engine = Engine::new(config.engine());
+        if config.kv_events.is_some() {
+            engine.tell();
+        }
         Self {
-            engine: Engine::new(config.engine()),
+            engine,
             book: Book::default(),
             metrics: Metrics::new(model),
             fault: config.fault.clone(),

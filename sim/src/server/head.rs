@@ -17,6 +17,7 @@ pub enum Framing {
 #[derive(Clone, Debug)]
 pub struct Head {
     pub status: u16,
+    /// Empty where there is nothing to describe.
     pub content_type: &'static str,
     /// The connection ends with this answer, and says so.
     pub close: bool,
@@ -48,18 +49,21 @@ impl Head {
         put(&mut text, format_args!("{} {}\r\n", self.status, reason(self.status)));
         DATE.with_borrow_mut(|date| put(&mut text, format_args!("date: {}\r\n", date.now())));
         text.push_str("server: uvicorn\r\n");
-        match framing {
-            Framing::Length(bytes) => put(&mut text, format_args!("content-length: {bytes}\r\n")),
-            Framing::Chunked => text.push_str("transfer-encoding: chunked\r\n"),
-            Framing::UntilClose => (),
+        text.push_str(&self.extra);
+        if let Framing::Length(bytes) = framing {
+            put(&mut text, format_args!("content-length: {bytes}\r\n"));
         }
-        put(&mut text, format_args!("content-type: {}\r\n", self.content_type));
+        if !self.content_type.is_empty() {
+            put(&mut text, format_args!("content-type: {}\r\n", self.content_type));
+        }
         if let Some(id) = &self.request_id {
             put(&mut text, format_args!("x-request-id: {id}\r\n"));
         }
-        text.push_str(&self.extra);
         if self.close || framing == Framing::UntilClose {
             text.push_str("connection: close\r\n");
+        }
+        if framing == Framing::Chunked {
+            text.push_str("transfer-encoding: chunked\r\n");
         }
         text.push_str("\r\n");
         text.into_bytes()

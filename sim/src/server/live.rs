@@ -8,6 +8,7 @@ use super::out::Out;
 use crate::api::{ApiError, Encoder, Family, Finish, Generation, Script, Sink, Step, Usage};
 use crate::engine::{Output, SeqId, Time};
 use crate::fault::EventFaults;
+use std::io::Write;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
@@ -183,7 +184,8 @@ impl Writer {
             return self.out.push(bytes);
         }
         self.frame.clear();
-        self.frame.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+        // Writing to a Vec cannot fail.
+        let _ = write!(self.frame, "{:x}\r\n", bytes.len());
         self.frame.extend_from_slice(bytes);
         self.frame.extend_from_slice(b"\r\n");
         self.out.push(&self.frame);

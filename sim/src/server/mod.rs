@@ -13,10 +13,11 @@ mod head;
 mod live;
 mod metrics;
 mod out;
+mod publisher;
 mod request;
 mod thread;
 
-pub use config::{DefaultFault, Scope, ServerConfig};
+pub use config::{DefaultFault, KvEvents, Scope, ServerConfig};
 pub use counts::{ABORTS_MAX, Abort, Counts};
 pub use thread::{Running, spawn_thread};
 
@@ -25,12 +26,13 @@ use crate::engine::{Output, Time};
 use crate::text::mix;
 use conn::Connection;
 use core::Core;
+use publisher::{Order, Publisher};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
 /// A server's state, shared by its tasks.
@@ -42,19 +44,31 @@ struct Shared {
     work: Notify,
     started: Instant,
     ids: Cell<u64>,
+    /// To the publisher of KV events, if there is one.
+    orders: Option<mpsc::UnboundedSender<Order>>,
 }
 
 impl Shared {
-    fn new(config: ServerConfig) -> Self {
+    fn new(config: ServerConfig, orders: Option<mpsc::UnboundedSender<Order>>) -> Self {
         let core = RefCell::new(Core::new(&config));
         let limits = config.limits();
         let (work, started, ids) = (Notify::new(), Instant::now(), Cell::new(0));
-        Self { config, limits, core, work, started, ids }
+        Self { config, limits, core, work, started, ids, orders }
     }
 
     /// The engine's time.
     fn now(&self) -> Time {
         Time::try_from(self.started.elapsed().as_nanos()).unwrap_or(Time::MAX)
+    }
+
+    /// Hands what the engine told of its cache to the publisher, if there is one.
+    fn publish(&self) {
+        let Some(orders) = &self.orders else { return };
+        let told = self.core.borrow_mut().engine.told();
+        if !told.is_empty() {
+            // The publisher goes only with the server.
+            let _ = orders.send(Order::Tell(told));
+        }
     }
 
     /// A fresh answer's id: 16 hexadecimal digits, different on every server and in every run.
@@ -71,7 +85,14 @@ impl Shared {
 /// enabled), or within a `LocalSet`. Dropping it closes every connection.
 pub async fn serve(listener: TcpListener, config: ServerConfig) -> io::Result<()> {
     let tasks = LocalSet::new();
-    tasks.run_until(accept(listener, Rc::new(Shared::new(config)))).await
+    let mut orders = None;
+    if let Some(events) = &config.kv_events {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let publisher = Publisher::open(events, config.engine.block_size).await?;
+        tasks.spawn_local(publisher.run(receiver));
+        orders = Some(sender);
+    }
+    tasks.run_until(accept(listener, Rc::new(Shared::new(config, orders)))).await
 }
 
 async fn accept(listener: TcpListener, shared: Rc<Shared>) -> io::Result<()> {
@@ -123,6 +144,8 @@ fn turn(shared: &Shared, outputs: &mut Vec<Output>) {
         handed += outputs.len().max(1);
         outputs.clear();
     }
+    drop(core);
+    shared.publish();
 }
 
 /// Outputs written before connections have their turn; a step is never split.

@@ -1,6 +1,8 @@
 //! A small client that sees every byte, and servers to point it at.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod shape;
+
 use serde_json::Value;
 use sluice_sim::engine::{EngineConfig, MILLISECOND, prefill_cost};
 use sluice_sim::server::{Running, ServerConfig, spawn_thread};

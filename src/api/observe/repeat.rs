@@ -20,13 +20,15 @@ pub struct Repeat {
     sample: Vec<u8>,
     /// Where in the sample the text stood.
     text_at: usize,
+    /// Nothing that comes after an event like it can belong to its last line end.
+    ends_in_lf: bool,
     tries_left: u8,
 }
 
 impl Repeat {
     /// Knows no event yet.
     pub const fn new() -> Repeat {
-        Repeat { sample: Vec::new(), text_at: 0, tries_left: TRIES }
+        Repeat { sample: Vec::new(), text_at: 0, ends_in_lf: false, tries_left: TRIES }
     }
 
     /// Whether `event` is the sample with another text that is not empty.
@@ -41,6 +43,25 @@ impl Repeat {
             self.tries_left = TRIES;
         }
         hit
+    }
+
+    /// The length of the event that `stream` begins with, if that is the sample with another text and no
+    /// longer than `bytes_max`. No line ends in its text, so it ends where the sample's blank line stands.
+    #[inline]
+    pub fn begins(&mut self, stream: &[u8], bytes_max: usize) -> Option<usize> {
+        let (before, after) = self.sample.split_at_checked(self.text_at)?;
+        let rest = stream.strip_prefix(before)?;
+        let length = plain_text(rest)?;
+        let (text, rest) = rest.split_at(length);
+        let whole = before.len() + length + after.len();
+        let again = self.ends_in_lf
+            && !matches!(text, [] | [.., b'\\'])
+            && rest.starts_with(after)
+            && whole <= bytes_max;
+        again.then(|| {
+            self.tries_left = TRIES;
+            whole
+        })
     }
 
     #[inline]
@@ -63,7 +84,28 @@ impl Repeat {
         self.sample.extend_from_slice(&event[..text_at]);
         self.sample.extend_from_slice(&event[text_end..]);
         self.text_at = text_at;
+        self.ends_in_lf = event.ends_with(b"\n");
     }
+}
+
+/// How many bytes come before the first quote or control character, eight at a time: most texts are short.
+#[inline]
+pub(super) fn plain_text(stream: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = stream.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let other = word ^ (ONES * b'"' as u64);
+        let ends =
+            (other.wrapping_sub(ONES) & !other | word.wrapping_sub(ONES * 32) & !word) & TOPS;
+        // What a borrow marks wrongly stands behind what is marked rightly.
+        if ends != 0 {
+            return Some(at * 8 + ends.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = rest.iter().position(|byte| *byte == b'"' || *byte < b' ')?;
+    Some(words.len() * 8 + at)
 }
 
 /// The offset of the quote that ends the JSON string whose inside begins at `at`.

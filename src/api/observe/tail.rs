@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::prefilter::value_at;
+use super::repeat::plain_text;
 use crate::api::operation::Operation;
 use crate::api::usage::{Finish, Usage};
 
@@ -15,6 +16,11 @@ static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finis
 /// Longest finish reason that is known, bytes.
 const REASON_BYTES_MAX: usize = 32;
 
+/// How far from the end most usages begin, bytes.
+const USAGE_NEAR_BYTES: usize = 256;
+/// How far before their usage most finish reasons begin, bytes.
+const FINISH_NEAR_BYTES: usize = 128;
+
 /// Usage and finish of an answer whose last `"usage"` is a member of the answer itself; `None` where it is
 /// not so simple.
 pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
@@ -22,7 +28,7 @@ pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
     if !generates && !matches!(op, Operation::Embeddings | Operation::Rerank) {
         return None;
     }
-    let at = USAGE.find_iter(body).last()?;
+    let at = last(&USAGE, body, USAGE_NEAR_BYTES)?;
     let start = value_at(body, at + USAGE.needle().len())?;
     let (counts, length) = Counts::read(&body[start..])?;
     if !closes_one_level(&body[start + length..]) {
@@ -34,6 +40,13 @@ pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
         usage.input = usage.input.or(counts.0[Key::Total as usize]);
     }
     Some((usage, if generates { finish(&body[..at]) } else { None }))
+}
+
+/// Where the needle stands last. That is near the end, or nowhere: there it is looked for first.
+fn last(needle: &Finder<'_>, text: &[u8], near_bytes: usize) -> Option<usize> {
+    let near = text.len().saturating_sub(near_bytes);
+    let found = needle.find_iter(&text[near..]).last().map(|at| near + at);
+    found.or_else(|| needle.find_iter(text).last())
 }
 
 /// The members of a usage object that are read, wherever in it they stand.
@@ -72,31 +85,32 @@ impl Key {
 impl Counts {
     /// Reads the object that `text` begins with, and its length.
     fn read(text: &[u8]) -> Option<(Self, usize)> {
-        let (mut counts, mut depth, mut at) = (Self::default(), 0u32, 0);
-        let mut key = None;
+        let (mut counts, mut depth, mut key) = (Self::default(), 0u32, None);
+        let mut rest = text;
         loop {
-            let byte = *text.get(at)?;
-            at += 1;
+            let (byte, after) = rest.split_first()?;
             match byte {
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' if depth == 1 => return Some((counts, at)),
-                b'}' | b']' => depth = depth.checked_sub(1)?,
                 b'"' => {
-                    let name = at;
-                    at += string_end(&text[at..])?;
-                    key = Key::of(&text[name..at - 1], depth);
+                    let (name, behind) = string(after)?;
+                    (key, rest) = (Key::of(name, depth), behind);
+                    continue;
                 }
                 b'0'..=b'9' => {
-                    let (number, digits) = number(&text[at - 1..])?;
-                    at += digits - 1;
+                    let (number, behind) = number(rest)?;
                     if let Some(key) = key.take() {
                         counts.0[key as usize] = Some(number);
                     }
+                    rest = behind;
+                    continue;
                 }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' if depth == 1 => return Some((counts, text.len() - after.len())),
+                b'}' | b']' => depth = depth.checked_sub(1)?,
                 b',' | b'-' => key = None,
                 _ if depth == 0 => return None,
                 _ => {}
             }
+            rest = after;
         }
     }
 
@@ -112,37 +126,38 @@ impl Counts {
     }
 }
 
-/// A whole number and its length; `None` for any other kind of number.
-fn number(text: &[u8]) -> Option<(u64, usize)> {
-    let mut value = 0u64;
-    for (at, byte) in text.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' => value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?,
-            b'.' | b'e' | b'E' => return None,
-            _ => return Some((value, at)),
-        }
+/// A whole number and what follows it; `None` for any other kind of number.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at(digits);
+    if digits.len() > NUMBER_DIGITS_MAX || matches!(rest.first()?, b'.' | b'e' | b'E') {
+        return None;
     }
-    None
+    let add = |sum: u64, digit: &u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+    Some((digits.iter().fold(0, add), rest))
 }
+
+/// Digits of a number that surely fits.
+const NUMBER_DIGITS_MAX: usize = 19;
 
 /// The last finish reason before the usage.
 fn finish(body: &[u8]) -> Option<Finish> {
-    let at = FINISH.find_iter(body).last()?;
+    let at = last(&FINISH, body, FINISH_NEAR_BYTES)?;
     let text = body.get(value_at(body, at + FINISH.needle().len())?..)?.strip_prefix(b"\"")?;
-    let end = text.iter().take(REASON_BYTES_MAX).position(|byte| *byte == b'"')?;
-    std::str::from_utf8(&text[..end]).ok().map(Finish::from_openai)
+    let (reason, _) = string(text).filter(|(reason, _)| reason.len() < REASON_BYTES_MAX)?;
+    std::str::from_utf8(reason).ok().map(Finish::from_openai)
 }
 
 /// Whether one more bracket closes than opens: what came before stood directly in the outermost object.
-fn closes_one_level(rest: &[u8]) -> bool {
-    let (mut depth, mut at) = (0i32, 0);
-    while let Some(byte) = rest.get(at) {
-        at += 1;
+fn closes_one_level(mut rest: &[u8]) -> bool {
+    let mut depth = 0i32;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth -= 1,
-            b'"' => match string_end(&rest[at..]) {
-                Some(end) => at += end,
+            b'"' => match string(after) {
+                Some((_, behind)) => rest = behind,
                 None => return false,
             },
             _ => {}
@@ -151,14 +166,11 @@ fn closes_one_level(rest: &[u8]) -> bool {
     depth == -1
 }
 
-/// The offset behind the quote that ends a string.
-fn string_end(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
-        match text[at] {
-            b'"' => return Some(at + 1),
-            _ => at += 2,
-        }
-    }
+/// What stands before the quote that ends a string, and what behind it; `None` where that quote may be a
+/// part of the string.
+#[inline]
+fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (inside, rest) = text.split_at_checked(plain_text(text)?)?;
+    let rest = rest.strip_prefix(b"\"")?;
+    (!inside.ends_with(b"\\")).then_some((inside, rest))
 }

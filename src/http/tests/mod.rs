@@ -4,6 +4,7 @@ mod bodies;
 mod heads;
 mod malformed;
 mod names;
+mod plain;
 mod properties;
 mod writing;
 

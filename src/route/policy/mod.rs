@@ -11,6 +11,9 @@ pub mod predicted;
 pub mod turns;
 mod wait;
 
+#[cfg(test)]
+mod tests;
+
 pub use wait::{Wait, wait};
 
 use crate::route::candidate::{Candidate, Question};

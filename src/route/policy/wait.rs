@@ -36,9 +36,8 @@ impl Wait {
 pub fn wait(question: &Question, candidate: &Candidate) -> Wait {
     let rate = prefill_rate(candidate);
     let uncached = uncached_tokens(question, candidate);
-    let foreign = foreign_tokens(candidate, uncached);
     Wait {
-        queue: (candidate.prefill_tokens as f32 + foreign) / rate,
+        queue: candidate.prefill_tokens as f32 / rate,
         own: uncached / rate,
         step: positive(candidate.decode_seconds),
         memory: memory_seconds(question, candidate, uncached),
@@ -54,16 +53,6 @@ pub fn prefill_rate(candidate: &Candidate) -> f32 {
 /// Tokens to compute: the last one always is.
 fn uncached_tokens(question: &Question, candidate: &Candidate) -> f32 {
     question.input_tokens.saturating_sub(candidate.cached_tokens).max(1) as f32
-}
-
-/// Prompts in the engine's queue that are none of ours (another gateway's): each is taken to be like this
-/// one, or like our own ones there.
-fn foreign_tokens(candidate: &Candidate, uncached: f32) -> f32 {
-    let (Some(running), Some(waiting)) = (candidate.running, candidate.waiting) else { return 0.0 };
-    let all = u64::from(running) + u64::from(waiting);
-    let foreign = all.saturating_sub(candidate.requests).min(u64::from(waiting));
-    let ours = candidate.prefill_tokens as f32 / candidate.requests.max(1) as f32;
-    foreign as f32 * uncached.max(ours)
 }
 
 /// Blocks are freed as requests end: on average one of them has half of its answer still to come.

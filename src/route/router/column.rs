@@ -18,6 +18,11 @@ pub struct Column {
 }
 
 impl Column {
+    /// An endpoint of which nothing is known. Takes its memory now.
+    pub fn new() -> Self {
+        Self { learned: Learned::with_memory(), ..Self::default() }
+    }
+
     /// The prompt that ends with this block was answered.
     pub fn answered(&mut self, end: u64) {
         self.recent[self.next % RECENT_MAX] = end;

@@ -4,6 +4,7 @@ use super::{News, Pick, Report, Router, Slot};
 use crate::route::candidate::Nanos;
 use crate::route::chain::Chain;
 use crate::route::learn::{FirstContent, StepEnd};
+use crate::route::precise::{self, Change};
 use crate::route::session::Visit;
 use crate::route::table::Fresh;
 
@@ -65,7 +66,9 @@ impl Router {
             self.table.insert(hashes, slot.index, &mut self.fresh);
             self.fresh.drain().for_each(|fresh| self.outbox.block(identity, fresh.hash));
             if let (Some(session), Some(end)) = (whose.session, hashes.last()) {
-                let visit = Visit { endpoint: identity, end: *end, blocks: hashes.len() as u32 };
+                let generation = self.columns[usize::from(slot.index)].horizon.generation();
+                let blocks = hashes.len() as u32;
+                let visit = Visit { endpoint: identity, end: *end, blocks, generation };
                 self.sessions.visited(session, now, visit);
             }
         }
@@ -194,6 +197,16 @@ impl Router {
     /// What other shards should know, since the last call.
     pub fn drain_news(&mut self) -> impl Iterator<Item = News> + '_ {
         self.outbox.drain()
+    }
+
+    /// What an engine's own word changes; of an endpoint that is not configured any more, nothing.
+    pub fn correct(&mut self, (identity, change): precise::News) {
+        let Some(Slot { index, .. }) = self.endpoints.of(identity) else { return };
+        match change {
+            Change::Holds(hash) => self.table.learn(Fresh { hash, endpoint: index }),
+            Change::Lost(hash) => self.table.trim(&[hash], 0, index),
+            Change::LostAll => self.table.clear(index),
+        }
     }
 
     /// News from another shard.

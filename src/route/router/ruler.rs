@@ -8,7 +8,7 @@ use crate::route::table::PrefixTable;
 const LOOKS_MAX: usize = 4;
 
 /// A position whose tokens are known, and how bytes become tokens beside it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Ruler {
     known: Option<(u64, u32)>,
     ratio: InputRatio,

@@ -161,7 +161,7 @@ class Gateway(Process):
         for name, one in zip(names, endpoints):
             table = {"name": name, "url": one.url, "engine": engine, **(endpoint or {})}
             parts.append("[[endpoints]]\n" + toml(table))
-        parts.append("[[models]]\n" + toml({"name": "m", "endpoints": names, **(model or {})}))
+        parts.append("[[models]]\n" + toml({"name": "m", "endpoints": names, "policy": "round-robin", **(model or {})}))
         for name, secret in (keys or {}).items():
             parts.append("[[keys]]\n" + toml({"name": name, "secret": secret}))
         (self.place / "sluice.toml").write_text("\n".join(parts) + extra)

@@ -70,7 +70,7 @@ pub fn play(
         None => sluice(arguments, address, &addresses, policy, shards)?,
     };
     let log = std::env::temp_dir().join(format!("sluice-perf-{}-gateway.log", address.port()));
-    let mut gateway = Child::spawn_unpinned(&command, &log)?;
+    let mut gateway = Child::spawn_on(&command, &[], &log)?;
     gateway.wait_until_listening(address)?;
     client::wait_until_ready(address)?;
     let played = send(load, setup, address);

@@ -1,0 +1,245 @@
+//! What a load met with: one JSON object, with raw histograms, that can be added to others of its kind.
+//!
+//! `sent == ok + errors + aborted + unfinished`: every request of the measurement has one fate, whenever it
+//! came. Events, bytes, `completed` and CPU time are what passed between the start and the end of the
+//! measurement.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+/// Samples that must lie beyond a percentile before it is told.
+pub const BEYOND_MIN: u64 = 10;
+
+/// Milliseconds of a bucket of the timeline.
+pub const BUCKET_MS: u64 = 100;
+
+/// Names of histograms. All but [`SEND_ERROR`] are in microseconds.
+pub const TOTAL: &str = "total";
+/// From the intended moment of sending to the first event with content.
+pub const TTFT: &str = "ttft";
+/// From one event of a stream to the next, of those that came during the measurement, from the first with
+/// content on. Events of one read are 0 apart.
+pub const GAP: &str = "gap";
+/// By how much a request left later than intended through the generator's own fault, nanoseconds; open loop
+/// only.
+pub const SEND_ERROR: &str = "send_error";
+/// How long connecting took.
+pub const CONNECT: &str = "connect";
+
+/// What was seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Length of the measurement; less than wished for where it was interrupted.
+    pub seconds: f64,
+    /// When the measurement began, microseconds since 1970.
+    pub began_unix_us: u64,
+    /// Requests that were to leave during the measurement and did.
+    pub sent: u64,
+    /// Those that were answered, whole.
+    pub ok: u64,
+    /// Those that were not, by why.
+    pub errors: BTreeMap<String, u64>,
+    /// Those that were given up on purpose.
+    pub aborted: u64,
+    /// Those that were neither answered nor failed when the generator stopped waiting.
+    pub unfinished: u64,
+    /// Arrivals that were due and not sent, because all connections were taken. Not in `sent`.
+    pub unsent: u64,
+    /// Good answers that came whole during the measurement, those to requests of the warm-up included.
+    pub completed: u64,
+    /// Events of streams, the last one (`[DONE]`) included.
+    pub events: u64,
+    /// Reads that brought something.
+    pub reads: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Connections that were opened.
+    pub connects: u64,
+    /// Raw histograms by name: base64 of HdrHistogram's V2 with deflate, three digits.
+    pub hist: BTreeMap<String, String>,
+    /// The measurement and what followed until the last answer; buckets of [`BUCKET_MS`].
+    pub timeline: Vec<Bucket>,
+    /// CPU time of the generator itself; where it spins, the time of its turns that had something to do.
+    pub cpu_us: u64,
+    /// The generator was the limit: what was measured says nothing of the target but "at least".
+    pub saturated: bool,
+    /// Stopped before its time.
+    pub interrupted: bool,
+}
+
+/// What happened in a tenth of a second, by when it happened.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Its start, since the start of the measurement.
+    pub at_ms: u64,
+    pub sent: u64,
+    pub ok: u64,
+    /// Failures, and arrivals that could not be sent.
+    pub errors: u64,
+    pub events: u64,
+    /// Percentiles of the answers that came; `None` with too few samples beyond.
+    pub p50_us: Option<u64>,
+    pub p99_us: Option<u64>,
+    pub max_us: Option<u64>,
+}
+
+impl Outcome {
+    /// A histogram; `None` where there is none of that name, or it cannot be read.
+    pub fn histogram(&self, name: &str) -> Option<Histogram<u64>> {
+        decode(self.hist.get(name)?).ok()
+    }
+
+    /// The value (in the histogram's unit) that a share `q` of the samples does not exceed; `None` with fewer
+    /// than [`BEYOND_MIN`] samples beyond it.
+    pub fn percentile(&self, name: &str, q: f64) -> Option<u64> {
+        percentile(&self.histogram(name)?, q)
+    }
+
+    /// All failures together.
+    pub fn failed(&self) -> u64 {
+        self.errors.values().sum()
+    }
+
+    /// Adds what a later run, or a further generator's, met with: its timeline comes behind this one's.
+    ///
+    /// # Errors
+    /// A histogram cannot be read.
+    #[cfg_attr(not(test), allow(dead_code))]
+    pub fn merge(&mut self, other: &Outcome) -> Result<(), Failure> {
+        for (name, text) in &other.hist {
+            let joined = match self.hist.get(name) {
+                None => text.clone(),
+                Some(own) => {
+                    let mut sum = decode(own)?;
+                    sum.auto(true);
+                    sum.add(decode(text)?)?;
+                    encode(&sum)?
+                }
+            };
+            self.hist.insert(name.clone(), joined);
+        }
+        for (why, count) in &other.errors {
+            *self.errors.entry(why.clone()).or_default() += count;
+        }
+        let behind_ms = self.timeline.last().map_or(0, |last| last.at_ms + BUCKET_MS);
+        let later = |bucket: &Bucket| Bucket { at_ms: bucket.at_ms + behind_ms, ..bucket.clone() };
+        self.timeline.extend(other.timeline.iter().map(later));
+        self.add_counts(other);
+        Ok(())
+    }
+
+    #[cfg_attr(not(test), allow(dead_code))]
+    fn add_counts(&mut self, other: &Outcome) {
+        if self.began_unix_us == 0 {
+            self.began_unix_us = other.began_unix_us;
+        }
+        self.seconds += other.seconds;
+        for (own, more) in [
+            (&mut self.sent, other.sent),
+            (&mut self.ok, other.ok),
+            (&mut self.aborted, other.aborted),
+            (&mut self.unfinished, other.unfinished),
+            (&mut self.unsent, other.unsent),
+            (&mut self.completed, other.completed),
+            (&mut self.events, other.events),
+            (&mut self.reads, other.reads),
+            (&mut self.bytes_in, other.bytes_in),
+            (&mut self.bytes_out, other.bytes_out),
+            (&mut self.connects, other.connects),
+            (&mut self.cpu_us, other.cpu_us),
+        ] {
+            *own += more;
+        }
+        self.saturated |= other.saturated;
+        self.interrupted |= other.interrupted;
+    }
+}
+
+/// The value that a share `q` of the samples does not exceed; `None` with fewer than [`BEYOND_MIN`] beyond
+/// it.
+pub fn percentile(histogram: &Histogram<u64>, q: f64) -> Option<u64> {
+    let within = (q.clamp(0.0, 1.0) * histogram.len() as f64).ceil() as u64;
+    let beyond = histogram.len().saturating_sub(within);
+    (beyond >= BEYOND_MIN).then(|| histogram.value_at_quantile(q))
+}
+
+/// A histogram as text.
+///
+/// # Errors
+/// It does not fit its format.
+pub fn encode(histogram: &Histogram<u64>) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new().serialize(histogram, &mut bytes)?;
+    Ok(STANDARD.encode(bytes))
+}
+
+/// A histogram from text.
+///
+/// # Errors
+/// It is none.
+pub fn decode(text: &str) -> Result<Histogram<u64>, Failure> {
+    Ok(Deserializer::new().deserialize(&mut Cursor::new(STANDARD.decode(text)?))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(values: impl IntoIterator<Item = u64>) -> Outcome {
+        let mut histogram = Histogram::new(3).unwrap();
+        values.into_iter().for_each(|value| histogram.record(value).unwrap());
+        let hist = BTreeMap::from([(TOTAL.to_owned(), encode(&histogram).unwrap())]);
+        Outcome { hist, sent: histogram.len(), ..Outcome::default() }
+    }
+
+    #[test]
+    fn a_percentile_needs_ten_samples_beyond_it() {
+        assert_eq!(outcome(1..=999).percentile(TOTAL, 0.99), None);
+        assert_eq!(outcome(1..=1000).percentile(TOTAL, 0.99), Some(990));
+        assert_eq!(outcome(1..=19).percentile(TOTAL, 0.5), None);
+        assert_eq!(outcome(1..=20).percentile(TOTAL, 0.5), Some(10));
+        assert_eq!(outcome(1..=20).percentile(TOTAL, 1.0), None);
+        assert_eq!(outcome([]).percentile(TOTAL, 0.5), None);
+        assert_eq!(outcome([]).percentile("gap", 0.5), None);
+    }
+
+    #[test]
+    fn merging_is_as_measuring_together() {
+        let mut first = outcome(1..=500);
+        first.errors.insert("http 503".into(), 2);
+        first.timeline.push(Bucket { at_ms: 300, ..Bucket::default() });
+        let mut second = outcome(501..=1000);
+        second.errors.insert("http 503".into(), 1);
+        second.hist.insert(GAP.into(), second.hist[TOTAL].clone());
+        second.timeline.push(Bucket { at_ms: 100, ..Bucket::default() });
+        first.merge(&second).unwrap();
+        assert_eq!(first.histogram(TOTAL), outcome(1..=1000).histogram(TOTAL));
+        assert_eq!(first.histogram(GAP), second.histogram(TOTAL));
+        assert_eq!((first.sent, first.failed()), (1000, 3));
+        assert_eq!(first.timeline[1].at_ms, 500);
+    }
+
+    #[test]
+    fn outcomes_survive_being_written_down() {
+        let outcome = outcome([1, 70_000_000]);
+        let text = serde_json::to_string(&outcome).unwrap();
+        assert_eq!(serde_json::from_str::<Outcome>(&text).unwrap(), outcome);
+    }
+
+    #[test]
+    fn what_is_no_histogram_is_none() {
+        let mut broken = outcome([1]);
+        for text in ["", "!", "AAAA", "HISTFAAA"] {
+            broken.hist.insert(TOTAL.into(), text.into());
+            assert_eq!(broken.histogram(TOTAL), None);
+        }
+    }
+}

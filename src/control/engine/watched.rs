@@ -1,0 +1,118 @@
+//! What is made of an engine's readings: the view that shards get, and whether it was started anew: pure.
+
+use std::time::{Duration, Instant};
+
+use super::reading::Reading;
+use crate::route::views::EngineView;
+
+/// What is known of one engine.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    last: Option<(Reading, Instant)>,
+    /// What probes counted when it was last read.
+    returns: u32,
+    restarts: u32,
+    view: Option<EngineView>,
+}
+
+impl Watched {
+    /// Takes a look at the engine in, or that there was no answer; true if shards must hear of it.
+    /// What was last read holds for `stale_after`. `returns`: how often probes saw it come back; such a
+    /// restart is known already.
+    pub fn observe(
+        &mut self,
+        reading: Option<Reading>,
+        returns: u32,
+        now: Instant,
+        stale_after: Duration,
+    ) -> bool {
+        let before = (self.view.clone(), self.restarts);
+        match reading {
+            Some(reading) => {
+                let last = self.last.as_ref().map(|(last, _)| last);
+                let anew = last.is_some_and(|last| restarted(last, &reading));
+                self.restarts += u32::from(anew && returns == self.returns);
+                self.returns = returns;
+                self.view = Some(view(&reading));
+                self.last = Some((reading, now));
+            }
+            None => {
+                let stale = |at: Instant| now.saturating_duration_since(at) >= stale_after;
+                if self.last.as_ref().is_some_and(|(_, at)| stale(*at)) {
+                    self.view = None;
+                }
+            }
+        }
+        before != (self.view.clone(), self.restarts)
+    }
+
+    /// How often it was seen to have started anew.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// What shards get; `None` if nothing was heard for too long.
+    pub fn view(&self) -> Option<&EngineView> {
+        self.view.as_ref()
+    }
+}
+
+/// A process that started later, or counters that fell, are those of another one.
+fn restarted(last: &Reading, now: &Reading) -> bool {
+    let differs = |(before, after): (f64, f64)| after > before + 1.0;
+    let fell = |(before, after): (f64, f64)| after < before;
+    last.started.zip(now.started).is_some_and(differs)
+        || last.prompt_tokens.zip(now.prompt_tokens).is_some_and(fell)
+}
+
+fn view(reading: &Reading) -> EngineView {
+    EngineView {
+        running: reading.running,
+        waiting: reading.waiting,
+        kv_use: reading.kv_use,
+        kv_tokens: reading.kv_tokens.and_then(|tokens| u32::try_from(tokens).ok()),
+        adapters: reading.adapters.clone().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STALE: Duration = Duration::from_secs(2);
+
+    fn reading(running: u32, prompt_tokens: f64, started: f64) -> Option<Reading> {
+        let (prompt_tokens, started) = (Some(prompt_tokens), Some(started));
+        Some(Reading { running: Some(running), prompt_tokens, started, ..Reading::default() })
+    }
+
+    #[test]
+    fn silence_is_forgiven_until_it_is_stale() {
+        let (mut watched, now) = (Watched::default(), Instant::now());
+        assert!(watched.observe(reading(1, 5.0, 9.0), 0, now, STALE));
+        assert!(
+            !watched.observe(reading(1, 6.0, 9.0), 0, now, STALE),
+            "nothing that shards use changed"
+        );
+        assert!(!watched.observe(None, 0, now + STALE / 2, STALE));
+        assert_eq!(watched.view().unwrap().running, Some(1));
+        assert!(watched.observe(None, 0, now + STALE, STALE) && watched.view().is_none());
+        assert!(watched.observe(reading(1, 7.0, 9.0), 0, now + STALE, STALE));
+        assert_eq!(watched.restarts(), 0);
+    }
+
+    #[test]
+    fn a_new_process_is_a_restart() {
+        for (after, restarts) in
+            [(reading(0, 9.0, 100.2), 0), (reading(0, 4.0, 100.0), 1), (reading(0, 9.0, 200.0), 1)]
+        {
+            let (mut watched, now) = (Watched::default(), Instant::now());
+            watched.observe(reading(0, 5.0, 100.0), 0, now, STALE);
+            let mut told = watched.clone();
+            watched.observe(after.clone(), 0, now, STALE);
+            assert_eq!(watched.restarts(), restarts);
+            told.observe(after, 1, now, STALE);
+            assert_eq!(told.restarts(), 0, "probes have told it already");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+use rmpv::Value;
+
+use super::{Event, Stored, decode};
+
+fn bytes(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    rmpv::encode::write_value(&mut out, value).unwrap();
+    out
+}
+
+fn list<T: Into<Value>>(items: impl IntoIterator<Item = T>) -> Value {
+    Value::Array(items.into_iter().map(Into::into).collect())
+}
+
+fn stored() -> Value {
+    list([
+        Value::from("BlockStored"),
+        list([10u64, 11]),
+        Value::from(9u64),
+        list([1u64, 2, 3, 4]),
+        Value::from(2),
+        Value::Nil,
+        Value::from("GPU"),
+        Value::from("a field of tomorrow"),
+    ])
+}
+
+#[test]
+fn arrays_as_vllm_writes_them() {
+    let events = list([
+        stored(),
+        list([Value::from("BlockRemoved"), list([10u64])]),
+        list([Value::from("AllBlocksCleared")]),
+    ]);
+    let batch = list([Value::from(1.5), events, Value::from(0)]);
+    let blocks = Stored {
+        blocks: vec![10, 11],
+        parent: Some(9),
+        tokens: vec![1, 2, 3, 4],
+        block_tokens: 2,
+        adapter: 0,
+    };
+    let expected = [Event::Stored(blocks), Event::Removed { blocks: vec![10] }, Event::Cleared];
+    assert_eq!(decode(&bytes(&batch)).unwrap(), expected);
+}
+
+#[test]
+fn maps_hashes_of_any_width_and_numbers_below_zero() {
+    let pairs = |pairs: &[(&str, Value)]| {
+        Value::Map(pairs.iter().map(|(key, value)| ((*key).into(), value.clone())).collect())
+    };
+    let event = pairs(&[
+        ("type", "BlockRemoved".into()),
+        ("block_hashes", list([Value::from(-1i64), Value::Binary(vec![7; 32])])),
+    ]);
+    let batch = pairs(&[("ts", 1.0.into()), ("events", list([event]))]);
+    let Event::Removed { blocks } = &decode(&bytes(&batch)).unwrap()[0] else { panic!() };
+    assert_eq!(blocks[0], u64::MAX);
+    assert_eq!(blocks[1], xxhash_rust::xxh3::xxh3_64(&[7; 32]));
+}
+
+#[test]
+fn what_is_not_understood_is_refused() {
+    for wrong in [
+        Value::from(1),
+        list([Value::from(1.0)]),
+        list([Value::from(1.0), list([list([Value::from("BlockMoved")])])]),
+        list([Value::from(1.0), list([list([Value::from("BlockRemoved"), Value::from(1)])])]),
+    ] {
+        assert!(decode(&bytes(&wrong)).is_err(), "{wrong}");
+    }
+    let mut short = stored();
+    if let Value::Array(fields) = &mut short {
+        fields[3] = list([1u64, 2, 3]);
+    }
+    assert!(decode(&bytes(&list([Value::from(1.0), list([short])]))).is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_makes_it_panic(payload in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        let _ = decode(&payload);
+    }
+}

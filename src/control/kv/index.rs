@@ -1,0 +1,248 @@
+//! From engines' blocks to places in prompts: pure.
+//!
+//! An engine names its blocks by hashes of its own, and tells the tokens in them. A shard knows a prompt as a
+//! chain of hashes over bytes. The two meet in a third chain, over tokens: of a block that was stored we
+//! compute it from what the engine says, of a prompt from what a tokeniser says. So a block that an engine
+//! stored or removed becomes a place in some prompt's chain, if that prompt was tokenised.
+//!
+//! Invariants: every table has a bound; an engine that stores more than is kept is simply known less well;
+//! the same tokens under another adapter, or in blocks of another size, are another chain.
+
+use std::collections::{HashMap, VecDeque};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::batch::{BlockHash, Event, Stored};
+use crate::route::precise::{ChainHash, Change};
+
+/// Blocks kept of one engine.
+const BLOCKS_MAX: usize = 1 << 20;
+/// Places in prompts kept for all engines together; the oldest go first.
+const PLACES_MAX: usize = 1 << 20;
+
+/// A link of the chain over tokens.
+type Link = u64;
+
+/// Where one link of a prompt's chain over bytes ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub hash: ChainHash,
+    /// Tokens up to its end.
+    pub tokens: u32,
+}
+
+/// Places of prompts that were tokenised.
+#[derive(Debug, Default)]
+pub struct Places {
+    by_link: HashMap<Link, ChainHash, ahash::RandomState>,
+    oldest: VecDeque<Link>,
+}
+
+/// One engine's blocks.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    links: HashMap<BlockHash, Link, ahash::RandomState>,
+    held: HashMap<Link, BlockHash, ahash::RandomState>,
+    block_tokens: u32,
+    /// Blocks that could not be placed: what they follow was not heard of, or the table is full.
+    pub orphans: u64,
+}
+
+fn root(block_tokens: u32, adapter: u64) -> Link {
+    adapter.rotate_left(32) ^ u64::from(block_tokens)
+}
+
+fn link(parent: Link, tokens: &[u32]) -> Link {
+    tokens.iter().fold(parent, |seed, token| xxh3_64_with_seed(&token.to_le_bytes(), seed))
+}
+
+impl Places {
+    /// Takes a tokenised prompt in. Blocks that `blocks` holds already are told of at once.
+    pub fn learn(
+        &mut self,
+        tokens: &[u32],
+        marks: &[Mark],
+        blocks: &Blocks,
+        changes: &mut Vec<Change>,
+    ) {
+        let size = blocks.block_tokens;
+        if size == 0 {
+            return;
+        }
+        let mut parent = root(size, 0);
+        let mut rest = marks.iter().copied().peekable();
+        for (block, end) in tokens.chunks_exact(size as usize).zip((1..).map(|n: u32| n * size)) {
+            parent = link(parent, block);
+            // The last of the chain's ends inside this block: up to there the engine has the prompt.
+            let mut place = None;
+            while let Some(mark) = rest.next_if(|mark| mark.tokens <= end) {
+                place = Some(mark.hash);
+            }
+            let Some(hash) = place else { continue };
+            self.insert(parent, hash);
+            if blocks.held.contains_key(&parent) {
+                changes.push(Change::Holds(hash));
+            }
+        }
+    }
+
+    fn insert(&mut self, link: Link, hash: ChainHash) {
+        if self.by_link.insert(link, hash).is_some() {
+            return;
+        }
+        self.oldest.push_back(link);
+        if self.oldest.len() > PLACES_MAX
+            && let Some(oldest) = self.oldest.pop_front()
+        {
+            self.by_link.remove(&oldest);
+        }
+    }
+}
+
+impl Blocks {
+    /// Blocks that are known.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Takes an event in; what it means for prompts goes to `changes`.
+    pub fn apply(&mut self, event: &Event, places: &Places, changes: &mut Vec<Change>) {
+        match event {
+            Event::Stored(stored) => self.stored(stored, places, changes),
+            Event::Removed { blocks } => {
+                blocks.iter().for_each(|block| self.removed(*block, places, changes));
+            }
+            Event::Cleared => {
+                self.clear();
+                changes.push(Change::LostAll);
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.links.clear();
+        self.held.clear();
+    }
+
+    fn stored(&mut self, stored: &Stored, places: &Places, changes: &mut Vec<Change>) {
+        if stored.block_tokens == 0 {
+            return;
+        }
+        if self.block_tokens != stored.block_tokens {
+            self.clear();
+            self.block_tokens = stored.block_tokens;
+        }
+        let parent = match stored.parent {
+            None => Some(root(stored.block_tokens, stored.adapter)),
+            Some(parent) => self.links.get(&parent).copied(),
+        };
+        let Some(mut parent) = parent else {
+            self.orphans += stored.blocks.len() as u64;
+            return;
+        };
+        let tokens = stored.tokens.chunks_exact(stored.block_tokens as usize);
+        for (block, tokens) in stored.blocks.iter().zip(tokens) {
+            parent = link(parent, tokens);
+            if self.links.len() >= BLOCKS_MAX {
+                self.orphans += 1;
+                continue;
+            }
+            self.links.insert(*block, parent);
+            self.held.insert(parent, *block);
+            changes.extend(places.by_link.get(&parent).map(|hash| Change::Holds(*hash)));
+        }
+    }
+
+    fn removed(&mut self, block: BlockHash, places: &Places, changes: &mut Vec<Change>) {
+        let Some(link) = self.links.remove(&block) else { return };
+        // The same tokens may be held under another name.
+        if self.held.get(&link) == Some(&block) {
+            self.held.remove(&link);
+            changes.extend(places.by_link.get(&link).map(|hash| Change::Lost(*hash)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: u32 = 4;
+
+    fn stored(blocks: &[u64], parent: Option<u64>, tokens: &[u32]) -> Event {
+        let (blocks, tokens) = (blocks.to_vec(), tokens.to_vec());
+        Event::Stored(Stored { blocks, parent, tokens, block_tokens: SIZE, adapter: 0 })
+    }
+
+    fn marks(ends: &[(u64, u32)]) -> Vec<Mark> {
+        ends.iter().map(|(hash, tokens)| Mark { hash: *hash, tokens: *tokens }).collect()
+    }
+
+    #[test]
+    fn what_is_stored_and_removed_becomes_places_of_prompts() {
+        let (mut places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
+        let tokens: Vec<u32> = (0..16).collect();
+        blocks.apply(&stored(&[100, 101], None, &tokens[..8]), &places, &mut changes);
+        assert!(changes.is_empty(), "no prompt is known yet");
+        places.learn(&tokens, &marks(&[(1, 3), (2, 4), (3, 9), (4, 15)]), &blocks, &mut changes);
+        assert_eq!(
+            std::mem::take(&mut changes),
+            [Change::Holds(2)],
+            "of two ends in a block, the last"
+        );
+        blocks.apply(&stored(&[102, 103], Some(101), &tokens[8..]), &places, &mut changes);
+        assert_eq!(std::mem::take(&mut changes), [Change::Holds(3), Change::Holds(4)]);
+        blocks.apply(&Event::Removed { blocks: vec![103, 999] }, &places, &mut changes);
+        assert_eq!(std::mem::take(&mut changes), [Change::Lost(4)]);
+        blocks.apply(&Event::Cleared, &places, &mut changes);
+        assert_eq!((changes.as_slice(), blocks.len()), ([Change::LostAll].as_slice(), 0));
+    }
+
+    #[test]
+    fn blocks_without_their_parent_are_counted_and_left() {
+        let (places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
+        blocks.apply(&stored(&[7, 8], Some(6), &[0; 8]), &places, &mut changes);
+        assert_eq!((blocks.len(), blocks.orphans, changes.len()), (0, 2, 0));
+    }
+
+    #[test]
+    fn other_prompts_blocks_are_not_taken_for_this_ones() {
+        let (mut places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
+        blocks.apply(&stored(&[1], None, &[1, 2, 3, 4]), &places, &mut changes);
+        places.learn(&[9, 2, 3, 4], &marks(&[(5, 4)]), &blocks, &mut changes);
+        assert!(changes.is_empty());
+    }
+
+    proptest::proptest! {
+        /// Whatever order prompts and events come in, in the end the places that are held are those whose
+        /// blocks are.
+        #[test]
+        fn order_does_not_matter(late in proptest::bool::ANY, drop_from in 0usize..6) {
+            let (mut places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
+            let tokens: Vec<u32> = (0..24).collect();
+            let ends: Vec<Mark> = (1..=6).map(|n| Mark { hash: u64::from(n), tokens: n * SIZE }).collect();
+            let names: Vec<u64> = (0..6).collect();
+            blocks.apply(&stored(&names[..1], None, &tokens[..4]), &places, &mut changes);
+            if !late {
+                places.learn(&tokens, &ends, &blocks, &mut changes);
+            }
+            blocks.apply(&stored(&names[1..], Some(0), &tokens[4..]), &places, &mut changes);
+            let gone = Event::Removed { blocks: names[drop_from..].iter().rev().copied().collect() };
+            blocks.apply(&gone, &places, &mut changes);
+            if late {
+                places.learn(&tokens, &ends, &blocks, &mut changes);
+            }
+            let mut held = std::collections::BTreeSet::new();
+            for change in changes {
+                match change {
+                    Change::Holds(hash) => held.insert(hash),
+                    Change::Lost(hash) => held.remove(&hash),
+                    Change::LostAll => { held.clear(); true }
+                };
+            }
+            let expected: std::collections::BTreeSet<u64> = (1..=drop_from as u64).collect();
+            proptest::prop_assert_eq!(held, expected);
+        }
+    }
+}

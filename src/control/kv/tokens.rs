@@ -1,0 +1,160 @@
+//! Asking an engine how it tokenises a prompt (vLLM's `/tokenize`; SGLang's has the same shape).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use crate::config::plan::{Endpoint, EndpointId, Model, Plan};
+use crate::control::client::{Ask, Client};
+use crate::control::fleet::Addresses;
+use crate::route::precise::Prompt;
+
+/// For one question.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What an answer may hold, bytes: a number of some digits for each token.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// An engine that can be asked.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub generation: u64,
+    pub endpoint_id: EndpointId,
+    /// What its cache depends on.
+    pub identity: u64,
+    pub endpoint: Endpoint,
+    /// The name that the engine knows the model by; `None`: the client's own.
+    pub model: Option<Box<str>>,
+    pub addresses: watch::Receiver<Addresses>,
+}
+
+/// The plan's engines that tell of their caches.
+pub fn engines(
+    plan: &Plan,
+    addresses: impl Fn(usize) -> watch::Receiver<Addresses>,
+) -> Vec<Engine> {
+    let telling = plan.endpoints.iter().enumerate().filter(|(_, one)| one.kv_events.is_some());
+    let engine = |(at, endpoint): (usize, &Endpoint)| {
+        let endpoint_id = EndpointId(at as u16);
+        let serves = |model: &&Model| model.endpoints.contains(&endpoint_id);
+        let model = plan.models.iter().find(serves);
+        Engine {
+            generation: plan.generation,
+            endpoint_id,
+            identity: endpoint.cache_identity(),
+            endpoint: endpoint.clone(),
+            model: model.and_then(|model| model.upstream_model.clone()),
+            addresses: addresses(at),
+        }
+    };
+    telling.map(engine).collect()
+}
+
+/// A prompt, and what became of the question.
+#[derive(Debug)]
+pub struct Tokenised {
+    pub identity: u64,
+    pub prompt: Prompt,
+    /// `None`: the engine did not say.
+    pub tokens: Option<Vec<u32>>,
+}
+
+/// Of a request's body, what its prompt is made of.
+#[derive(Deserialize, Serialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    model: &'a RawValue,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    prompt: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    chat_template_kwargs: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    add_generation_prompt: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    continue_final_message: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    tokens: Vec<u32>,
+}
+
+/// Asks `engine` for the tokens of `prompt`. Prompts that are token ids already need no question.
+pub async fn tokenise(engine: Engine, prompt: Prompt) -> Tokenised {
+    let tokens = match ids(&prompt.body) {
+        Some(ids) => Some(ids),
+        None => ask(&engine, &prompt.body).await,
+    };
+    Tokenised { identity: engine.identity, prompt, tokens }
+}
+
+async fn ask(engine: &Engine, body: &[u8]) -> Option<Vec<u32>> {
+    let question = question(body, engine.model.as_deref())?;
+    let path = format!("{}/tokenize", engine.endpoint.path_prefix).into();
+    let ask = Ask { path, body: Some(question), answer_bytes_max: ANSWER_BYTES_MAX };
+    let addresses: Vec<SocketAddr> = engine.addresses.borrow().to_vec();
+    let mut client = Client::new(engine.endpoint.clone());
+    let answer = client.ask(&addresses, 0, PATIENCE, &ask).await.ok()?;
+    let whole = (answer.status == 200).then_some(answer.body)?;
+    serde_json::from_slice::<Answer>(&whole).ok().map(|answer| answer.tokens)
+}
+
+/// The question, in the bytes that the client chose; `None` for what `/tokenize` does not take.
+fn question(body: &[u8], model: Option<&str>) -> Option<Vec<u8>> {
+    let mut body: Body<'_> = serde_json::from_slice(body).ok()?;
+    let named = model.and_then(|model| serde_json::value::to_raw_value(model).ok());
+    if let Some(named) = &named {
+        body.model = named;
+    }
+    // A list of prompts is several; a prompt and messages are two readings.
+    let text = body.prompt.is_some_and(|prompt| prompt.get().starts_with('"'));
+    match (body.messages.is_some(), text) {
+        (true, false) if body.prompt.is_none() => serde_json::to_vec(&body).ok(),
+        (false, true) => serde_json::to_vec(&body).ok(),
+        _ => None,
+    }
+}
+
+/// A prompt of token ids.
+fn ids(body: &[u8]) -> Option<Vec<u32>> {
+    let body: Body<'_> = serde_json::from_slice(body).ok()?;
+    serde_json::from_str(body.prompt?.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(body: &str, model: Option<&str>) -> Option<String> {
+        question(body.as_bytes(), model).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn questions_hold_the_prompt_and_nothing_else() {
+        let chat = r#"{"stream":true,"model":"a","messages":[{"role":"user","content":"h\u0069"}],"tools":[1]}"#;
+        let expected =
+            r#"{"model":"a","messages":[{"role":"user","content":"h\u0069"}],"tools":[1]}"#;
+        assert_eq!(asked(chat, None).as_deref(), Some(expected));
+        assert_eq!(asked(chat, Some("b")).unwrap(), expected.replace("\"a\"", "\"b\""));
+        assert_eq!(
+            asked(r#"{"model":"a","prompt":"x"}"#, None).unwrap(),
+            r#"{"model":"a","prompt":"x"}"#
+        );
+        for no in [r#"{"model":"a","prompt":["x","y"]}"#, r#"{"model":"a","input":"x"}"#, "{"] {
+            assert_eq!(asked(no, None), None, "{no}");
+        }
+    }
+
+    #[test]
+    fn token_ids_are_taken_as_they_are() {
+        assert_eq!(ids(br#"{"model":"a","prompt":[1,2,3]}"#), Some(vec![1, 2, 3]));
+        assert_eq!(ids(br#"{"model":"a","prompt":"1"}"#), None);
+        assert_eq!(ids(br#"{"model":"a","prompt":[[1],[2]]}"#), None);
+    }
+}

@@ -1,0 +1,114 @@
+"""Engines that tell of their caches: routing follows the cache itself, not an estimate of it."""
+
+import time
+
+import pytest
+from harness import Sim
+from harness.ports import free_port
+from test_routing import MODEL, ask, conversation, fresh, metric
+
+
+def wait_for(what, done, seconds=10):
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until, what
+        time.sleep(0.02)
+
+
+def telling(*arguments, replay=True):
+    """A server that tells, and its endpoint's table."""
+    events, again = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+    arguments = [*arguments, "--kv-events", events, "--kv-events-topic", "kv"]
+    arguments += ["--kv-events-replay", again] if replay else []
+    table = {"kv_events": events, "kv_events_topic": "kv", "engine": "vllm", "metrics_path": ""}
+    return Sim(*arguments), {**table, **({"kv_events_replay": again} if replay else {})}
+
+
+def world(gateways, worlds):
+    endpoints = [
+        {"name": f"gpu-{at}", "url": sim.url, **table} for at, (sim, table) in enumerate(worlds)
+    ]
+    models = [{"name": MODEL, "endpoints": [one["name"] for one in endpoints]}]
+    gateway = gateways([], endpoints=endpoints, models=models, runtime={"shards": 1})
+    # Listening begins when it begins: only then is the first message the first.
+    time.sleep(1.5)
+    return gateway
+
+
+def settled(gateway, prompts):
+    """So many prompts were tokenised, and shards know what came of it."""
+    name = "sluice_kv_prompts_total"
+    wait_for(f"{prompts} prompts", lambda: metric(gateway, name) >= prompts)
+    quiet(gateway)
+
+
+def quiet(gateway):
+    """Nothing more is heard."""
+    heard, last = -1, time.monotonic()
+    while time.monotonic() - last < 0.3:
+        now = metric(gateway, "sluice_kv_events_total") + metric(gateway, "sluice_kv_changes_total")
+        if now != heard:
+            heard, last = now, time.monotonic()
+        time.sleep(0.05)
+
+
+def test_an_emptied_cache_is_known_before_the_next_request(gateways):
+    worlds = [telling(), telling()]
+    gateway = world(gateways, worlds)
+    name = fresh()
+    for turns in (1, 2):
+        row = ask(gateway, conversation(name, turns))
+    settled(gateway, 2)
+    assert metric(gateway, "sluice_kv_blocks") > 0
+    row = ask(gateway, conversation(name, 3))
+    assert abs(row["expected_cached_tokens"] - row["cached_tokens"]) < 200 and row["cached_tokens"] > 0
+    for sim, _ in worlds:
+        sim._call("/reset_prefix_cache", {})
+    wait_for("the loss", lambda: metric(gateway, "sluice_kv_blocks") == 0)
+    quiet(gateway)
+    row = ask(gateway, conversation(name, 4))
+    assert row["expected_cached_tokens"] == 0 == row["cached_tokens"], row
+    for sim, _ in worlds:
+        sim.stop()
+
+
+def test_evictions_are_followed(gateways):
+    """Servers whose cache holds a few conversations: what was pushed out is not expected any more."""
+    worlds = [telling("--kv-blocks", "512"), telling("--kv-blocks", "512")]
+    gateway = world(gateways, worlds)
+    names = [fresh() for _ in range(12)]
+    for asked, name in enumerate(names, 1):
+        ask(gateway, conversation(name, 3))
+        settled(gateway, asked)
+    off = []
+    for asked, name in enumerate(names, len(names) + 1):
+        row = ask(gateway, conversation(name, 3))
+        off.append(row["expected_cached_tokens"] - row["cached_tokens"])
+        settled(gateway, asked)
+    assert max(off) < 300, off
+    for sim, _ in worlds:
+        sim.stop()
+
+
+@pytest.mark.parametrize("replay", [True, False], ids=["asked-again", "given-up"])
+def test_gaps(gateways, replay):
+    worlds = [telling(replay=replay), telling(replay=replay)]
+    gateway = world(gateways, worlds)
+    name = fresh()
+    ask(gateway, conversation(name, 1))
+    settled(gateway, 1)
+    held = metric(gateway, "sluice_kv_blocks")
+    for sim, _ in worlds:
+        sim._call("/sim/kv-events/lose", {"messages": 1})
+    ask(gateway, conversation(name, 3))
+    ask(gateway, conversation(name, 5))
+    lost = lambda: metric(gateway, "sluice_kv_lost_track_total")  # noqa: E731
+    if replay:
+        wait_for("the missing blocks", lambda: metric(gateway, "sluice_kv_blocks") > 2 * held)
+        assert lost() == 0
+    else:
+        wait_for("the loss", lambda: lost() >= 1)
+    row = ask(gateway, conversation(name, 6))
+    assert row["cached_tokens"] > 0
+    for sim, _ in worlds:
+        sim.stop()
