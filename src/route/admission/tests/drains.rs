@@ -43,7 +43,11 @@ fn a_queue_that_stands_still_takes_longer_and_longer() {
 proptest! {
     /// Served at a steady pace, a queue is told to take what it takes.
     #[test]
-    fn a_steady_pace_is_told(tokens in 1..100_000u32, each_nanos in 1_000_000..SECOND, waiting in 1..1_000u64) {
+    fn a_steady_pace_is_told(
+        tokens in 1..100_000u32,
+        each_nanos in 1_000_000..SECOND,
+        waiting in 1..1_000u64,
+    ) {
         let mut drain = Drain::default();
         drain.begin(0);
         let rounds = 200;

@@ -64,7 +64,8 @@ proptest! {
                         let (entry, number) = model.remove(&id).expect("it waits");
                         prop_assert!(fits(&number));
                         let earlier = model.range(..id).any(|(_, (other, number))| {
-                            (other.tenant, other.class) == (entry.tenant, entry.class) && fits(number)
+                            let same = (other.tenant, other.class) == (entry.tenant, entry.class);
+                            same && fits(number)
                         });
                         prop_assert!(!earlier, "a tenant's requests keep their order");
                         prop_assert_eq!(queue.serve(id, entry.tokens, 1.0), Some((entry, number)));
@@ -78,7 +79,8 @@ proptest! {
                 }
             }
             prop_assert_eq!(queue.len(), model.len());
-            prop_assert_eq!(queue.bytes(), model.values().map(|(entry, _)| entry.bytes).sum::<u64>());
+            let bytes: u64 = model.values().map(|(entry, _)| entry.bytes).sum();
+            prop_assert_eq!(queue.bytes(), bytes);
             let tokens: u64 = model.values().map(|(entry, _)| u64::from(entry.tokens)).sum();
             prop_assert_eq!(queue.tokens_before(CLASSES - 1), tokens);
             prop_assert!(queue.len() <= bounds.requests_max && queue.bytes() <= bounds.bytes_max);

@@ -81,7 +81,10 @@ proptest! {
 
     /// Once both sides have looked often enough, shards hold what was ordered: places are not lost.
     #[test]
-    fn what_is_recalled_comes_back(before in steps(), parts in prop::collection::vec(0..9u32, SHARDS)) {
+    fn what_is_recalled_comes_back(
+        before in steps(),
+        parts in prop::collection::vec(0..9u32, SHARDS),
+    ) {
         let mut shards = [Shard::default(); SHARDS];
         let mut grants = [Grant::default(); SHARDS];
         for step in before {
