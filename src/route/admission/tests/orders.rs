@@ -56,7 +56,7 @@ proptest! {
                     ),
                 },
                 Step::Serve(not) => {
-                    let fits = |number: &u64| number % not != 0;
+                    let fits = |number: &u64| !number.is_multiple_of(not);
                     let found = queue.next(fits);
                     let any = model.values().any(|(_, number)| fits(number));
                     prop_assert_eq!(found.is_some(), any);
