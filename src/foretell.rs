@@ -1,5 +1,5 @@
-//! `sluice route`: where a request would go, asked without a gateway: the plan's own policy over endpoints that
-//! are healthy and idle, with caches that hold what was said to be sent there before.
+//! `sluice route`: where a request would go, asked without a gateway: the plan's own policy over endpoints
+//! that are healthy and idle, with caches that hold what was said to be sent there before.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

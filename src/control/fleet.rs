@@ -216,8 +216,8 @@ impl Fleet {
         let of_this_plan = generation == self.plan.generation;
         let tracked = self.endpoints.get_mut(usize::from(id.0)).filter(|_| of_this_plan);
         tracked.is_some_and(|one| {
-            let returns = one.health.returns();
-            one.engine.observe(reading, returns, Instant::now(), stale_after)
+            let probed = (one.health.usable(), one.health.returns());
+            one.engine.observe(reading, probed, Instant::now(), stale_after)
         })
     }
 

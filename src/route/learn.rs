@@ -7,7 +7,8 @@
 //! learned slowly and its scale quickly, so that a machine that throttles is known within some ten
 //! requests.
 //!
-//! Invariants: no allocation; one outlier moves nothing far; without samples there is no rate, and [`Prior`] helps out.
+//! Invariants: no allocation; one outlier moves nothing far; without samples there is no rate, and [`Prior`]
+//! helps out.
 
 use std::collections::VecDeque;
 

@@ -61,8 +61,8 @@ impl Lease {
         connection.expect("a lease is used while its connection is there")
     }
 
-    /// Ends the claim cleanly, once the answer has come: the connection goes back to its pool, if it may carry
-    /// another request. A client that still has to take the answer's end keeps no endpoint busy.
+    /// Ends the claim cleanly, once the answer has come: the connection goes back to its pool, if it may
+    /// carry another request. A client that still has to take the answer's end keeps no endpoint busy.
     pub fn finish(&mut self, now: Instant) {
         let Some(mut connection) = self.end().and_then(|claim| claim.connection) else { return };
         if connection.reusable() && connection.rest() {

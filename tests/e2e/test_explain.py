@@ -6,7 +6,7 @@ import time
 
 import httpx
 from harness.process import binary
-from test_routing import MODEL, ask, conversation, fresh
+from test_routing import CONFIG, MODEL, SIMS, ask, conversation, fresh  # noqa: F401
 
 
 def why(gateway, request_id):

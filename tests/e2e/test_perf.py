@@ -81,7 +81,7 @@ def test_an_interrupt_leaves_nothing_but_the_finished_rounds(tmp_path, how):
         time.sleep(0.7)
         assert run.poll() is None and marked(mark)
         run.send_signal(how)
-        run.communicate(timeout=10)
+        run.communicate(timeout=40)
     finally:
         run.kill()
     assert gone(mark) == []

@@ -188,6 +188,11 @@ fn named(files: &[File], words: &[&str], allowed: impl Fn(&str) -> bool) -> Vec<
 }
 
 #[test]
+fn only_the_control_plane_names_hyper() {
+    none(named(&rust("src/"), &["hyper"], |path| path == "src/control/client.rs"));
+}
+
+#[test]
 fn only_the_runtime_names_monoio() {
     none(named(&rust("src/"), &["monoio"], |path| path.starts_with("src/runtime/")));
 }

@@ -83,7 +83,7 @@ impl Engine {
         }
     }
 
-    /// Begins to note what happens to the cache, for [`Engine::told`]. Prompts must bring their token ids then.
+    /// Begins to note what happens to the cache, for [`Engine::told`]. Prompts must bring their token ids.
     pub fn tell(&mut self) {
         self.journal.switch_on();
     }

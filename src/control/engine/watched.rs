@@ -17,12 +17,12 @@ pub struct Watched {
 
 impl Watched {
     /// Takes a look at the engine in, or that there was no answer; true if shards must hear of it.
-    /// What was last read holds for `stale_after`. `returns`: how often probes saw it come back; such a
-    /// restart is known already.
+    /// What was last read holds for `stale_after`. `probed`: whether probes reach it, and how often
+    /// they saw it come back; a restart that they tell of is not told again.
     pub fn observe(
         &mut self,
         reading: Option<Reading>,
-        returns: u32,
+        probed: (bool, u32),
         now: Instant,
         stale_after: Duration,
     ) -> bool {
@@ -31,8 +31,8 @@ impl Watched {
             Some(reading) => {
                 let last = self.last.as_ref().map(|(last, _)| last);
                 let anew = last.is_some_and(|last| restarted(last, &reading));
-                self.restarts += u32::from(anew && returns == self.returns);
-                self.returns = returns;
+                self.restarts += u32::from(anew && probed == (true, self.returns));
+                self.returns = probed.1;
                 self.view = Some(view(&reading));
                 self.last = Some((reading, now));
             }
@@ -89,15 +89,15 @@ mod tests {
     #[test]
     fn silence_is_forgiven_until_it_is_stale() {
         let (mut watched, now) = (Watched::default(), Instant::now());
-        assert!(watched.observe(reading(1, 5.0, 9.0), 0, now, STALE));
+        assert!(watched.observe(reading(1, 5.0, 9.0), (true, 0), now, STALE));
         assert!(
-            !watched.observe(reading(1, 6.0, 9.0), 0, now, STALE),
+            !watched.observe(reading(1, 6.0, 9.0), (true, 0), now, STALE),
             "nothing that shards use changed"
         );
-        assert!(!watched.observe(None, 0, now + STALE / 2, STALE));
+        assert!(!watched.observe(None, (true, 0), now + STALE / 2, STALE));
         assert_eq!(watched.view().unwrap().running, Some(1));
-        assert!(watched.observe(None, 0, now + STALE, STALE) && watched.view().is_none());
-        assert!(watched.observe(reading(1, 7.0, 9.0), 0, now + STALE, STALE));
+        assert!(watched.observe(None, (true, 0), now + STALE, STALE) && watched.view().is_none());
+        assert!(watched.observe(reading(1, 7.0, 9.0), (true, 0), now + STALE, STALE));
         assert_eq!(watched.restarts(), 0);
     }
 
@@ -107,12 +107,15 @@ mod tests {
             [(reading(0, 9.0, 100.2), 0), (reading(0, 4.0, 100.0), 1), (reading(0, 9.0, 200.0), 1)]
         {
             let (mut watched, now) = (Watched::default(), Instant::now());
-            watched.observe(reading(0, 5.0, 100.0), 0, now, STALE);
-            let mut told = watched.clone();
-            watched.observe(after.clone(), 0, now, STALE);
+            watched.observe(reading(0, 5.0, 100.0), (true, 0), now, STALE);
+            let told = watched.clone();
+            watched.observe(after.clone(), (true, 0), now, STALE);
             assert_eq!(watched.restarts(), restarts);
-            told.observe(after, 1, now, STALE);
-            assert_eq!(told.restarts(), 0, "probes have told it already");
+            for probed in [(true, 1), (false, 0)] {
+                let mut seen = told.clone();
+                seen.observe(after.clone(), probed, now, STALE);
+                assert_eq!(seen.restarts(), 0, "probes have told it, or will");
+            }
         }
     }
 }

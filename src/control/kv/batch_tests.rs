@@ -78,7 +78,9 @@ fn what_is_not_understood_is_refused() {
 
 proptest::proptest! {
     #[test]
-    fn nothing_makes_it_panic(payload in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+    fn nothing_makes_it_panic(
+        payload in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+    ) {
         let _ = decode(&payload);
     }
 }

@@ -219,16 +219,19 @@ mod tests {
         /// blocks are.
         #[test]
         fn order_does_not_matter(late in proptest::bool::ANY, drop_from in 0usize..6) {
-            let (mut places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
+            let (mut places, mut blocks) = (Places::default(), Blocks::default());
+            let mut changes = vec![];
             let tokens: Vec<u32> = (0..24).collect();
-            let ends: Vec<Mark> = (1..=6).map(|n| Mark { hash: u64::from(n), tokens: n * SIZE }).collect();
+            let mark = |n| Mark { hash: u64::from(n), tokens: n * SIZE };
+            let ends: Vec<Mark> = (1..=6u32).map(mark).collect();
             let names: Vec<u64> = (0..6).collect();
             blocks.apply(&stored(&names[..1], None, &tokens[..4]), &places, &mut changes);
             if !late {
                 places.learn(&tokens, &ends, &blocks, &mut changes);
             }
             blocks.apply(&stored(&names[1..], Some(0), &tokens[4..]), &places, &mut changes);
-            let gone = Event::Removed { blocks: names[drop_from..].iter().rev().copied().collect() };
+            let blocks_gone = names[drop_from..].iter().rev().copied().collect();
+            let gone = Event::Removed { blocks: blocks_gone };
             blocks.apply(&gone, &places, &mut changes);
             if late {
                 places.learn(&tokens, &ends, &blocks, &mut changes);

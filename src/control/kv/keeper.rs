@@ -164,7 +164,7 @@ impl Keeper {
     }
 }
 
-/// Where the blocks of a prompt's chain end in tokens: in proportion to bytes, and rather later than too early.
+/// Where the blocks of a prompt's chain end in tokens: in proportion to bytes, rather later than too early.
 fn marks(prompt: &Prompt, tokens: usize) -> Vec<Mark> {
     let per_byte = tokens as f64 / prompt.bytes.max(1) as f64;
     let mark = |(hash, bytes): &(u64, u64)| Mark {

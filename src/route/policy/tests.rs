@@ -149,7 +149,8 @@ proptest! {
         busier[at].context_tokens += 90_000;
         busier[at].placed_tokens += 30_000.0;
         // Bounded hashing moves the bound of all with the load of one.
-        let exact = [Policy::PredictedTtft, Policy::LeastLoaded, Policy::PowerOfTwo, Policy::LeastKv];
+        use Policy::{LeastKv, LeastLoaded, PowerOfTwo, PredictedTtft};
+        let exact = [PredictedTtft, LeastLoaded, PowerOfTwo, LeastKv];
         for policy in exact {
             let before = first(policy, &question(turn), &candidates);
             let after = first(policy, &question(turn), &busier);
