@@ -101,8 +101,9 @@ impl Gateway {
         let admin = plan.admin.as_ref().map_or(String::new(), |admin| admin.listen.to_string());
         let refused = system(format!("cannot listen on {admin} (admin.listen)"));
         let control = Control::new(config).map_err(refused)?;
+        let bank = (count > 1).then(|| control.bank_bell());
         let pinned = plan.runtime.pin.then_some(&cpus[..]);
-        let shards = spawn(listeners, &links, lanes, bounds, &choice, pinned)?;
+        let shards = spawn(listeners, &links, lanes, bounds, &choice, pinned, bank)?;
         Ok(Self { address, control, shards, _claim: claim })
     }
 
@@ -167,6 +168,7 @@ fn spawn(
     bounds: Vec<Arc<Bound>>,
     choice: &Choice,
     cpus: Option<&[core_affinity::CoreId]>,
+    bank: Option<link::Bell>,
 ) -> Result<Vec<std::thread::JoinHandle<()>>, BootError> {
     let specs =
         listeners.into_iter().zip(bounds).enumerate().map(|(index, (listener, bound))| Spec {
@@ -178,6 +180,7 @@ fn spawn(
             lanes: lanes.clone(),
             bound,
             choice: choice.clone(),
+            bank: bank.clone(),
         });
     specs.map(|spec| run::spawn(spec).map_err(system("shard thread"))).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::plan::{ClientKey, KeyId, Plan};
+use super::plan::{Class, ClientKey, KeyId, Plan};
 use super::reader::{At, Reader, Section};
 use super::reference;
 use super::secret::{Secret, blind};
@@ -64,11 +64,13 @@ fn read_key(section: &Section<'_>) -> Option<(At<Box<str>>, ClientKey)> {
     let name = super::names::name(section, "name", "team-a");
     let secret = section.required("secret", "env:TEAM_A_KEY");
     let secret = secret.and_then(|text| read_secret(section.reader, text));
+    let classes = Class::ALL.map(|class| (class.name(), class));
+    let priority = section.choice("priority", Class::default().name(), &classes);
     let explain = section.switch("explain", false);
-    let (name, secret) = (name?, secret?);
+    let (name, secret, priority) = (name?, secret?, priority?);
     Some((
         At { at: name.at, value: name.value.into() },
-        ClientKey { name: name.value.into(), secret, explain },
+        ClientKey { name: name.value.into(), secret, priority, explain },
     ))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::endpoints::Known;
-use super::plan::{EndpointId, Model, ModelId, ModelIndex, Named, Policy, Target};
+use super::plan::{EndpointId, Model, ModelId, ModelIndex, Named, Policy, Queue, Target};
 use super::reader::{At, Section};
 use super::traits::Demand;
 use super::{headers, names};
@@ -77,6 +77,7 @@ fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Optio
     let endpoints = demand.keep(s, read_endpoints(s, "endpoints", known), known);
     let upstream = s.text("upstream_model", "");
     let upstream = upstream.and_then(|text| names::check(s, "upstream_model", text));
+    let queue = read_queue(s);
     let model = name.zip(policy).map(|(name, policy)| Model {
         name: name.value.into(),
         endpoints,
@@ -87,8 +88,17 @@ fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Optio
         adapter: demand.adapter(),
         pair: None,
         shadow: None,
+        queue,
     });
     (name, model)
+}
+
+fn read_queue(s: &Section<'_>) -> Queue {
+    Queue {
+        requests_per_shard_max: s.size("queue_requests_per_shard_max", 1_024, 0..=65_536),
+        bytes_per_shard_max: s.whole("queue_bytes_per_shard_max", 64 << 20, 0..=1 << 40),
+        patience: s.seconds("queue_seconds", 30.0, 0.1..=3_600.0),
+    }
 }
 
 /// Header names are compared in lower case.

@@ -240,10 +240,53 @@ pub struct Routing {
     pub session_header: Option<Box<str>>,
     /// How long a session that is not heard of keeps its place.
     pub session_ttl: Duration,
+    /// A header that names the tenant, lower-case; without it, the key is.
+    pub tenant_header: Option<Box<str>>,
+    /// A header in which a request asks for another class than its key has, lower-case.
+    pub priority_header: Option<Box<str>>,
     /// Between two looks at an engine's metrics.
     pub engine_metrics: Duration,
     /// Decisions that can be asked for afterwards, by request id; 0: none.
     pub explained_requests_max: usize,
+}
+
+/// How urgent a request is, the most urgent first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Class {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+impl Class {
+    /// Every class, in the order of its discriminants.
+    pub const ALL: [Class; 3] = [Class::High, Class::Normal, Class::Low];
+
+    /// The name in files, headers and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::High => "high",
+            Class::Normal => "normal",
+            Class::Low => "low",
+        }
+    }
+
+    /// The class of that name, in any case.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| name.eq_ignore_ascii_case(class.name().as_bytes()))
+    }
+}
+
+/// Where a model's requests wait while its endpoints have as many as they may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    pub requests_per_shard_max: usize,
+    /// Of their bodies.
+    pub bytes_per_shard_max: u64,
+    /// How long one may wait.
+    pub patience: Duration,
 }
 
 /// What an engine speaks and how it misbehaves.
@@ -408,6 +451,7 @@ pub struct Model {
     pub upstream_model: Option<Box<str>>,
     /// The adapter (LoRA) that its name stands for.
     pub adapter: Option<Box<str>>,
+    pub queue: Queue,
     /// Its `[[pairs]]` table: `endpoints` decode what others have computed.
     pub pair: Option<Box<Pair>>,
     /// Where copies of its requests go.
@@ -500,6 +544,8 @@ pub struct Alias {
 pub struct ClientKey {
     pub name: Box<str>,
     pub secret: Secret,
+    /// The most urgent class that its requests may have, and the one that they have unless they ask for less.
+    pub priority: Class,
     /// Its clients may see why their requests went where they went; it tells of others' load, too.
     pub explain: bool,
 }

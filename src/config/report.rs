@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::plan::{
-    Admin, Authority, Capabilities, Driver, Endpoint, EndpointId, Limits, Log, Model, Pair, Plan,
-    Routing, Runtime, Server, Shadow, Shards, Sink, Split, Target, Timeouts, Traits,
+    Admin, Authority, Capabilities, Class, Driver, Endpoint, EndpointId, Limits, Log, Model, Pair,
+    Plan, Queue, Routing, Runtime, Server, Shadow, Shards, Sink, Split, Target, Timeouts, Traits,
 };
 use super::{endpoints, headers, models, pairs, splits, traits};
 
@@ -58,7 +58,11 @@ fn write_server(out: &mut String, plan: &Plan) -> std::fmt::Result {
     }
     writeln!(out, "  access: by key")?;
     for key in &plan.keys {
-        writeln!(out, "    {}: set ({})", key.name, endpoints::source_of(&key.secret))?;
+        write!(out, "    {}: set ({})", key.name, endpoints::source_of(&key.secret))?;
+        match key.priority {
+            Class::Normal => writeln!(out)?,
+            other => writeln!(out, ", priority = {}", other.name())?,
+        }
     }
     Ok(())
 }
@@ -170,9 +174,16 @@ fn write_log(out: &mut String, log: &Log) -> std::fmt::Result {
 fn write_routing(out: &mut String, routing: &Routing) -> std::fmt::Result {
     let Routing { prefix_table_mib, session_header, session_ttl, .. } = routing;
     let Routing { engine_metrics, explained_requests_max, .. } = routing;
+    let Routing { tenant_header, priority_header, .. } = routing;
     writeln!(out, "[routing]\n  prefix_table_mib = {prefix_table_mib}")?;
-    if let Some(header) = session_header {
-        writeln!(out, "  session_header = {header}")?;
+    for (name, header) in [
+        ("session_header", session_header),
+        ("tenant_header", tenant_header),
+        ("priority_header", priority_header),
+    ] {
+        if let Some(header) = header {
+            writeln!(out, "  {name} = {header}")?;
+        }
     }
     writeln!(out, "  session_ttl_seconds = {}", session_ttl.as_secs_f64())?;
     writeln!(out, "  explained_requests_max = {explained_requests_max}")?;
@@ -248,6 +259,7 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
     if let Some(name) = &model.adapter {
         writeln!(out, "  adapter = {name}")?;
     }
+    write_queue(out, &model.queue)?;
     if let Some(name) = &model.upstream_model {
         writeln!(out, "  upstream_model = {name}")?;
     }
@@ -279,6 +291,13 @@ fn write_split(out: &mut String, plan: &Plan, split: &Split) -> std::fmt::Result
         let name = plan.name_of(Target::Model(arm.model));
         writeln!(out, "  arm {name}: {} of {total}", arm.weight)
     })
+}
+
+fn write_queue(out: &mut String, queue: &Queue) -> std::fmt::Result {
+    let Queue { requests_per_shard_max, bytes_per_shard_max, patience } = queue;
+    writeln!(out, "  queue_requests_per_shard_max = {requests_per_shard_max}")?;
+    writeln!(out, "  queue_bytes_per_shard_max = {bytes_per_shard_max}")?;
+    writeln!(out, "  queue_seconds = {}", patience.as_secs_f64())
 }
 
 /// Settings in which the plans differ and which take effect only in a new process, as

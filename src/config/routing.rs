@@ -8,19 +8,25 @@ const HOUR: f64 = 3600.0;
 
 /// Reads `[routing]`.
 pub fn read(s: &Section<'_>) -> Routing {
-    let header = s.text("session_header", "").and_then(|name| {
-        let lower = name.value.to_ascii_lowercase();
-        let sound = headers::is_name(&lower);
-        if !sound {
-            s.fault(name.at, "`session_header` is no header's name", "write e.g. \"x-chat-id\"");
-        }
-        sound.then(|| lower.into())
-    });
     Routing {
         explained_requests_max: s.size("explained_requests_max", 1024, 0..=65_536),
         prefix_table_mib: s.size("prefix_table_mib", 16, 1..=65_536),
-        session_header: header,
+        session_header: header(s, "session_header", "x-chat-id"),
         session_ttl: s.seconds("session_ttl_seconds", HOUR, 1.0..=24.0 * HOUR),
+        tenant_header: header(s, "tenant_header", "x-tenant"),
+        priority_header: header(s, "priority_header", "x-priority"),
         engine_metrics: s.seconds("engine_metrics_seconds", 0.5, 0.05..=HOUR),
     }
+}
+
+/// A header's name, in lower case.
+fn header(s: &Section<'_>, key: &'static str, example: &str) -> Option<Box<str>> {
+    let name = s.text(key, "")?;
+    let lower = name.value.to_ascii_lowercase();
+    let sound = headers::is_name(&lower);
+    if !sound {
+        let what = format!("`{key}` is no header's name");
+        s.fault(name.at, what, format!("write e.g. {example:?}"));
+    }
+    sound.then(|| lower.into())
 }

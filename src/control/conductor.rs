@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use super::bank::{Bank, Doorbell, Rings};
 use super::event::Event;
 use super::fleet::Fleet;
 use super::kv::keeper;
@@ -37,10 +38,12 @@ pub struct Conductor {
     phase: Phase,
     shared: Shared,
     fleet: Fleet,
+    bank: Bank,
     outboxes: Vec<Outbox>,
     writers: Writers,
     pulse: Pulse,
     files: Files,
+    rings: Rings,
     events: mpsc::Sender<Event>,
     /// Engines said something new: shards hear of it with the next tick, of all of them together.
     views_changed: bool,
@@ -64,11 +67,14 @@ impl Conductor {
     pub fn new(
         config: Config,
         admin: Option<TcpListener>,
+        doorbell: Doorbell,
         events: mpsc::Sender<Event>,
     ) -> io::Result<Self> {
         let Config { origin, plan, registry, links, precise, pace } = config;
         let (path, snapshot) = origin.map(|one| (one.path, one.snapshot)).unzip();
         let writers = Writers::start(&registry.rows, &plan.log)?;
+        let mut bank = Bank::default();
+        bank.adopt(&plan, &registry);
         let kv = keeper::start(precise, Arc::clone(&registry.kv));
         let shared = Shared::new(Arc::clone(&plan), registry);
         if let Some(socket) = admin {
@@ -77,6 +83,8 @@ impl Conductor {
             tokio::spawn(async move { axum::serve(listener, app).await });
         }
         Ok(Self {
+            rings: doorbell.listen()?,
+            bank,
             files: Files::new(snapshot.unwrap_or_default()),
             fleet: Fleet::new(Arc::clone(&plan), events.clone(), kv, pace),
             pulse: Pulse::new(links.len(), Instant::now()),
@@ -114,6 +122,7 @@ impl Conductor {
                 Some(event) = events.recv() => self.react(event),
                 Some(order) = orders.recv() => self.react(order),
                 event = Signals::next(&mut signals) => self.react(event),
+                () = self.rings.rung() => self.balance(),
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -159,6 +168,7 @@ impl Conductor {
             shards.iter().map(|shard| shard.state()).collect()
         });
         self.enter(self.phase.at(now, &states));
+        self.balance();
         if std::mem::take(&mut self.views_changed) {
             self.publish_views();
         }
@@ -166,6 +176,16 @@ impl Conductor {
             self.fleet.ask_names();
             self.look(now);
         }
+    }
+
+    /// Gives shards other shares where they want them.
+    fn balance(&mut self) {
+        if self.bank.is_idle() {
+            return;
+        }
+        let told = self.bank.balance(self.outboxes.len());
+        let told = self.outboxes.iter().zip(told).filter(|(_, told)| *told);
+        told.for_each(|(outbox, _)| outbox.ring());
     }
 
     /// Tells shards and the admin listener what is known about endpoints.
@@ -308,7 +328,9 @@ impl Conductor {
             state.plan = Arc::clone(&plan);
             state.endpoints = self.fleet.states();
             state.reloads.accepted += 1;
-            link::bind(&mut state.registry, &plan, &views)
+            let bound = link::bind(&mut state.registry, &plan, &views);
+            self.bank.adopt(&plan, &state.registry);
+            bound
         });
         for (outbox, bound) in self.outboxes.iter_mut().zip(bound) {
             outbox.plan(bound);

@@ -4,6 +4,7 @@
 //! the log writers and the admin listener. Shards hear of the outcome through [`link`] and never
 //! wait for any of it: whatever fails here, they go on with what they last heard.
 
+pub mod bank;
 pub mod client;
 pub mod conductor;
 pub mod engine;
@@ -34,7 +35,8 @@ use crate::config::Plan;
 use crate::telemetry::Registry;
 
 use crate::route::precise::Lane;
-use crate::shard::link::ShardLink;
+use crate::shard::link::{Bell, ShardLink};
+use bank::Doorbell;
 use conductor::Conductor;
 use event::{EVENTS_MAX, Event};
 pub use reload::Origin;
@@ -127,6 +129,7 @@ impl Remote {
 /// A control plane about to run.
 pub struct Control {
     config: Config,
+    doorbell: Doorbell,
     admin: Option<TcpListener>,
     orders: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
 }
@@ -136,7 +139,12 @@ impl Control {
     pub fn new(config: Config) -> io::Result<Self> {
         let admin = config.plan.admin.as_ref().map(|admin| TcpListener::bind(admin.listen));
         let admin = admin.transpose()?;
-        Ok(Self { config, admin, orders: mpsc::channel(ORDERS_MAX) })
+        Ok(Self { config, doorbell: Doorbell::new()?, admin, orders: mpsc::channel(ORDERS_MAX) })
+    }
+
+    /// What shards ring when they want other shares.
+    pub fn bank_bell(&self) -> Bell {
+        self.doorbell.bell()
     }
 
     /// Where the admin listener is.
@@ -156,7 +164,7 @@ impl Control {
             // The sender stays alive: a closed channel would be an endless stream of nothing.
             let (_remote, orders) = self.orders;
             let (events, happened) = mpsc::channel(EVENTS_MAX);
-            let conductor = Conductor::new(self.config, self.admin, events)?;
+            let conductor = Conductor::new(self.config, self.admin, self.doorbell, events)?;
             Ok(conductor.run(happened, orders).await)
         });
         // A question to a name server may hang for long: nobody waits for its thread.

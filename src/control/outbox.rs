@@ -49,6 +49,11 @@ impl Outbox {
         self.flush();
     }
 
+    /// Wakes the shard.
+    pub fn ring(&self) {
+        (self.link.ring)();
+    }
+
     /// The order to drain.
     pub fn drain(&mut self) {
         (self.drain, self.last.drain) = (true, true);

@@ -16,6 +16,10 @@ pub enum Point {
     Asked,
     /// The cost is reserved.
     Admitted,
+    /// It is about to wait for a place on an endpoint.
+    Queued,
+    /// It has waited, and it is its turn.
+    Turn,
     /// A lease is taken, and no connection yet.
     Leased,
     /// The connection is there, and nothing was sent.
@@ -40,13 +44,15 @@ pub enum Point {
 
 impl Point {
     /// Every point of a request.
-    pub const OF_A_REQUEST: [Point; 15] = [
+    pub const OF_A_REQUEST: [Point; 17] = [
         Point::Begin,
         Point::Accepted,
         Point::Identified,
         Point::Body,
         Point::Asked,
         Point::Admitted,
+        Point::Queued,
+        Point::Turn,
         Point::Leased,
         Point::Connected,
         Point::Sent,

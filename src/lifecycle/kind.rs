@@ -10,6 +10,8 @@ pub enum Kind {
     KeySlot,
     UsageRow,
     BodyBytes,
+    QueuePlace,
+    EndpointPlace,
     ModelSlot,
     UpstreamStream,
     UpstreamConnection,
@@ -24,13 +26,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of its discriminants.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Connection,
         Kind::Turn,
         Kind::PlanPin,
         Kind::KeySlot,
         Kind::UsageRow,
         Kind::BodyBytes,
+        Kind::QueuePlace,
+        Kind::EndpointPlace,
         Kind::ModelSlot,
         Kind::UpstreamStream,
         Kind::UpstreamConnection,
@@ -52,6 +56,8 @@ impl Kind {
             Kind::KeySlot => "key_slot",
             Kind::UsageRow => "usage_row",
             Kind::BodyBytes => "body_bytes",
+            Kind::QueuePlace => "queue_place",
+            Kind::EndpointPlace => "endpoint_place",
             Kind::ModelSlot => "model_slot",
             Kind::UpstreamStream => "upstream_stream",
             Kind::UpstreamConnection => "upstream_connection",

@@ -33,6 +33,10 @@ resources! {
     UsageRow,
     /// Bytes of request bodies held by the shard.
     BodyBytes,
+    /// A request that waits for a place on an endpoint.
+    QueuePlace,
+    /// A place on an endpoint that takes only so many requests.
+    EndpointPlace,
     /// A place on an endpoint for one model's request.
     ModelSlot,
     /// A response under way upstream.

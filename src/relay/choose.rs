@@ -10,6 +10,7 @@ use crate::relay::core::{Core, Epoch};
 use crate::relay::exit::Exit;
 use crate::relay::explain::explain;
 use crate::relay::inbound::Inbound;
+use crate::relay::places::has_room;
 use crate::relay::seating::{Look, ModelSeat};
 use crate::relay::session;
 use crate::relay::state::Admitted;
@@ -43,7 +44,34 @@ impl Order {
     }
 }
 
-/// Chooses, and notes why.
+/// What comes of choosing.
+pub enum Choice {
+    Go(Order),
+    /// Those that can take it have no place, or others came before.
+    Wait(Want),
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Want {
+    pub needs: Needs,
+    /// Of its prompt, those that must be computed wherever it goes.
+    pub tokens: u32,
+}
+
+/// Why there is no decision.
+enum Undecided {
+    Fault(Fault),
+    Busy(Want),
+}
+
+impl From<Fault> for Undecided {
+    fn from(fault: Fault) -> Self {
+        Undecided::Fault(fault)
+    }
+}
+
+/// Chooses, and notes why; `called`: it has stood in line, and it is its turn.
 ///
 /// # Errors
 /// No endpoint of the model can take the request.
@@ -52,22 +80,26 @@ pub fn choose(
     exit: &mut Exit,
     inbound: &Inbound,
     admitted: &Admitted,
-) -> Result<Order, Fault> {
+    called: bool,
+) -> Result<Choice, Fault> {
     let epoch = exit.epoch.clone();
     let seat = epoch.seating().model(admitted.model);
     let (Some(slot), true) = (seat.slot, seat.look > Look::Nothing) else {
         let (reason, order) = epoch.take_turns(admitted.model);
         exit.routed(reason);
-        return Ok(order);
+        return Ok(Choice::Go(order));
     };
     let mut asking = Asking::new(core, exit, inbound, admitted, seat, slot);
-    let decision = asking.decide();
+    let decision = asking.decide(called);
     let Asking { chain, whose, .. } = asking;
     let decision = match decision {
         Ok(decision) => decision,
-        Err(fault) => {
+        Err(undecided) => {
             core.router(|router| router.put_chain(chain));
-            return Err(fault);
+            return match undecided {
+                Undecided::Fault(fault) => Err(fault),
+                Undecided::Busy(want) => Ok(Choice::Wait(want)),
+            };
         }
     };
     exit.routed(decision.reason);
@@ -82,7 +114,7 @@ pub fn choose(
     let order = Order::of(decision.picks().map(|pick| pick.endpoint));
     let streamed = admitted.ask.stream;
     exit.trip = Some(Box::new(Trip::new(core, &epoch, decision, whose, chain, streamed)));
-    Ok(order)
+    Ok(Choice::Go(order))
 }
 
 /// Has the prompt tokenised, if the endpoint's engine tells of its cache by tokens.
@@ -128,7 +160,7 @@ impl<'a> Asking<'a> {
         Self { core, inbound, admitted, seat, model, chain, whose, now: exit.mark().nanos() }
     }
 
-    fn decide(&mut self) -> Result<Decision, Fault> {
+    fn decide(&mut self, called: bool) -> Result<Decision, Undecided> {
         let ask = &self.admitted.ask;
         let plan = self.admitted.epoch().plan();
         let inquiry = Inquiry {
@@ -141,33 +173,52 @@ impl<'a> Asking<'a> {
         };
         let estimate = self.core.router(|router| router.estimate(self.now, &inquiry));
         let estimate = estimate.ok_or(Fault::Internal)?;
-        let gate = self.gate(&estimate)?;
+        let needs = self.needs(&estimate);
+        let gate = match self.gate(&needs, called) {
+            Err(Nobody::Busy) => {
+                let tokens = self.core.router(|router| router.uncached_tokens(&inquiry, &estimate));
+                let tokens = tokens.unwrap_or(estimate.input_tokens);
+                return Err(Undecided::Busy(Want { needs, tokens }));
+            }
+            gate => gate.map_err(fault)?,
+        };
+        let epoch = self.admitted.epoch();
         let seats = self.admitted.epoch().seats(self.admitted.model).filter(|seat| {
             let endpoint = &plan.endpoints[usize::from(seat.candidate.endpoint.0)];
-            gate.lets(&endpoint.traits, seat.candidate.requests)
+            let full = self.seat.limited && !has_room(epoch, seat.candidate.endpoint);
+            gate.lets(&endpoint.traits, full)
         });
         let decided =
             self.core.router(|router| router.decide(self.now, &inquiry, &estimate, seats));
-        decided.flatten().ok_or(Fault::Unavailable { retry_after_s: None })
+        Ok(decided.flatten().ok_or(Fault::Unavailable { retry_after_s: None })?)
     }
 
-    /// Who can take it at all.
-    fn gate(&self, estimate: &Estimate) -> Result<Gate, Fault> {
-        if !self.seat.guarded {
-            return Ok(Gate::Open);
-        }
-        let (ask, epoch) = (&self.admitted.ask, self.admitted.epoch());
+    fn needs(&self, estimate: &Estimate) -> Needs {
+        let ask = &self.admitted.ask;
         let capabilities = match self.seat.choosy {
             true => capabilities(needs::read(self.inbound.body(), ask)),
             false => Capabilities::NONE,
         };
         let Estimate { input_tokens, .. } = *estimate;
-        let wanted = Needs { capabilities, input_tokens, output_tokens_max: ask.output_tokens_max };
+        Needs { capabilities, input_tokens, output_tokens_max: ask.output_tokens_max }
+    }
+
+    /// Who can take it at all. Where others wait, a newcomer does not overtake them.
+    fn gate(&self, needs: &Needs, called: bool) -> Result<Gate, Nobody> {
+        if !self.seat.guarded {
+            return Ok(Gate::Open);
+        }
+        let (epoch, hall) = (self.admitted.epoch(), &self.core.hall);
+        let limited = self.seat.limited;
         let all = self.model.endpoints.iter().map(|id| {
-            let requests = epoch.series().load(*id).requests;
-            (&epoch.plan().endpoints[usize::from(id.0)].traits, requests)
+            let full = limited && !has_room(epoch, *id);
+            (&epoch.plan().endpoints[usize::from(id.0)].traits, full)
         });
-        wanted.gate(all).map_err(fault)
+        let gate = needs.gate(all)?;
+        match limited && !called && hall.is_waited_for(epoch, self.admitted.model) {
+            true => Err(Nobody::Busy),
+            false => Ok(gate),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::config::plan::{EndpointId, ModelId, Plan};
 use crate::http::{ChunkLimits, HeadLimits};
 use crate::lifecycle::hold::Receipt;
 use crate::relay::choose::Order;
+use crate::relay::hall::Hall;
 use crate::relay::pair::blocks::Abandoned;
 use crate::relay::seating::Seating;
 use crate::relay::shadow::Shadows;
@@ -40,6 +41,8 @@ pub struct Epoch {
 pub struct Core {
     pub kit: Kit,
     pub backends: Backends,
+    /// Where requests wait for places on endpoints.
+    pub hall: Hall,
     /// Present once a plan needed one.
     router: RefCell<Option<Box<Router>>>,
     /// To and from the control plane, about engines that tell of their caches.
@@ -225,7 +228,7 @@ impl Epoch {
 impl Core {
     /// For one shard.
     pub fn new(kit: Kit, bound: Arc<Bound>) -> Rc<Self> {
-        let backends = Backends::default();
+        let (backends, hall) = (Backends::default(), Hall::default());
         let mut router = None;
         let epoch = RefCell::new(Epoch::new(bound, &backends, &kit, &mut router));
         let router = RefCell::new(router);
@@ -243,6 +246,7 @@ impl Core {
         Rc::new(Self {
             kit,
             backends,
+            hall,
             router,
             precise,
             epoch,
@@ -268,6 +272,7 @@ impl Core {
 
     /// Gives new requests another plan.
     pub fn swap(&self, bound: Arc<Bound>) {
+        self.hall.retire(&bound.plan);
         let router = &mut *self.router.borrow_mut();
         *self.epoch.borrow_mut() = Epoch::new(bound, &self.backends, &self.kit, router);
     }

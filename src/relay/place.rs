@@ -19,6 +19,8 @@ use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
 use crate::relay::opening;
 use crate::relay::pair;
+use crate::relay::places::Place;
+use crate::relay::queue::Seated;
 use crate::relay::reach;
 use crate::relay::state::Admitted;
 use crate::relay::stop::Stop;
@@ -67,8 +69,8 @@ pub async fn place<X: Exchange>(
     inbound: &Inbound,
     x: &mut X,
     admitted: &Admitted,
-    order: &[EndpointId],
-) -> Result<(Lease, Opening), Stop> {
+    mut seated: Seated,
+) -> Result<((Lease, Option<Place>), Opening), Stop> {
     if !exit.is_copy() {
         core.earn_retry();
     }
@@ -76,7 +78,10 @@ pub async fn place<X: Exchange>(
     let edits = edits(exit, admitted)?;
     let mut failed = AttemptError::NoAddress;
     let mut retry = None;
+    let order = seated.order;
+    let order = order.endpoints();
     for (at, endpoint) in order.iter().enumerate() {
+        let Ok(place) = seated.place_at(core, exit, *endpoint) else { continue };
         // The last attempt's answer is relayed even if it is an error.
         let mut share = pair::share(core, exit, admitted, *endpoint, &edits)?;
         let split = share.is_some();
@@ -88,7 +93,7 @@ pub async fn place<X: Exchange>(
             Ok((lease, opening)) => {
                 inject::point(Point::Opened);
                 pair::opened(exit, share);
-                return Ok((lease, opening));
+                return Ok(((lease, place), opening));
             }
             Err(Failed::Gone) => return Err(Stop::Gone),
             Err(Failed::Attempt(error)) => {

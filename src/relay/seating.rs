@@ -27,6 +27,8 @@ pub struct ModelSeat {
     pub guarded: bool,
     /// Some endpoint cannot do everything.
     pub choosy: bool,
+    /// Some endpoint takes only so many requests at once.
+    pub limited: bool,
     pub slot: Option<Slot>,
     /// The columns of its endpoints.
     pub columns: EndpointSet,
@@ -36,6 +38,8 @@ pub struct ModelSeat {
 #[derive(Clone, Debug)]
 pub struct Seating {
     pub models: Vec<ModelSeat>,
+    /// The endpoints that take only so many requests at once.
+    pub limited: Vec<EndpointId>,
     /// By endpoint.
     pub slots: Vec<Option<Slot>>,
     /// Decisions are written down.
@@ -68,13 +72,17 @@ impl Seating {
             ModelSeat {
                 look: look(plan, model),
                 guarded: guarded(plan, model),
+                limited: traits().any(|traits| traits.requests_max > 0),
                 choosy: traits().any(|traits| traits.capabilities != Capabilities::ALL),
                 slot: places.models.get(at).copied().flatten(),
                 columns: columns.map(|slot| slot.index).collect(),
             }
         };
         let models = plan.models.iter().enumerate().map(seat).collect();
-        Self { models, slots, explained: is_wanted(plan) }
+        let limited = (0..).map(EndpointId).zip(&plan.endpoints);
+        let limited = limited.filter(|(_, endpoint)| endpoint.traits.requests_max > 0);
+        let limited = limited.map(|(id, _)| id).collect();
+        Self { models, limited, slots, explained: is_wanted(plan) }
     }
 
     /// The columns of these endpoints.

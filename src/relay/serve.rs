@@ -13,7 +13,6 @@ use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::answer;
 use crate::relay::arm;
-use crate::relay::choose;
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
@@ -21,6 +20,8 @@ use crate::relay::inbound::Inbound;
 use crate::relay::local;
 use crate::relay::pair;
 use crate::relay::place::{self, Opening};
+use crate::relay::places::Place;
+use crate::relay::queue;
 use crate::relay::shadow;
 use crate::relay::state::{Accepted, Admitted};
 use crate::relay::stop::Stop;
@@ -92,10 +93,9 @@ async fn stages<X: Exchange>(
     let served = arm::serve(exit, &core.kit, inbound, named)?;
     exit.model(served);
     let admitted = accepted.admit(core, exit, key, served.model, ask, inbound.body().len())?;
-    let order = choose::choose(core, exit, inbound, &admitted)?;
-    let order = pair::prepare(core, exit, inbound, x, &admitted, order).await?;
-    let order = order.endpoints();
-    let placed = place::place(core, exit, inbound, x, &admitted, order).await;
+    let mut seated = queue::seat(core, exit, inbound, x, &admitted).await?;
+    seated.order = pair::prepare(core, exit, inbound, x, &admitted, seated.order).await?;
+    let placed = place::place(core, exit, inbound, x, &admitted, seated).await;
     if !matches!(placed, Err(Stop::Gone)) {
         shadow::offer(core, exit, inbound, &admitted);
     }
@@ -108,12 +108,12 @@ async fn stages<X: Exchange>(
 /// The client left, or the endpoint broke off.
 pub async fn relay<X: Exchange>(
     admitted: Admitted,
-    (lease, mut opening): (Lease, Opening),
+    (leased, mut opening): ((Lease, Option<Place>), Opening),
     exit: &mut Exit,
     inbound: &mut Inbound,
     x: &mut X,
 ) -> Result<Outcome, Stop> {
-    let mut placed = admitted.place(lease);
+    let mut placed = admitted.place(leased);
     inbound.release();
     let (outcome, usage) = match &mut opening {
         Opening::Stream(stream) => {

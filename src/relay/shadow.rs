@@ -20,14 +20,17 @@ use crate::config::plan::{Limits, ModelId};
 use crate::http::ResponseHead;
 use crate::lifecycle::outcome::Outcome;
 use crate::lifecycle::permit::{Permit, ShadowBytes, ShadowCopy};
+use crate::relay::choose::{self, Choice, Order};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::{BodyError, Exchange, Extent, FieldPair, Gone};
 use crate::relay::exit::Exit;
 use crate::relay::ids::Id;
 use crate::relay::inbound::Inbound;
+use crate::relay::places::Work;
+use crate::relay::queue::Seated;
 use crate::relay::state::{Accepted, Admitted};
 use crate::relay::stop::Stop;
-use crate::relay::{choose, place, serve};
+use crate::relay::{place, serve};
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::task;
 use crate::telemetry::shadow::{Fate, ShadowSeries, Side};
@@ -192,8 +195,13 @@ async fn stages(
     x: &mut Nobody,
     admitted: Admitted,
 ) -> Result<Outcome, Stop> {
-    let order = choose::choose(core, exit, inbound, &admitted)?;
-    let best = order.endpoints().get(..1).ok_or(Fault::Unavailable { retry_after_s: None })?;
+    // Nobody waits in line for a copy.
+    let Choice::Go(order) = choose::choose(core, exit, inbound, &admitted, false)? else {
+        return Err(Fault::Unavailable { retry_after_s: None }.into());
+    };
+    let best = order.endpoints().first().ok_or(Fault::Unavailable { retry_after_s: None })?;
+    let work = Work { model: admitted.model, tenant: 0, tokens: 1 };
+    let best = Seated { order: Order::of(std::iter::once(*best)), place: None, work };
     let placed = place::place(core, exit, inbound, x, &admitted, best).await?;
     serve::relay(admitted, placed, exit, inbound, x).await
 }

@@ -14,6 +14,7 @@ use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::permit::{KeySlot, Permit, PlanPin, Turn, UsageRow};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exit::Exit;
+use crate::relay::places::Place;
 use crate::runtime::clock::Instant;
 use crate::upstream::lease::Lease;
 
@@ -44,6 +45,7 @@ pub struct Admitted {
 /// An endpoint is answering it.
 pub struct Placed {
     pub lease: Lease,
+    place: Option<Place>,
     pub admitted: Admitted,
 }
 
@@ -114,8 +116,8 @@ impl Accepted {
 
 impl Admitted {
     /// An endpoint took it.
-    pub fn place(self, lease: Lease) -> Placed {
-        Placed { lease, admitted: self }
+    pub fn place(self, (lease, place): (Lease, Option<Place>)) -> Placed {
+        Placed { lease, place, admitted: self }
     }
 
     /// Notes tokens that passed.
@@ -130,12 +132,17 @@ impl Admitted {
 }
 
 impl Placed {
+    /// The endpoint is done with it, whatever the client still has to take.
+    pub fn finish(&mut self, now: Instant) {
+        self.lease.finish(now);
+        self.place = None;
+    }
+
     /// The answer ended cleanly: the connection may be used again, and the engine's usage is booked.
-    pub fn settle(self, usage: Usage, now: Instant) -> Settled {
+    pub fn settle(mut self, usage: Usage, now: Instant) -> Settled {
         inject::point(Point::Settling);
-        let Placed { mut lease, admitted } = self;
-        lease.finish(now);
-        let Admitted { hold, base, .. } = admitted;
+        self.finish(now);
+        let Admitted { hold, base, .. } = self.admitted;
         let receipt = hold.settle(usage.input, usage.output);
         Settled { receipt, _base: base }
     }

@@ -215,7 +215,7 @@ pub async fn relay<X: Exchange>(
             Err(stop)
         }
         Ok(()) => {
-            placed.lease.finish(exit.mark());
+            placed.finish(exit.mark());
             end(stream, exit, x).await
         }
     }

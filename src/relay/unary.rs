@@ -94,7 +94,7 @@ pub async fn relay<X: Exchange>(
             return Err(stop);
         }
     }
-    placed.lease.finish(exit.mark());
+    placed.finish(exit.mark());
     x.stage_end();
     poll_fn(|cx| x.poll_flush(cx)).await?;
     Ok(close(unary, placed, exit))

@@ -62,20 +62,16 @@ impl Needs {
         (u64::from(self.input_tokens) / CERTAIN_SHARE).saturating_add(output)
     }
 
-    /// Whether an endpoint with `requests` in flight can take it.
+    /// Whether an endpoint can take it; `full`: it has as many requests as it may have.
     ///
     /// # Errors
     /// The first reason why it cannot.
-    pub fn fit(&self, traits: &Traits, requests: u64) -> Result<(), Unfit> {
+    pub fn fit(&self, traits: &Traits, full: bool) -> Result<(), Unfit> {
         if let Some(lack) = self.lack(traits.capabilities) {
             return Err(Unfit::Capability(lack));
         }
         if within(self.tokens(), traits.context_tokens_max) {
-            return match traits.requests_max {
-                0 => Ok(()),
-                max if requests < u64::from(max) => Ok(()),
-                _ => Err(Unfit::Busy),
-            };
+            return if full { Err(Unfit::Busy) } else { Ok(()) };
         }
         Err(Unfit::Context)
     }
@@ -90,15 +86,15 @@ impl Needs {
         known.into_iter().find(|(one, _)| missing(*one)).map(|(_, lack)| lack)
     }
 
-    /// The gate for this request before `all` of its model's endpoints (traits, requests in flight).
+    /// The gate for this request before `all` of its model's endpoints (traits, whether it is full).
     ///
     /// # Errors
     /// None of them can take it.
     pub fn gate<'a>(
         &self,
-        all: impl Iterator<Item = (&'a Traits, u64)> + Clone,
+        all: impl Iterator<Item = (&'a Traits, bool)> + Clone,
     ) -> Result<Gate, Nobody> {
-        if all.clone().any(|(traits, requests)| self.fit(traits, requests).is_ok()) {
+        if all.clone().any(|(traits, full)| self.fit(traits, full).is_ok()) {
             return Ok(Gate::Fitting(*self));
         }
         self.last_resort(all).map(|longest| Gate::Longest(*self, longest))
@@ -108,22 +104,23 @@ impl Needs {
     /// there is none.
     fn last_resort<'a>(
         &self,
-        all: impl Iterator<Item = (&'a Traits, u64)> + Clone,
+        all: impl Iterator<Item = (&'a Traits, bool)> + Clone,
     ) -> Result<u32, Nobody> {
         let able = all.clone().filter(|(traits, _)| self.lack(traits.capabilities).is_none());
         let Some(longest) = able.clone().map(|(traits, _)| traits.context_tokens_max).max() else {
             let lacks = all.filter_map(|(traits, _)| self.lack(traits.capabilities));
             return Err(lacks.min().map_or(Nobody::Busy, Nobody::Lacks));
         };
-        let busy =
-            |(traits, requests): (&Traits, u64)| self.fit(traits, requests) == Err(Unfit::Busy);
+        let busy = |(traits, full): (&Traits, bool)| self.fit(traits, full) == Err(Unfit::Busy);
         if able.clone().any(busy) {
             return Err(Nobody::Busy);
         }
-        match within(self.tokens_certain(), longest) {
-            true => Ok(longest),
-            false => Err(Nobody::TooLong { tokens: self.tokens(), tokens_max: u64::from(longest) }),
+        if !within(self.tokens_certain(), longest) {
+            let tokens_max = u64::from(longest);
+            return Err(Nobody::TooLong { tokens: self.tokens(), tokens_max });
         }
+        let mut last = able.filter(|(traits, _)| traits.context_tokens_max == longest);
+        if last.all(|(_, full)| full) { Err(Nobody::Busy) } else { Ok(longest) }
     }
 }
 
@@ -138,13 +135,14 @@ pub enum Gate {
 }
 
 impl Gate {
-    /// Whether an endpoint with `requests` in flight is let through.
-    pub fn lets(&self, traits: &Traits, requests: u64) -> bool {
+    /// Whether an endpoint is let through.
+    pub fn lets(&self, traits: &Traits, full: bool) -> bool {
         match self {
-            Gate::Open => true,
-            Gate::Fitting(needs) => needs.fit(traits, requests).is_ok(),
+            Gate::Open => !full,
+            Gate::Fitting(needs) => needs.fit(traits, full).is_ok(),
             Gate::Longest(needs, longest) => {
-                needs.lack(traits.capabilities).is_none() && traits.context_tokens_max == *longest
+                let able = needs.lack(traits.capabilities).is_none() && !full;
+                able && traits.context_tokens_max == *longest
             }
         }
     }
@@ -159,10 +157,10 @@ fn within(tokens: u64, context_tokens_max: u32) -> bool {
 mod tests {
     use super::*;
 
-    fn traits(context_tokens_max: u32, requests_max: u32, capabilities: Capabilities) -> Traits {
+    fn traits(context_tokens_max: u32, capabilities: Capabilities) -> Traits {
         Traits {
             context_tokens_max,
-            requests_max,
+            requests_max: 0,
             bootstrap_port: 0,
             kv_tokens: 0,
             capabilities,
@@ -178,33 +176,35 @@ mod tests {
     #[test]
     fn what_fits_fits_and_what_does_not_says_why() {
         let plain = needs(900, 100, Capabilities::NONE);
-        let any = traits(0, 0, Capabilities::ALL);
-        assert_eq!(plain.fit(&any, 1_000_000), Ok(()));
-        assert_eq!(plain.fit(&traits(1_000, 0, Capabilities::NONE), 0), Ok(()));
-        assert_eq!(plain.fit(&traits(999, 0, Capabilities::ALL), 0), Err(Unfit::Context));
-        assert_eq!(plain.fit(&traits(0, 4, Capabilities::ALL), 3), Ok(()));
-        assert_eq!(plain.fit(&traits(0, 4, Capabilities::ALL), 4), Err(Unfit::Busy));
+        let any = traits(0, Capabilities::ALL);
+        assert_eq!(plain.fit(&any, false), Ok(()));
+        assert_eq!(plain.fit(&traits(1_000, Capabilities::NONE), false), Ok(()));
+        assert_eq!(plain.fit(&traits(999, Capabilities::ALL), false), Err(Unfit::Context));
+        assert_eq!(plain.fit(&traits(0, Capabilities::ALL), false), Ok(()));
+        assert_eq!(plain.fit(&traits(0, Capabilities::ALL), true), Err(Unfit::Busy));
         let seeing = needs(1, 1, Capabilities::VISION.with(Capabilities::TOOLS));
-        let lacking = seeing.fit(&traits(0, 0, Capabilities::TOOLS), 0);
+        let lacking = seeing.fit(&traits(0, Capabilities::TOOLS), false);
         assert_eq!(lacking, Err(Unfit::Capability(Lack::Vision)));
     }
 
     #[test]
     fn the_longest_context_is_the_last_resort_unless_it_is_certainly_too_short() {
-        let fleet = [traits(1_000, 0, Capabilities::ALL), traits(4_000, 0, Capabilities::ALL)];
-        let all = fleet.iter().map(|one| (one, 0));
+        let fleet = [traits(1_000, Capabilities::ALL), traits(4_000, Capabilities::ALL)];
+        let all = fleet.iter().map(|one| (one, false));
         let none = Capabilities::NONE;
         let tight = needs(5_000, 10, none).gate(all.clone()).expect("a last resort");
-        assert_eq!([tight.lets(&fleet[0], 0), tight.lets(&fleet[1], 0)], [false, true]);
+        assert_eq!([tight.lets(&fleet[0], false), tight.lets(&fleet[1], false)], [false, true]);
         let good = needs(2_000, 10, none).gate(all.clone()).expect("one that fits");
-        assert_eq!([good.lets(&fleet[0], 0), good.lets(&fleet[1], 0)], [false, true]);
+        assert_eq!([good.lets(&fleet[0], false), good.lets(&fleet[1], false)], [false, true]);
+        let filled = [(&fleet[0], false), (&fleet[1], true)];
+        assert_eq!(needs(5_000, 10, none).gate(filled.into_iter()), Err(Nobody::Busy));
         let long = needs(9_000, 10, none).gate(all.clone());
         assert_eq!(long, Err(Nobody::TooLong { tokens: 9_010, tokens_max: 4_000 }));
-        let busy = [traits(0, 1, Capabilities::ALL)];
-        let all = busy.iter().map(|one| (one, 1));
+        let busy = [traits(0, Capabilities::ALL)];
+        let all = busy.iter().map(|one| (one, true));
         assert_eq!(needs(1, 1, none).gate(all), Err(Nobody::Busy));
-        let blind = [traits(0, 0, Capabilities::TOOLS)];
-        let all = blind.iter().map(|one| (one, 0));
+        let blind = [traits(0, Capabilities::TOOLS)];
+        let all = blind.iter().map(|one| (one, false));
         let lacks = needs(1, 1, Capabilities::VISION).gate(all);
         assert_eq!(lacks, Err(Nobody::Lacks(Lack::Vision)));
     }

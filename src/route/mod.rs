@@ -1,6 +1,7 @@
 //! Which endpoint answers: a pure function from a request, the plan and what is known of the endpoints to
 //! ranked attempts, with the reason.
 
+pub mod admission;
 pub mod candidate;
 pub mod chain;
 pub mod cost;

@@ -238,6 +238,15 @@ impl Router {
         Estimate { input_tokens: ruler.tokens(inquiry.whose.prompt_bytes), output_tokens }
     }
 
+    /// Tokens of the prompt that the endpoint which has most of it must compute, by the last look-up.
+    pub fn uncached_tokens(&self, inquiry: &Inquiry<'_>, estimate: &Estimate) -> u32 {
+        let depth = self.depths.warm().iter().map(|column| self.depths.get(column)).max();
+        let cached = depth
+            .filter(|depth| *depth > 0)
+            .map_or(0, |depth| self.ruler.tokens(inquiry.chain.bytes_at(depth)));
+        estimate.input_tokens.saturating_sub(cached).max(1)
+    }
+
     /// A session's last prompt may have left the table, or never been in this shard's.
     fn recall(&mut self, now: Nanos, inquiry: &Inquiry<'_>) {
         let Some(visit) = self.visit(now, inquiry) else { return };

@@ -10,6 +10,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::config::plan::Plan;
 use crate::route::views::{Bound, Views};
+use crate::shard::shares;
 use crate::telemetry::Registry;
 
 /// Commands that may wait for one shard.
@@ -56,5 +57,7 @@ impl ShardLink {
 pub fn bind(registry: &mut Registry, plan: &Arc<Plan>, views: &Arc<Views>) -> Vec<Arc<Bound>> {
     let bound =
         |series| Arc::new(Bound { plan: Arc::clone(plan), series, views: Arc::clone(views) });
-    registry.bind(plan).into_iter().map(bound).collect()
+    let series = registry.bind(plan);
+    shares::begin(plan, &series);
+    series.into_iter().map(bound).collect()
 }

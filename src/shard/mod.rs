@@ -15,6 +15,7 @@ pub mod link;
 pub mod refusal;
 pub mod reply;
 pub mod run;
+pub mod shares;
 pub mod tick;
 #[cfg(any(test, feature = "twin"))]
 pub mod twin;

@@ -24,7 +24,7 @@ use crate::runtime::task::{self, Panicked};
 use crate::shard::accept::{self, Lane};
 use crate::shard::connection::Clients;
 use crate::shard::handles::Handles;
-use crate::shard::link::Command;
+use crate::shard::link::{self, Command};
 use crate::shard::tick::Ticker;
 use crate::telemetry::shard::{DriverInUse, ShardState};
 
@@ -50,6 +50,8 @@ pub struct Spec {
     pub lanes: Vec<Lane>,
     pub bound: Arc<Bound>,
     pub choice: Choice,
+    /// Wakes the bank, where there are shares to be shared out.
+    pub bank: Option<link::Bell>,
 }
 
 /// Starts the shard's thread.
@@ -130,6 +132,10 @@ async fn live(spec: &Spec, life: &Life) -> io::Result<Result<(), Panicked>> {
 async fn main(spec: &Spec, life: &Life) -> io::Result<()> {
     let bound = life.bound.borrow().clone();
     let core = Core::new(kit(spec, &bound), bound.clone());
+    if let Some(bank) = &spec.bank {
+        let bank = bank.clone();
+        core.hall.set_bank(Box::new(move || bank()));
+    }
     let clients = Rc::new(Clients {
         core,
         handles: Rc::new(Handles::default()),
@@ -206,6 +212,8 @@ async fn answer_bell(bell: &Listening, inbox: &Inbox, spec: &Spec, life: &Life) 
         while let Some(command) = spec.commands.pop() {
             inbox.obey(command, life);
         }
+        // It may have been the bank.
+        inbox.clients.core.hall.tick(&inbox.clients.core.epoch());
     }
 }
 

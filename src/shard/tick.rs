@@ -40,6 +40,7 @@ impl Ticker {
             panic!("ledger {} is out of balance: {now:?}", kind.name());
         }
         gossip::exchange(core, &self.lanes);
+        core.hall.tick(&core.epoch());
         let now = clock::now();
         if now.since(self.swept.get()) >= SWEEP {
             self.swept.set(now);

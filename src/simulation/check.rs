@@ -202,7 +202,7 @@ impl Case<'_> {
         if excused || slow || self.excuses.network || !sound || asked.expect != Expect::Answer {
             return Ok(());
         }
-        let busy = asked.reply.as_ref().is_some_and(|reply| reply.status == 503);
+        let busy = asked.reply.as_ref().is_some_and(|reply| matches!(reply.status, 429 | 503));
         match completed && whole || busy && self.attempts.is_empty() {
             true => Ok(()),
             false => self.fail("nothing went wrong, and it did not get its answer"),

@@ -26,7 +26,7 @@ use crate::shard::http1::{Http1, Next};
 const BODY_BYTES_PER_TOKEN: u64 = 8;
 
 /// Where the connection listens whose request is dropped.
-fn address() -> SocketAddr {
+pub fn address() -> SocketAddr {
     "127.0.0.1:8081".parse().expect("an address")
 }
 
@@ -58,7 +58,11 @@ async fn polled<F: Future>(future: F, polls: usize) -> bool {
 }
 
 /// Serves one request of the first connection, for so many polls.
-async fn serve_once(gateway: Rc<Gateway>, listener: net::Listener, polls: usize) -> Option<bool> {
+pub async fn serve_once(
+    gateway: Rc<Gateway>,
+    listener: net::Listener,
+    polls: usize,
+) -> Option<bool> {
     let (socket, peer) = listener.accept().await?;
     let clients = gateway.shard.clients();
     let core = &clients.core;

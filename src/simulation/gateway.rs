@@ -39,8 +39,8 @@ pub fn plan(endpoints: usize, more: &str, generation: u64) -> Plan {
     plan_of(&addresses, more, generation)
 }
 
-/// As [`plan`]; copies of all requests go to one more endpoint.
-pub fn shadowed(endpoints: usize, generation: u64) -> Plan {
+/// As [`crowded`]; copies of all requests go to one more endpoint.
+pub fn shadowed(endpoints: usize, requests_max: u64, generation: u64) -> Plan {
     let addresses: Vec<_> = (0..endpoints).map(endpoint_address).collect();
     let shadow = format!(
         "[[endpoints]]\nname = \"copies\"\nurl = \"http://{}\"\nengine = \"vllm\"\n\
@@ -49,15 +49,29 @@ pub fn shadowed(endpoints: usize, generation: u64) -> Plan {
          [[shadows]]\nmodel = \"renamed\"\ncopy_to = \"shadow\"\n",
         endpoint_address(endpoints)
     );
-    compiled(&(text_of(&addresses, "") + &shadow), generation)
+    compiled(&(text_of(&addresses, "", &each(requests_max)) + &shadow), generation)
 }
 
 /// As [`plan`], with these endpoints.
 pub fn plan_of(endpoints: &[SocketAddr], more: &str, generation: u64) -> Plan {
-    compiled(&text_of(endpoints, more), generation)
+    compiled(&text_of(endpoints, more, ""), generation)
 }
 
-fn text_of(endpoints: &[SocketAddr], more: &str) -> String {
+/// As [`plan`], with endpoints that take `requests_max` requests at once (0 is any number).
+pub fn crowded(endpoints: usize, more: &str, requests_max: u64, generation: u64) -> Plan {
+    let addresses: Vec<_> = (0..endpoints).map(endpoint_address).collect();
+    compiled(&text_of(&addresses, more, &each(requests_max)), generation)
+}
+
+fn each(requests_max: u64) -> String {
+    format!("requests_max = {requests_max}\n")
+}
+
+/// Requests that may wait for a place, per model.
+pub const WAITING_MAX: usize = 6;
+
+fn text_of(endpoints: &[SocketAddr], more: &str, each: &str) -> String {
+    let queue = format!("queue_requests_per_shard_max = {WAITING_MAX}\nqueue_seconds = 2\n");
     let mut text = format!(
         "[server]\nlisten = \"{}\"\n\
          [timeouts]\nhead_seconds = 2\nbody_seconds = 2\nidle_seconds = 6\n\
@@ -73,14 +87,14 @@ fn text_of(endpoints: &[SocketAddr], more: &str) -> String {
     let mut names = String::new();
     for (index, address) in endpoints.iter().enumerate() {
         text.push_str(&format!(
-            "[[endpoints]]\nname = \"e{index}\"\nurl = \"http://{address}\"\nengine = \"vllm\"\n"
+            "[[endpoints]]\nname = \"e{index}\"\nurl = \"http://{address}\"\nengine = \"vllm\"\n{each}"
         ));
         names.push_str(&format!("\"e{index}\","));
     }
     text.push_str(&format!(
-        "[[models]]\nname = \"m\"\nendpoints = [{names}]\n\
+        "[[models]]\nname = \"m\"\nendpoints = [{names}]\n{queue}\
          [[models]]\nname = \"renamed\"\nendpoints = [{names}]\npolicy = \"least-loaded\"\n\
-         upstream_model = \"up\"\n"
+         upstream_model = \"up\"\n{queue}"
     ));
     text
 }
@@ -182,6 +196,8 @@ impl Gateway {
         for (name, all) in registry.endpoints() {
             let out = all[0].in_flight.get();
             expect(format!("attempts in flight at {name}: {out}"), out == 0);
+            let places = [all[0].share.used.get(), all[0].share.wanted.get()];
+            expect(format!("places taken, wanted at {name}: {places:?}"), places == [0, 0]);
             let tokens = [all[0].prefill_tokens.get(), all[0].context_tokens.get()];
             expect(format!("tokens in flight at {name}: {tokens:?}"), tokens == [0, 0]);
         }

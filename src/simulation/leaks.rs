@@ -20,7 +20,7 @@ async fn scenario(leak: Option<Kind>) -> (Vec<Kind>, Vec<(Kind, u64)>, Vec<Strin
     server::start(&book, gateway::endpoint_address(1), habits);
     let copies = Rc::new(Book::default());
     server::start(&copies, gateway::endpoint_address(2), habits);
-    let gateway = Gateway::start(gateway::shadowed(2, 1), 1);
+    let gateway = Gateway::start(gateway::shadowed(2, 1, 1), 1);
     if let Some(kind) = leak {
         inject::leak_next(kind);
     }

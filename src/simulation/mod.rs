@@ -19,3 +19,4 @@ mod script;
 mod seeds;
 mod server;
 mod shadows;
+mod waiting;

@@ -35,7 +35,7 @@ async fn scenario(at: Point, skip: u32) -> Vec<String> {
     let book = Rc::new(Book::default());
     let habits = Habits { accidents: 0, keep_alive_max: Duration::from_secs(2) };
     server::start(&book, gateway::endpoint_address(0), habits);
-    let gateway = Gateway::start(gateway::plan(1, "", 1), 1);
+    let gateway = Gateway::start(gateway::crowded(1, "", 2, 1), 1);
     inject::panic_at(at, skip);
     for number in 0..4 {
         let name = format!("c{number}");

@@ -32,8 +32,17 @@ fn spec(wanted: Driver, endpoint: SocketAddr) -> Option<(Spec, SocketAddr, Arc<B
     let bell = Bell::new().unwrap();
     let commands = Arc::new(crossbeam::queue::ArrayQueue::new(8));
     let lanes = vec![Lane::new(bell.clone(), 1)];
-    let spec =
-        Spec { index: 0, cpu: None, listener, commands, bell, lanes, bound: bound.clone(), choice };
+    let spec = Spec {
+        index: 0,
+        cpu: None,
+        listener,
+        commands,
+        bell,
+        lanes,
+        bound: bound.clone(),
+        choice,
+        bank: None,
+    };
     Some((spec, address, bound))
 }
 

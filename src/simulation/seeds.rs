@@ -10,7 +10,7 @@ use super::server::Habits;
 use super::{client, server};
 use crate::runtime::clock;
 use crate::runtime::twin::faults::Faults;
-use crate::runtime::twin::{Report, run, sleep, world};
+use crate::runtime::twin::{Report, World, run, sleep, world};
 use crate::shard::link::Command;
 
 /// How long the usual run may take.
@@ -69,7 +69,7 @@ async fn whole(seed: u64) -> Vec<String> {
     }
     let more = ["", "answer_hold_bytes_max = 4096\npipeline_bytes_max = 1024"];
     let more = more[world.below(2) as usize];
-    let gateway = Gateway::start(gateway::plan(count, more, 1), seed);
+    let gateway = Gateway::start(gateway::crowded(count, more, places(&world), 1), seed);
     for number in 0..2 + world.below(7) as usize {
         client::start(&book, number, 1 + world.below(3));
     }
@@ -82,6 +82,11 @@ async fn whole(seed: u64) -> Vec<String> {
     let slack = Duration::from_millis(150) + world.jumped();
     let slack = slack + if network { Faults::BROKEN.stall_max } else { Duration::ZERO };
     judge(&book, &gateway, &Excuses { network, drained, slack }, clock::now())
+}
+
+/// How many requests an endpoint takes at once: any number, or a few.
+fn places(world: &World) -> u64 {
+    [0, 0, 1, 2][world.below(4) as usize]
 }
 
 /// Waits for the clients, with a reload or a drain in between; whether there was a drain.
@@ -98,7 +103,8 @@ async fn live(book: &Book, gateway: &Gateway, endpoints: usize, more: &str) -> b
         gateway.collect();
         if world.below(40) == 0 {
             let kept = 1 + world.below(endpoints as u64) as usize;
-            gateway.reload(|generation| gateway::plan(kept, more, generation));
+            let places = places(&world);
+            gateway.reload(|generation| gateway::crowded(kept, more, places, generation));
         }
         if drain_at.is_some_and(|at| clock::now() >= at) && !drained {
             drained = true;

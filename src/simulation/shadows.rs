@@ -45,7 +45,7 @@ async fn scenario(events: Events) -> (Vec<String>, usize) {
     let keep_alive_max = Duration::from_secs(2);
     server::start(&book, gateway::endpoint_address(0), Habits { accidents: 0, keep_alive_max });
     server::start(&copies, gateway::endpoint_address(1), Habits { accidents, keep_alive_max });
-    let gateway = Gateway::start(gateway::shadowed(1, 1), 1);
+    let gateway = Gateway::start(gateway::shadowed(1, 0, 1), 1);
     if let Some((point, skip)) = panic {
         inject::panic_at(point, skip);
     }

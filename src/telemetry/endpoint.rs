@@ -1,5 +1,6 @@
 //! What one shard counts for one endpoint.
 
+use super::admission::Share;
 use super::cell::{Counter, Gauge};
 use super::histogram::{Histogram, WAIT};
 
@@ -91,6 +92,8 @@ pub struct EndpointSeries {
     pub prefill_tokens: Gauge,
     /// Prompt and expected output tokens of all of them, as estimated.
     pub context_tokens: Gauge,
+    /// Its places that are this shard's, if there are only so many.
+    pub share: Share,
     /// Tokens of prompts that were expected in this endpoint's cache, of answers that told their number.
     pub cached_expected: Counter,
     /// Those that were there.
@@ -119,6 +122,7 @@ impl Default for EndpointSeries {
             in_flight: Gauge::default(),
             prefill_tokens: Gauge::default(),
             context_tokens: Gauge::default(),
+            share: Share::default(),
             cached_expected: Counter::default(),
             cached_got: Counter::default(),
             cached_error: Counter::default(),

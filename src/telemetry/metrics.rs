@@ -26,6 +26,7 @@ pub fn write(text: &mut Text, registry: &Registry) {
     super::metrics_route::write(text, registry);
     super::arm::write(text, registry);
     super::shadow::write(text, registry);
+    super::metrics_queue::write(text, registry);
     super::kv::write(text, &registry.kv);
     shard_life(text, registry);
     shard_traffic(text, registry);

@@ -5,6 +5,7 @@
 //! here allocates after construction. Readers (the control thread) may see a counter one event
 //! late, never a wrong one; what must be seen together goes through [`ledger::Board`].
 
+pub mod admission;
 pub mod arm;
 pub mod cell;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod histogram;
 pub mod kv;
 pub mod ledger;
 pub mod metrics;
+mod metrics_queue;
 mod metrics_route;
 pub mod model;
 pub mod queue;

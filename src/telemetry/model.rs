@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::admission::QueueSeries;
 use super::cell::{Counter, Gauge};
 use super::histogram::{GAP, Histogram, TOKENS, WAIT};
 use super::route::{Course, Reason};
@@ -42,6 +43,12 @@ pub struct ModelSeries {
     pub gpu_micros: Counter,
     /// How far the predicted time to the first token was off, from the attempt on, either way.
     pub first_token_error: Histogram,
+    /// By class: requests that wait for a place.
+    pub queue: [QueueSeries; 3],
+    /// Tenants that wait, in thousandths: each counts as the part of it that is in this shard.
+    pub tenants_milli: Gauge,
+    /// How long a place is taken here for a token of a prompt, on average; 0 is unknown.
+    pub place_nanos: Gauge,
 }
 
 impl Default for ModelSeries {
@@ -64,6 +71,9 @@ impl Default for ModelSeries {
             paired: Default::default(),
             gpu_micros: Counter::default(),
             first_token_error: Histogram::new(&WAIT),
+            queue: Default::default(),
+            tenants_milli: Gauge::default(),
+            place_nanos: Gauge::default(),
         }
     }
 }

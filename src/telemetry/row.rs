@@ -114,6 +114,8 @@ pub struct Row {
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub duration_micros: u64,
+    /// Time spent waiting for a place; `None` if there was one at once.
+    pub queued_micros: Option<u64>,
     pub first_token_micros: Option<u64>,
     /// Time spent in Sluice rather than waiting for a peer.
     pub overhead_micros: u64,
@@ -149,6 +151,7 @@ impl Row {
             request_bytes: 0,
             response_bytes: 0,
             duration_micros: 0,
+            queued_micros: None,
             first_token_micros: None,
             overhead_micros: 0,
         }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use super::admission::Stakes;
 use super::cell::{Counter, Gauge};
 use super::histogram::{Histogram, WAIT, WORK};
 use super::ledger::Board;
@@ -77,6 +78,8 @@ pub enum Stage {
     Scan,
     /// Choosing an endpoint and getting a place there.
     Place,
+    /// Waiting for a place.
+    Queue,
     /// A fresh connection, handshake included.
     Connect,
     /// Request sent to first byte of the answer.
@@ -87,8 +90,15 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of its discriminants.
-    pub const ALL: [Stage; 6] =
-        [Stage::Read, Stage::Scan, Stage::Place, Stage::Connect, Stage::FirstByte, Stage::Relay];
+    pub const ALL: [Stage; 7] = [
+        Stage::Read,
+        Stage::Scan,
+        Stage::Place,
+        Stage::Queue,
+        Stage::Connect,
+        Stage::FirstByte,
+        Stage::Relay,
+    ];
 
     /// The name in metrics.
     pub const fn name(self) -> &'static str {
@@ -96,6 +106,7 @@ impl Stage {
             Stage::Read => "read",
             Stage::Scan => "scan",
             Stage::Place => "place",
+            Stage::Queue => "queue",
             Stage::Connect => "connect",
             Stage::FirstByte => "first_byte",
             Stage::Relay => "relay",
@@ -147,6 +158,8 @@ pub struct ShardSeries {
     pub overhead: Histogram,
     stages: [Histogram; Stage::ALL.len()],
 
+    /// What tenants have here, where places are limited.
+    pub stakes: Stakes,
     pub ledgers: Board,
     /// Epochs whose ledgers did not balance.
     pub ledger_faults: Counter,
@@ -182,6 +195,7 @@ impl Default for ShardSeries {
             unrouted: Default::default(),
             overhead: Histogram::new(&WORK),
             stages: Stage::ALL.map(stage),
+            stakes: Stakes::default(),
             ledgers: Board::default(),
             ledger_faults: Counter::default(),
             panics: Counter::default(),

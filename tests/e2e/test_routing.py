@@ -157,7 +157,8 @@ def choosy(gateways):
     ]
     endpoints[0]["capabilities"] = ["vision"]
     endpoints[1] |= {"capabilities": ["tools"], "requests_max": 1}
-    yield gateways([], endpoints=endpoints, models=CONFIG["models"])
+    models = [{**CONFIG["models"][0], "queue_requests_per_shard_max": 0}]
+    yield gateways([], endpoints=endpoints, models=models)
     for sim in sims:
         sim.stop()
 
