@@ -23,6 +23,7 @@ mod reference;
 mod report;
 mod routing;
 pub mod secret;
+mod served;
 mod settings;
 mod shadows;
 mod splits;
