@@ -40,33 +40,31 @@ pub fn score(field: &Field<'_>, out: &mut Ranking) -> Reason {
     }
     let slack = best + SLACK_SECONDS + SLACK_SHARE * own;
     out.scores.iter_mut().filter(|s| s.score <= slack).for_each(|s| s.score = best);
-    reason(field, out, best, &warm)
+    reason(field, out, best)
 }
 
 /// Who holds most of the prompt, and whether it stays there.
 struct Warm {
     tokens: f32,
-    any: bool,
     stays: bool,
 }
 
 impl Warm {
     fn new(field: &Field<'_>) -> Self {
         let tokens = WARM_SHARE * field.question.input_tokens as f32;
-        let mut warm = Self { tokens, any: false, stays: false };
+        let mut warm = Self { tokens, stays: false };
         let (mut least_warm, mut least_cold) = (f32::INFINITY, f32::INFINITY);
         let mut spared = 0.0_f32;
         for candidate in field.counted() {
             let ahead = wait(field.question, candidate).ahead();
             if warm.holds(candidate) {
-                warm.any = true;
                 least_warm = least_warm.min(ahead);
                 spared = spared.max(candidate.cached_tokens as f32 / prefill_rate(candidate));
             } else {
                 least_cold = least_cold.min(ahead);
             }
         }
-        warm.stays = warm.any && least_warm - least_cold <= PATIENCE * spared;
+        warm.stays = least_warm - least_cold <= PATIENCE * spared;
         warm
     }
 
@@ -76,14 +74,16 @@ impl Warm {
 }
 
 /// Why the one with the `best` score and the lowest tie is the first.
-fn reason(field: &Field<'_>, out: &Ranking, best: f32, warm: &Warm) -> Reason {
+fn reason(field: &Field<'_>, out: &Ranking, best: f32) -> Reason {
     let scored = out.scores.iter().zip(field.candidates).filter(|(_, c)| field.counts(c));
     let equal = scored.filter(|(score, _)| score.score <= best);
     let first = equal.min_by_key(|(score, _)| (score.tie, score.endpoint));
+    let half = field.question.input_tokens as f32 / 2.0;
+    let known = |candidate: &Candidate| candidate.cached_tokens as f32 >= half;
     let own = least(field.counted().map(|c| rendezvous(field.question.anchor, c) as f32));
     match first {
-        Some((_, first)) if warm.holds(first) => Reason::Warm,
-        _ if warm.any => Reason::Released,
+        Some((_, first)) if known(first) => Reason::Warm,
+        _ if field.counted().any(known) => Reason::Released,
         Some((score, _)) if score.tie as f32 <= own => Reason::Cold,
         _ => Reason::ColdOverflow,
     }
