@@ -101,11 +101,11 @@ impl Rig {
 fn candidate(at: u16) -> Candidate {
     Candidate {
         endpoint: EndpointId(at),
+        identity: u64::from(at),
         healthy: true,
         weight: 1,
         requests: u64::from(at % 7),
         prefill_tokens: u64::from(at % 11) * 1_000,
-        placed_tokens: 0.0,
         context_tokens: 0,
         cached_tokens: 0,
         prefill_rate: 0.0,

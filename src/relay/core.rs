@@ -195,11 +195,11 @@ impl Epoch {
         let kv_tokens = Some(endpoint.traits.kv_tokens).filter(|tokens| *tokens > 0);
         Candidate {
             endpoint: id,
+            identity: u64::from(id.0),
             healthy: view.is_none_or(|view| view.healthy),
             weight: endpoint.weight,
             requests: load.requests,
             prefill_tokens: load.prefill_tokens,
-            placed_tokens: 0.0,
             context_tokens: load.context_tokens,
             cached_tokens: 0,
             prefill_rate: 0.0,

@@ -16,6 +16,8 @@ pub const ATTEMPTS_MAX: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     pub endpoint: EndpointId,
+    /// What rendezvous hashes: the router fills in what stays the same over reloads.
+    pub identity: u64,
     /// False once health probes failed.
     pub healthy: bool,
     /// As configured; 1 by default, 0 counts as 1.
@@ -24,8 +26,6 @@ pub struct Candidate {
     pub requests: u64,
     /// Uncached prompt tokens in flight there that have no first token yet, all shards together.
     pub prefill_tokens: u64,
-    /// Uncached prompt tokens sent there lately, fading ([`super::learn::Learned::placed_tokens`]).
-    pub placed_tokens: f32,
     /// Prompt and expected output tokens of all live requests there: the estimate of its KV use.
     pub context_tokens: u64,
     /// Tokens of this prompt that its cache is expected to hold.
@@ -53,11 +53,11 @@ impl Candidate {
     pub const fn idle(endpoint: EndpointId) -> Self {
         Self {
             endpoint,
+            identity: endpoint.0 as u64,
             healthy: true,
             weight: 1,
             requests: 0,
             prefill_tokens: 0,
-            placed_tokens: 0.0,
             context_tokens: 0,
             cached_tokens: 0,
             prefill_rate: 0.0,

@@ -108,7 +108,8 @@ impl OutputTokens {
     }
 
     fn row(&self, tag: u64) -> usize {
-        tag as usize & (self.rows.len() - 1)
+        // The lowest bit of a tag is always set.
+        (tag >> 32) as usize & (self.rows.len() - 1)
     }
 }
 

@@ -3,12 +3,13 @@
 //! An engine gives up what was used longest ago, when what it computes needs the room. It does not say so;
 //! but the cached tokens that it reports show whether a prompt of some age was still there. From these a
 //! horizon is learned, in tokens computed since; the prefix table counts it in generations, and believes
-//! nothing older than [`GENERATIONS`] of them. With several shards each counts its own tokens: the horizon
-//! comes out shorter in proportion.
+//! nothing older than [`GENERATIONS`] of them. Shards tell each other what they send to be computed; what
+//! nobody tells, other gateways' load, makes the horizon come out shorter. Where the size of the cache is
+//! known, it is the horizon until prompts are found to be lost earlier.
 
 /// Generations of the prefix table that make up the horizon.
 pub const GENERATIONS: u8 = 8;
-/// Before anything was learned, and at most.
+/// Before anything was learned, and at most, where the size of the cache is unknown.
 const TOKENS_MAX: f64 = 1_048_576.0;
 const TOKENS_MIN: f64 = 8_192.0;
 /// A prompt that was lost pulls the horizon this much towards its age.
@@ -25,6 +26,8 @@ const SLACK_TOKENS: f64 = 256.0;
 #[derive(Clone, Copy, Debug)]
 pub struct Horizon {
     tokens: f64,
+    /// What the cache holds: it keeps nothing for longer.
+    most: f64,
     /// Tokens computed in the present generation.
     computed: f64,
     /// Generations so far.
@@ -33,11 +36,19 @@ pub struct Horizon {
 
 impl Default for Horizon {
     fn default() -> Self {
-        Self { tokens: TOKENS_MAX, computed: 0.0, passed: 0 }
+        Self { tokens: TOKENS_MAX, most: TOKENS_MAX, computed: 0.0, passed: 0 }
     }
 }
 
 impl Horizon {
+    /// The cache holds so many tokens. Until more is learned, that is the horizon.
+    pub fn bound(&mut self, kv_tokens: u32) {
+        let most = f64::from(kv_tokens).max(TOKENS_MIN);
+        if self.most != most {
+            (self.most, self.tokens) = (most, most);
+        }
+    }
+
     /// So many tokens were sent to be computed, or came out. How many generations are over by that.
     pub fn computes(&mut self, tokens: u32) -> u8 {
         self.computed += f64::from(tokens);
@@ -73,7 +84,7 @@ impl Horizon {
         } else if share.is_some_and(|share| share > 0.5) {
             self.tokens *= 1.0 + KEPT_GAIN;
         }
-        self.tokens = self.tokens.clamp(TOKENS_MIN, TOKENS_MAX);
+        self.tokens = self.tokens.clamp(TOKENS_MIN, self.most);
     }
 
     /// Tokens.
@@ -106,7 +117,8 @@ mod tests {
         for keeps in [30_000.0, 200_000.0, 800_000.0] {
             let found = learned(Horizon::default(), keeps);
             assert!((0.7..1.4).contains(&(found / keeps)), "{found} for {keeps}");
-            let again = learned(Horizon { tokens: TOKENS_MIN, computed: 0.0, passed: 0 }, keeps);
+            let short = Horizon { tokens: TOKENS_MIN, ..Horizon::default() };
+            let again = learned(short, keeps);
             assert!((0.7..1.4).contains(&(again / keeps)), "{again} for {keeps}");
         }
     }

@@ -39,8 +39,10 @@ const LAG_HALF_SECONDS: f64 = 5.0;
 const BASE_TOKENS: f64 = 350.0;
 /// Prompts must differ by more than this for the line to follow them alone.
 const SPREAD_TOKENS: f64 = 1_000.0;
-/// What was placed on an endpoint counts half after this time, seconds.
-const PLACED_HALF_SECONDS: f64 = 30.0;
+/// A rate is taken for the fleet's own unless it is further off than this, as a logarithm: a factor of 1.6.
+/// Among equal endpoints the differences that are learned come from what each happened to be sent, and
+/// routing by them feeds on itself: who seems slow gets short prompts alone, and learns the less.
+const DOUBT: f32 = 0.5;
 
 /// The first content of one answer.
 #[derive(Clone, Copy, Debug)]
@@ -61,8 +63,6 @@ pub struct Learned {
     line: Line,
     steps: VecDeque<Step>,
     decode: Average,
-    placed: f64,
-    placed_at: Nanos,
     lag: f64,
     lag_at: Nanos,
 }
@@ -86,18 +86,6 @@ impl Learned {
     /// Nothing yet, with memory for all that will be.
     pub fn with_memory() -> Self {
         Self { steps: VecDeque::with_capacity(STEPS_MAX), ..Self::default() }
-    }
-
-    /// A request with so many uncached prompt tokens was sent.
-    pub fn dispatched(&mut self, now: Nanos, own_tokens: u32) {
-        self.placed = f64::from(self.placed_tokens(now)) + f64::from(own_tokens);
-        self.placed_at = now;
-    }
-
-    /// Uncached prompt tokens sent lately; what is [`PLACED_HALF_SECONDS`] old counts half.
-    pub fn placed_tokens(&self, now: Nanos) -> f32 {
-        let age = now.saturating_sub(self.placed_at) as f64 / 1e9;
-        (self.placed * (-age / PLACED_HALF_SECONDS).exp2()) as f32
     }
 
     /// The first content of an answer came. What is returned is for [`Learned::computed`].
@@ -283,6 +271,14 @@ impl Prior {
             prefill_rate: rate.unwrap_or(standard.prefill_rate),
             decode_seconds: decode.unwrap_or(standard.decode_seconds),
         }
+    }
+
+    /// The rate to predict with, where `learned` was learned: as far from the prior's as it is beyond
+    /// doubt.
+    pub fn rate(&self, learned: Option<f32>) -> f32 {
+        let Some(learned) = learned else { return self.prefill_rate };
+        let off = (learned / self.prefill_rate).ln();
+        self.prefill_rate * (off - off.clamp(-DOUBT, DOUBT)).exp()
     }
 }
 

@@ -44,7 +44,6 @@ impl Rig {
             let output_tokens = 20 + self.draw(100) as u32;
             let request = Request { prompt, output_tokens, ..Request::default() };
             let seq = self.engine.submit(self.now, request).expect("room");
-            self.learned.dispatched(self.now, tokens as u32);
             self.flights.insert(seq, (self.now, self.ahead, tokens as u32, None));
             self.ahead += tokens;
             let until = self.now + self.draw(2 * pause);
@@ -111,10 +110,8 @@ fn decode_time_follows_and_one_outlier_does_not_move_it_far() {
 }
 
 #[test]
-fn what_was_placed_and_what_lagged_fade() {
+fn what_lagged_fades() {
     let mut learned = Learned::default();
-    learned.dispatched(1, 8_000);
-    assert_eq!(learned.placed_tokens(30_000_000_001).round(), 4_000.0);
     let late =
         FirstContent { dispatched: 0, now: 2_000_000_000, ahead_tokens: 0, predicted_seconds: 1.0 };
     learned.first_content(&late);
@@ -132,4 +129,16 @@ fn the_prior_is_the_middle_of_the_fleet() {
     };
     let fleet = [fast(1), fast(2), fast(90), Learned::default()];
     assert!((Prior::of(fleet.iter()).decode_seconds - 0.02).abs() < 1e-6);
+}
+
+#[test]
+fn an_endpoint_is_like_the_others_until_it_is_certainly_not() {
+    let prior = Prior { prefill_rate: 20_000.0, decode_seconds: 0.02 };
+    let rate = |learned| prior.rate(learned).round();
+    assert_eq!(
+        (rate(None), rate(Some(14_000.0)), rate(Some(30_000.0))),
+        (20_000.0, 20_000.0, 20_000.0)
+    );
+    assert!(rate(Some(5_000.0)) < 10_000.0 && rate(Some(5_000.0)) > 5_000.0);
+    assert!(rate(Some(80_000.0)) > 40_000.0);
 }

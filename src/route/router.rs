@@ -309,11 +309,14 @@ impl Router {
     /// Fills in what is known of each seat.
     fn seat(&mut self, now: Nanos, inquiry: &Inquiry<'_>, seats: impl Iterator<Item = Seat>) {
         let ruler = self.ruler;
-        let Self { candidates, slots, columns, depths, prior: (_, prior), .. } = self;
+        let Self { candidates, slots, columns, depths, endpoints, prior: (_, prior), .. } = self;
         candidates.clear();
         slots.clear();
         for Seat { slot, mut candidate } in seats {
-            let column = slot.and_then(|slot| columns.get(usize::from(slot.index)));
+            let column = slot.and_then(|slot| columns.get_mut(usize::from(slot.index)));
+            let column = column.map(|column| column.seen(candidate.kv_tokens));
+            let identity = slot.and_then(|slot| endpoints.identity(slot));
+            candidate.identity = identity.unwrap_or(candidate.identity);
             let learned = column.map(|column| &column.learned);
             let depth = slot.map_or(0, |slot| depths.get(slot.index));
             candidate.cached_tokens = match depth {
@@ -321,10 +324,9 @@ impl Router {
                 depth => ruler.tokens(inquiry.chain.bytes_at(depth)),
             };
             let rate = learned.and_then(Learned::prefill_rate);
-            candidate.prefill_rate = rate.unwrap_or(prior.prefill_rate);
+            candidate.prefill_rate = prior.rate(rate);
             let decode = learned.and_then(Learned::decode_seconds);
             candidate.decode_seconds = decode.unwrap_or(prior.decode_seconds);
-            candidate.placed_tokens = learned.map_or(0.0, |learned| learned.placed_tokens(now));
             candidate.lag_seconds = learned.map_or(0.0, |learned| learned.lag_seconds(now));
             candidates.push(candidate);
             slots.push(slot);

@@ -140,11 +140,11 @@ impl<'a> Sluice<'a> {
         let (view, in_flight) = (&fleet.gpus[gpu], self.gateways[gateway].in_flight[gpu]);
         let candidate = Candidate {
             endpoint: EndpointId(gpu as u16),
+            identity: gpu as u64,
             healthy: view.healthy,
             weight: 1,
             requests: in_flight.requests,
             prefill_tokens: in_flight.prefill_tokens,
-            placed_tokens: 0.0,
             context_tokens: in_flight.context_tokens,
             cached_tokens: 0,
             prefill_rate: 0.0,

@@ -51,7 +51,7 @@ fn least(values: impl Iterator<Item = f32>) -> f32 {
 /// Rendezvous: each key has an order of endpoints of its own, which all shards and nodes with the same
 /// configuration agree on.
 fn rendezvous(key: u64, candidate: &Candidate) -> u32 {
-    (mix(key ^ mix(u64::from(candidate.endpoint.0) + 1)) >> 32) as u32
+    (mix(key ^ mix(candidate.identity)) >> 32) as u32
 }
 
 /// Spreads the bits of a number over the whole word.

@@ -59,10 +59,10 @@ fn uncached_tokens(question: &Question, candidate: &Candidate) -> f32 {
 fn memory_seconds(question: &Question, candidate: &Candidate, uncached: f32) -> f32 {
     let Some(capacity) = candidate.kv_tokens else { return 0.0 };
     let capacity = capacity as f32;
-    let used = match candidate.kv_use {
-        Some(share) => positive(share).min(1.0) * capacity,
-        None => candidate.context_tokens as f32,
-    };
+    // Our own sum is of this moment, but counts what prompts share more than once; the engine's word is
+    // true, but a scrape old: neither alone says that the cache is full.
+    let ours = candidate.context_tokens as f32;
+    let used = candidate.kv_use.map_or(ours, |share| ours.min(positive(share) * capacity));
     let lacking = used + uncached - capacity;
     if lacking <= 0.0 {
         return 0.0;

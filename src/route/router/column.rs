@@ -23,6 +23,12 @@ impl Column {
         Self { learned: Learned::with_memory(), ..Self::default() }
     }
 
+    /// What is known of it, where its KV cache holds `kv_tokens`, if that is known.
+    pub fn seen(&mut self, kv_tokens: Option<u32>) -> &Self {
+        kv_tokens.into_iter().for_each(|tokens| self.horizon.bound(tokens));
+        self
+    }
+
     /// The prompt that ends with this block was answered.
     pub fn answered(&mut self, end: u64) {
         self.recent[self.next % RECENT_MAX] = end;

@@ -58,13 +58,11 @@ impl Router {
         let (mut fresh, mut age) = (false, None);
         if let Some((slot, identity)) = self.current(pick.slot) {
             let column = &mut self.columns[usize::from(slot.index)];
-            column.learned.dispatched(now, pick.prefill_tokens);
             let end = pick.blocks.checked_sub(1).and_then(|last| hashes.get(last));
             fresh = end.is_some_and(|end| column.is_recent(*end));
             age = end.and_then(|end| self.table.age(*end, slot.index));
-            for _ in 0..column.horizon.computes(pick.prefill_tokens) {
-                self.table.pass(slot.index);
-            }
+            self.computes(slot, pick.prefill_tokens);
+            self.outbox.computes(identity, pick.prefill_tokens);
             self.table.insert(hashes, slot.index, &mut self.fresh);
             self.fresh.drain().for_each(|fresh| self.outbox.block(identity, fresh.hash));
             if let (Some(session), Some(end)) = (whose.session, hashes.last()) {
@@ -115,23 +113,22 @@ impl Router {
         report: &Report,
     ) -> Option<Foresight> {
         self.learn_tokens(chain, &flight.whose, report);
-        let (slot, _) = self.current(flight.pick.slot)?;
+        let (slot, identity) = self.current(flight.pick.slot)?;
         let column = &mut self.columns[usize::from(slot.index)];
         if let (Some(first), Some(output)) = (flight.first_content, report.output_tokens) {
             let after_first = u32::try_from(output).unwrap_or(u32::MAX).saturating_sub(1);
             column.learned.decoded(after_first, last_content.saturating_sub(first));
         }
         let foresight = foresight(flight, report).filter(|_| !flight.carried);
+        let output = report.output_tokens.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
         if let Some(step) = flight.step {
             column.learned.computed(step, computed_tokens(flight, report));
-        }
-        let output = report.output_tokens.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
-        for _ in 0..column.horizon.computes(output) {
-            self.table.pass(slot.index);
         }
         if let Some(seen) = foresight.filter(|seen| !seen.lost) {
             column.horizon.learn(flight.age, seen.expected_tokens, seen.got_tokens);
         }
+        self.computes(slot, output);
+        self.outbox.computes(identity, output);
         if foresight.is_some_and(|seen| seen.lost) {
             self.returned(slot);
             // This prompt it has, of course: it has just computed it.
@@ -142,6 +139,14 @@ impl Router {
             self.columns[usize::from(slot.index)].answered(*end);
         }
         foresight
+    }
+
+    /// Its cache makes room for so many tokens; what is older than its horizon by that is believed no more.
+    fn computes(&mut self, slot: Slot, tokens: u32) {
+        let column = &mut self.columns[usize::from(slot.index)];
+        for _ in 0..column.horizon.computes(tokens) {
+            self.table.pass(slot.index);
+        }
     }
 
     /// The engine's own counts make the next estimates better.
@@ -218,8 +223,10 @@ impl Router {
     /// News from another shard.
     pub fn learn_news(&mut self, news: &News) {
         match (self.endpoints.of(news.endpoint), news.hashes()) {
-            (Some(Slot { index: endpoint, .. }), hashes) => {
+            (Some(slot), hashes) => {
+                let endpoint = slot.index;
                 hashes.iter().for_each(|hash| self.table.learn(Fresh { hash: *hash, endpoint }));
+                self.computes(slot, news.tokens);
             }
             (None, [end]) if news.tokens > 0 => self.table.remember_tokens(*end, news.tokens),
             _ => {}

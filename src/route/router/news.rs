@@ -9,10 +9,11 @@ const HASHES_MAX: usize = 6;
 /// News that wait for the end of the epoch; the newest are dropped beyond it.
 const WAITING_MAX: usize = 8_192;
 
-/// Blocks that an endpoint was sent, or the length of a prompt in tokens.
+/// Blocks that an endpoint was sent and tokens that it computes, or the length of a prompt in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct News {
     /// The endpoint's identity; 0 stands for none: the hash is a prompt's end, and `tokens` its length.
+    /// Else `tokens` are those that the endpoint computes.
     pub(super) endpoint: u64,
     hashes: [u64; HASHES_MAX],
     count: u32,
@@ -55,6 +56,16 @@ impl Outbox {
         let mut hashes = [0; HASHES_MAX];
         hashes[0] = hash;
         self.push(News { endpoint, hashes, count: 1, tokens: 0 });
+    }
+
+    /// An endpoint computes so many tokens: what it computed before ages by that, for all shards.
+    pub fn computes(&mut self, endpoint: u64, tokens: u32) {
+        match self.waiting.back_mut() {
+            Some(last) if last.endpoint == endpoint => {
+                last.tokens = last.tokens.saturating_add(tokens);
+            }
+            _ => self.push(News { endpoint, hashes: [0; HASHES_MAX], count: 0, tokens }),
+        }
     }
 
     /// The prompt that ends with this block has so many tokens.

@@ -77,11 +77,11 @@ impl World {
 fn candidate(at: u16, requests: u64) -> Candidate {
     Candidate {
         endpoint: EndpointId(at),
+        identity: u64::from(at),
         healthy: true,
         weight: 1,
         requests,
         prefill_tokens: 0,
-        placed_tokens: 0.0,
         context_tokens: 0,
         cached_tokens: 0,
         prefill_rate: 0.0,
