@@ -225,7 +225,7 @@ impl PrefixTable {
         self.add(fresh.hash, fresh.endpoint);
     }
 
-    /// True if that was not known.
+    /// True if that was not known, or would soon be forgotten by those who do not hear of it again.
     fn add(&mut self, hash: u64, endpoint: u16) -> bool {
         let Some(slot) = self.generations.slot(endpoint) else { return false };
         let at = index(hash, self.buckets.len());
@@ -248,7 +248,7 @@ impl PrefixTable {
             }
             Holders::Few(count) => {
                 if let Some(before) = bucket.renew(way, slot) {
-                    return !self.generations.holds(before);
+                    return self.generations.is_aged(before);
                 }
                 if count == SLOTS {
                     bucket.retain(way, |slot| self.generations.holds(slot));

@@ -81,6 +81,11 @@ impl Generations {
         self.age(slot) < KEPT
     }
 
+    /// Whether a slot's claim is no longer good, or has lived through half of the time that it is good for.
+    pub fn is_aged(&self, slot: Slot) -> bool {
+        self.age(slot) >= KEPT / 2
+    }
+
     /// How many generations ago the claim was made.
     #[inline]
     pub fn age(&self, slot: Slot) -> u8 {
