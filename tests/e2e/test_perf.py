@@ -25,6 +25,8 @@ def compare(driver, out, mark, rounds):
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "SLUICE_PERF_TEST": mark},
+        # A shell that runs the tests in its background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
