@@ -139,8 +139,8 @@ impl Case<'_> {
             |attempt: &&&Attempt| attempt.status == reply.status || attempt.after_stray;
         let candidates: Vec<_> = self.attempts.iter().filter(from_server).collect();
         if reply.status == 200 && self.asked.expect == Expect::Answer {
-            // What a server says unasked on a connection that was just taken for this request is taken for its
-            // answer, perhaps before the server has read it: nobody can tell.
+            // What a server says unasked on a connection that was just taken for this request is taken for
+            // its answer, perhaps before the server has read it: nobody can tell.
             let unasked = self.attempts.is_empty() && reply.body == STRAY;
             if !unasked && !candidates.iter().any(|attempt| self.matches(reply, attempt)) {
                 return self.fail("no server sent this");
