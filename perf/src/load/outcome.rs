@@ -107,60 +107,6 @@ impl Outcome {
     pub fn failed(&self) -> u64 {
         self.errors.values().sum()
     }
-
-    /// Adds what a later run, or a further generator's, met with: its timeline comes behind this one's.
-    ///
-    /// # Errors
-    /// A histogram cannot be read.
-    #[cfg_attr(not(test), allow(dead_code))]
-    pub fn merge(&mut self, other: &Outcome) -> Result<(), Failure> {
-        for (name, text) in &other.hist {
-            let joined = match self.hist.get(name) {
-                None => text.clone(),
-                Some(own) => {
-                    let mut sum = decode(own)?;
-                    sum.auto(true);
-                    sum.add(decode(text)?)?;
-                    encode(&sum)?
-                }
-            };
-            self.hist.insert(name.clone(), joined);
-        }
-        for (why, count) in &other.errors {
-            *self.errors.entry(why.clone()).or_default() += count;
-        }
-        let behind_ms = self.timeline.last().map_or(0, |last| last.at_ms + BUCKET_MS);
-        let later = |bucket: &Bucket| Bucket { at_ms: bucket.at_ms + behind_ms, ..bucket.clone() };
-        self.timeline.extend(other.timeline.iter().map(later));
-        self.add_counts(other);
-        Ok(())
-    }
-
-    #[cfg_attr(not(test), allow(dead_code))]
-    fn add_counts(&mut self, other: &Outcome) {
-        if self.began_unix_us == 0 {
-            self.began_unix_us = other.began_unix_us;
-        }
-        self.seconds += other.seconds;
-        for (own, more) in [
-            (&mut self.sent, other.sent),
-            (&mut self.ok, other.ok),
-            (&mut self.aborted, other.aborted),
-            (&mut self.unfinished, other.unfinished),
-            (&mut self.unsent, other.unsent),
-            (&mut self.completed, other.completed),
-            (&mut self.events, other.events),
-            (&mut self.reads, other.reads),
-            (&mut self.bytes_in, other.bytes_in),
-            (&mut self.bytes_out, other.bytes_out),
-            (&mut self.connects, other.connects),
-            (&mut self.cpu_us, other.cpu_us),
-        ] {
-            *own += more;
-        }
-        self.saturated |= other.saturated;
-        self.interrupted |= other.interrupted;
-    }
 }
 
 /// The value that a share `q` of the samples does not exceed; `None` with fewer than [`BEYOND_MIN`] beyond
@@ -209,22 +155,6 @@ mod tests {
         assert_eq!(outcome(1..=20).percentile(TOTAL, 1.0), None);
         assert_eq!(outcome([]).percentile(TOTAL, 0.5), None);
         assert_eq!(outcome([]).percentile("gap", 0.5), None);
-    }
-
-    #[test]
-    fn merging_is_as_measuring_together() {
-        let mut first = outcome(1..=500);
-        first.errors.insert("http 503".into(), 2);
-        first.timeline.push(Bucket { at_ms: 300, ..Bucket::default() });
-        let mut second = outcome(501..=1000);
-        second.errors.insert("http 503".into(), 1);
-        second.hist.insert(GAP.into(), second.hist[TOTAL].clone());
-        second.timeline.push(Bucket { at_ms: 100, ..Bucket::default() });
-        first.merge(&second).unwrap();
-        assert_eq!(first.histogram(TOTAL), outcome(1..=1000).histogram(TOTAL));
-        assert_eq!(first.histogram(GAP), second.histogram(TOTAL));
-        assert_eq!((first.sent, first.failed()), (1000, 3));
-        assert_eq!(first.timeline[1].at_ms, 500);
     }
 
     #[test]

@@ -239,9 +239,3 @@ fn a_directory_without_rounds_is_an_error() {
     assert!(why.contains("compare.jsonl, line 1"), "{why}");
     fs::remove_dir_all(&dir).unwrap();
 }
-
-#[test]
-#[ignore = "leaves a directory to look at"]
-fn leave_invented_rounds() {
-    fixture(&std::env::temp_dir().join("sluice-perf-invented-rounds"));
-}
