@@ -100,21 +100,8 @@ impl Rig {
 
 fn candidate(at: u16) -> Candidate {
     Candidate {
-        endpoint: EndpointId(at),
-        identity: u64::from(at),
-        healthy: true,
-        weight: 1,
         requests: u64::from(at % 7),
         prefill_tokens: u64::from(at % 11) * 1_000,
-        context_tokens: 0,
-        cached_tokens: 0,
-        prefill_rate: 0.0,
-        decode_seconds: 0.0,
-        lag_seconds: 0.0,
-        kv_use: None,
-        running: None,
-        waiting: None,
-        kv_tokens: None,
-        price: 0.0,
+        ..Candidate::idle(EndpointId(at))
     }
 }

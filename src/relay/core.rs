@@ -194,22 +194,17 @@ impl Epoch {
         let engine = view.and_then(|view| view.engine.as_ref());
         let kv_tokens = Some(endpoint.traits.kv_tokens).filter(|tokens| *tokens > 0);
         Candidate {
-            endpoint: id,
-            identity: u64::from(id.0),
             healthy: view.is_none_or(|view| view.healthy),
             weight: endpoint.weight,
             requests: load.requests,
             prefill_tokens: load.prefill_tokens,
             context_tokens: load.context_tokens,
-            cached_tokens: 0,
-            prefill_rate: 0.0,
-            decode_seconds: 0.0,
-            lag_seconds: 0.0,
             kv_use: engine.and_then(|engine| engine.kv_use),
             running: engine.and_then(|engine| engine.running),
             waiting: engine.and_then(|engine| engine.waiting),
             kv_tokens: kv_tokens.or_else(|| engine.and_then(|engine| engine.kv_tokens)),
             price: endpoint.price,
+            ..Candidate::idle(id)
         }
     }
 

@@ -75,24 +75,7 @@ impl World {
 }
 
 fn candidate(at: u16, requests: u64) -> Candidate {
-    Candidate {
-        endpoint: EndpointId(at),
-        identity: u64::from(at),
-        healthy: true,
-        weight: 1,
-        requests,
-        prefill_tokens: 0,
-        context_tokens: 0,
-        cached_tokens: 0,
-        prefill_rate: 0.0,
-        decode_seconds: 0.0,
-        lag_seconds: 0.0,
-        kv_use: None,
-        running: None,
-        waiting: None,
-        kv_tokens: None,
-        price: 0.0,
-    }
+    Candidate { requests, ..Candidate::idle(EndpointId(at)) }
 }
 
 fn first(sent: &Sent) -> Pick {
