@@ -2,7 +2,7 @@
 
 use crate::api::fault::Fault;
 use crate::config::plan::{KeyId, Plan};
-use crate::http::{Known, RequestHead, authority};
+use crate::http::{Field, Known, RequestHead, authority};
 
 /// The key a request presents, as `Authorization: Bearer` or as `x-api-key`. `Ok(None)` where the
 /// configuration has no keys and everybody may ask.
@@ -24,10 +24,10 @@ pub fn identify(plan: &Plan, head: &RequestHead, bytes: &[u8]) -> Result<Option<
 /// Whether neither the name that the client used nor the page that sent it there can be somebody else's.
 /// Without keys the listener is on loopback, which every page in a local browser can reach.
 fn is_of_this_machine(head: &RequestHead, bytes: &[u8]) -> bool {
-    let mut origins =
-        head.fields.iter().filter(|f| f.name.of(bytes).eq_ignore_ascii_case(b"origin"));
+    let origins = || head.fields.iter().filter(|field| field.known == Known::Origin);
+    let local = |origin: &Field| authority::is_local_origin(origin.value.of(bytes));
     head.value(bytes, Known::Host).is_none_or(authority::is_local)
-        && origins.all(|origin| authority::is_local_origin(origin.value.of(bytes)))
+        && (!head.has(Known::Origin) || origins().all(local))
 }
 
 fn presented<'b>(head: &RequestHead, bytes: &'b [u8]) -> Option<&'b [u8]> {

@@ -5,13 +5,18 @@ use std::net::IpAddr;
 /// Whether an authority (`host[:port]`) is a literal address or `localhost`: names that nobody else can
 /// make resolve to this machine.
 pub fn is_local(authority: &[u8]) -> bool {
-    let Ok(authority) = std::str::from_utf8(authority) else { return false };
-    let name = match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+    let name = match memchr::memrchr(b':', authority) {
+        Some(at) if authority[at + 1..].iter().all(u8::is_ascii_digit) => &authority[..at],
         _ => authority,
     };
-    let bracketed = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    bracketed.unwrap_or(name).parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+    // What nearly all of them say, before anything is parsed.
+    name == b"127.0.0.1" || name.eq_ignore_ascii_case(b"localhost") || is_address(name)
+}
+
+fn is_address(name: &[u8]) -> bool {
+    let bracketed = name.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
+    let name = std::str::from_utf8(bracketed.unwrap_or(name)).unwrap_or_default();
+    name.parse::<IpAddr>().is_ok()
 }
 
 /// As [`is_local`], of a serialised origin (`scheme://host[:port]`); `null` is nobody's.

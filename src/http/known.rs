@@ -58,6 +58,7 @@ known! {
     RetryAfter = "retry-after",
     RetryAfterMs = "retry-after-ms",
     Forwarded = "forwarded",
+    Origin = "origin",
     XRealIp = "x-real-ip",
     AltSvc = "alt-svc",
     StrictTransportSecurity = "strict-transport-security",

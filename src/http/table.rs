@@ -70,6 +70,7 @@ pub const TABLE: [Row; Known::ALL.len()] = {
         row(Known::RetryAfter, Forward, Forward, "part of the API"),
         row(Known::RetryAfterMs, Forward, Forward, "part of the API"),
         row(Known::Forwarded, Drop, Drop, "a client's word on where it is"),
+        row(Known::Origin, Forward, Forward, "unread, but on a loopback listener without keys"),
         row(Known::XRealIp, Drop, Drop, "a client's word on where it is"),
         row(Known::AltSvc, Forward, Drop, "would lead clients past Sluice"),
         row(Known::StrictTransportSecurity, Forward, Drop, "speaks for another host"),

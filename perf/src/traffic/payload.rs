@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// A chat, with seven headers once the length is added.
-const REQUEST_HEAD: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.10.100:8080\r\n\
+const REQUEST_HEAD: &str = "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:8080\r\n\
     accept: application/json\r\nuser-agent: OpenAI/Python 1.99.9\r\n\
     authorization: Bearer sk-0123456789abcdef0123456789abcdef\r\n\
     content-type: application/json\r\naccept-encoding: gzip, deflate\r\n";
