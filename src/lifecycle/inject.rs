@@ -68,8 +68,9 @@ impl Point {
 #[cfg(any(test, feature = "twin"))]
 mod armed {
     use std::cell::Cell;
-    use std::sync::{Mutex, PoisonError};
     use std::thread::ThreadId;
+
+    use crossbeam::queue::SegQueue;
 
     use super::Point;
     use crate::lifecycle::kind::Kind;
@@ -80,7 +81,7 @@ mod armed {
     }
 
     /// Threads whose next tick panics.
-    static TICK: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
+    static TICK: SegQueue<ThreadId> = SegQueue::new();
 
     /// Panics once, when this thread comes to `at` the next time but `skip`.
     pub fn panic_at(at: Point, skip: u32) {
@@ -99,7 +100,7 @@ mod armed {
 
     /// The next tick of `thread` panics.
     pub fn panic_in_tick_of(thread: ThreadId) {
-        TICK.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        TICK.push(thread);
     }
 
     /// Panics if it was asked to, without the hook's noise.
@@ -121,10 +122,14 @@ mod armed {
     }
 
     fn tick() -> bool {
-        let mut armed = TICK.lock().unwrap_or_else(PoisonError::into_inner);
         let this = std::thread::current().id();
-        let found = armed.iter().position(|thread| *thread == this);
-        found.map(|at| armed.swap_remove(at)).is_some()
+        (0..TICK.len()).filter_map(|_| TICK.pop()).any(|thread| {
+            let mine = thread == this;
+            if !mine {
+                TICK.push(thread);
+            }
+            mine
+        })
     }
 
     /// Whether the permit of `kind` that is dropped now is to be lost.
