@@ -62,22 +62,25 @@ impl Shadows {
     }
 }
 
+/// One copy, in billionths of it.
+const COPY: u64 = 1_000_000_000;
+
 /// How many copies may begin: those of one second at once, and as many in each second.
 #[derive(Default)]
 struct Pace {
-    /// In thousandths of a copy.
-    saved_milli: Cell<u64>,
+    /// In billionths of a copy: so many come with each nanosecond, and none is lost to rounding.
+    saved_billionths: Cell<u64>,
     at: Cell<Instant>,
 }
 
 impl Pace {
     fn take(&self, now: Instant, per_second: u64) -> bool {
-        // So many thousandths come with each millisecond.
-        let earned =
-            (now.since(self.at.replace(now)).as_micros() as u64).saturating_mul(per_second);
-        let saved = self.saved_milli.get().saturating_add(earned / 1_000).min(per_second * 1_000);
-        let enough = saved >= 1_000;
-        self.saved_milli.set(if enough { saved - 1_000 } else { saved });
+        let passed = now.nanos().saturating_sub(self.at.replace(now).nanos());
+        let most = per_second.saturating_mul(COPY);
+        let saved = self.saved_billionths.get().saturating_add(passed.saturating_mul(per_second));
+        let saved = saved.min(most);
+        let enough = saved >= COPY;
+        self.saved_billionths.set(if enough { saved - COPY } else { saved });
         enough
     }
 }
@@ -281,6 +284,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::time::Duration;
+
+    #[test]
+    fn asking_often_wastes_nothing() {
+        let pace = Pace::default();
+        let begin = Instant::default().after(Duration::from_secs(100));
+        let times = (0..20_000u64).map(|at| begin.after(Duration::from_micros(at * 500)));
+        let begun = times.filter(|now| pace.take(*now, 1)).count();
+        assert_eq!(begun, 10);
+    }
 
     proptest! {
         #[test]
