@@ -79,6 +79,11 @@ pub struct Share {
     until: Instant,
 }
 
+/// Whether requests of this model may be split.
+pub fn is_paired(exit: &Exit, admitted: &Admitted) -> bool {
+    exit.epoch.plan().models[usize::from(admitted.model.0)].pair.is_some()
+}
+
 /// Decides whether the request is split, and does what must come before its attempts. Where to try it.
 ///
 /// # Errors
@@ -99,10 +104,7 @@ pub async fn prepare<X: Exchange>(
     };
     let trip = enter(core, exit, inbound, admitted, (pair, asked, order));
     let computed = match pair.protocol {
-        // Boxed, so that requests of one server hold no room for it.
-        PairProtocol::Nixl => {
-            Box::pin(prefill_first(core, exit, inbound, x, admitted, pair, trip)).await?
-        }
+        PairProtocol::Nixl => prefill_first(core, exit, inbound, x, admitted, pair, trip).await?,
         PairProtocol::Sglang => true,
     };
     Ok(match computed {
@@ -257,8 +259,20 @@ pub fn share(
     admitted: &Admitted,
     endpoint: EndpointId,
     edits: &Edits,
-) -> Result<Option<Share>, Fault> {
-    let Some(mut pairing) = exit.pair.take() else { return Ok(None) };
+) -> Result<Option<Box<Share>>, Fault> {
+    match exit.pair.take() {
+        Some(pairing) => divide(core, exit, admitted, (endpoint, edits), pairing),
+        None => Ok(None),
+    }
+}
+
+fn divide(
+    core: &Rc<Core>,
+    exit: &mut Exit,
+    admitted: &Admitted,
+    (endpoint, edits): (EndpointId, &Edits),
+    mut pairing: Box<Pairing>,
+) -> Result<Option<Box<Share>>, Fault> {
     let epoch = exit.epoch.clone();
     let model = &epoch.plan().models[usize::from(admitted.model.0)];
     let Some(pair) = &model.pair else { return Ok(None) };
@@ -277,7 +291,7 @@ pub fn share(
         trip.carried = share.is_some();
     }
     exit.pair = Some(pairing);
-    Ok(share)
+    Ok(share.map(Box::new))
 }
 
 impl Pairing {
@@ -347,7 +361,7 @@ impl Pairing {
 }
 
 /// The answer has begun: whatever the pair still held for it goes its own way.
-pub fn opened(exit: &mut Exit, share: Option<Share>) {
+pub fn opened(exit: &mut Exit, share: Option<Box<Share>>) {
     if let Some(share) = share {
         exit.row.prefill_endpoint = Some(share.by);
         share.beside.into_iter().for_each(|leg| leg.let_go());
@@ -372,23 +386,17 @@ pub fn failed(exit: &mut Exit, error: &AttemptError) {
 /// Runs an attempt with its share, beside the other leg if both go at once: whichever fails ends both.
 pub async fn beside<X: Exchange>(
     attempt: Attempt<'_>,
-    share: &mut Option<Share>,
+    share: &mut Share,
     x: &mut X,
     last: bool,
 ) -> Result<(Lease, Opening), Failed> {
     let epoch = attempt.exit.epoch.clone();
-    let mut edits = attempt.edits;
-    let mut other = None;
+    let edits = &share.edits;
     let (core, mut late) = (attempt.core, None);
     let half = attempt.exit.pair.as_ref().map(|pairing| pairing.half);
-    if let Some(share) = share {
-        edits = &share.edits;
-        let (inbound, ask) = (attempt.inbound, &attempt.admitted.ask);
-        let errand = Errand::of(attempt.exit, inbound, ask, edits, share.until);
-        // Boxed, so that requests of one server hold no room for it.
-        let run = |leg| Box::pin(compute(&epoch, leg, errand));
-        other = share.beside.as_deref_mut().map(run);
-    }
+    let ask = &attempt.admitted.ask;
+    let errand = Errand::of(attempt.exit, attempt.inbound, ask, edits, share.until);
+    let mut other = share.beside.as_deref_mut().map(|leg| Box::pin(compute(&epoch, leg, errand)));
     let mut attempt = Attempt { edits, ..attempt };
     let mut attempt = pin!(attempt.run(x, last));
     poll_fn(|cx| {

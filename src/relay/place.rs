@@ -88,8 +88,14 @@ pub async fn place<X: Exchange>(
         // That a pair failed is no reason to try many: the first one is not the budget's affair.
         let exempt = split && at == 0;
         let last = at + 1 == order.len() || !(exempt || core.may_retry());
-        let attempt = Attempt { core, exit, inbound, admitted, endpoint: *endpoint, edits: &edits };
-        match pair::beside(attempt, &mut share, x, last).await {
+        let mut attempt =
+            Attempt { core, exit, inbound, admitted, endpoint: *endpoint, edits: &edits };
+        let begun = match &mut share {
+            None => attempt.run(x, last).await,
+            // Boxed, so that requests of one server hold no room for it.
+            Some(share) => Box::pin(pair::beside(attempt, share, x, last)).await,
+        };
+        match begun {
             Ok((lease, opening)) => {
                 inject::point(Point::Opened);
                 pair::opened(exit, share);

@@ -94,7 +94,11 @@ async fn stages<X: Exchange>(
     exit.model(served);
     let admitted = accepted.admit(core, exit, key, served.model, ask, inbound.body().len())?;
     let mut seated = queue::seat(core, exit, inbound, x, &admitted).await?;
-    seated.order = pair::prepare(core, exit, inbound, x, &admitted, seated.order).await?;
+    if pair::is_paired(exit, &admitted) {
+        // Boxed, so that requests of one server hold no room for it.
+        let order = Box::pin(pair::prepare(core, exit, inbound, x, &admitted, seated.order));
+        seated.order = order.await?;
+    }
     let placed = place::place(core, exit, inbound, x, &admitted, seated).await;
     if !matches!(placed, Err(Stop::Gone)) {
         shadow::offer(core, exit, inbound, &admitted);
