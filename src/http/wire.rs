@@ -133,7 +133,15 @@ impl Wire {
     ///
     /// # Errors
     /// The connection's, or TLS's.
+    #[inline]
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.tls.is_none() && self.reader.waits_for(cx.waker()) {
+            return Poll::Pending;
+        }
+        self.fill(cx)
+    }
+
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.tls.is_some() {
             return self.poll_fill_tls(cx);
         }
@@ -272,9 +280,9 @@ impl Wire {
         if self.ended || !self.input.is_empty() {
             return false;
         }
-        let mut cx = Context::from_waker(std::task::Waker::noop());
         match self.reader.armed() {
-            true => self.poll_fill(&mut cx).is_pending(),
+            true if self.reader.quiet() => true,
+            true => self.poll_fill(&mut Context::from_waker(std::task::Waker::noop())).is_pending(),
             false => self.socket.pulse() == Pulse::Silent,
         }
     }

@@ -16,6 +16,7 @@ pub mod driver;
 pub mod host;
 pub mod kit;
 pub mod listener;
+mod nudge;
 pub mod socket;
 pub mod sys;
 pub mod task;

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, OwnedReadHalf};
@@ -16,6 +16,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::buf::Buf;
 use super::driver::{self, Kind};
+use super::nudge::Nudges;
 use super::sys::{self, SharedStream};
 #[cfg(any(test, feature = "twin"))]
 use super::twin;
@@ -45,6 +46,8 @@ pub struct Reader {
     pump: Pin<Box<dyn Future<Output = ()>>>,
     port: Rc<Port>,
     armed: bool,
+    /// Of the read under way.
+    nudges: Nudges,
 }
 
 /// Between a [`Reader`] and its pump.
@@ -106,7 +109,7 @@ impl Socket {
             #[cfg(any(test, feature = "twin"))]
             Io::Twin(socket) => Box::pin(twin_pump(socket.clone(), port.clone())),
         };
-        Reader { pump, port, armed: false }
+        Reader { pump, port, armed: false, nudges: Nudges::new() }
     }
 
     /// Sends what fits now.
@@ -240,14 +243,32 @@ impl Reader {
         assert!(!self.armed, "one read at a time");
         self.port.wanted.set(Some(buf));
         self.armed = true;
+        self.nudges.give();
+    }
+
+    /// Whether a read is under way and nothing has come of it yet.
+    #[inline]
+    pub fn quiet(&self) -> bool {
+        self.armed && !self.nudges.given()
+    }
+
+    /// Whether polling for `task` would change nothing.
+    #[inline]
+    pub fn waits_for(&self, task: &Waker) -> bool {
+        self.quiet() && self.nudges.wakes(task)
     }
 
     /// Ready when the read that is under way is over.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(io::Result<usize>, Buf)> {
-        let _ = self.pump.as_mut().poll(cx);
-        let done = self.port.done.take();
-        self.armed &= done.is_none();
-        done.map_or(Poll::Pending, Poll::Ready)
+        if self.nudges.take() {
+            let _ = self.pump.as_mut().poll(&mut self.nudges.context());
+            if let Some(done) = self.port.done.take() {
+                self.armed = false;
+                return Poll::Ready(done);
+            }
+        }
+        self.nudges.follow(cx.waker());
+        Poll::Pending
     }
 }
 
