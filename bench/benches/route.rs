@@ -30,7 +30,7 @@ const NUMBER: &str = "prompt 0000000000000000";
 /// A body that can be made into many prompts by writing another number into its first user message.
 struct Prompts {
     body: Vec<u8>,
-    ask: Ask,
+    ask: Box<Ask>,
     number_at: usize,
 }
 

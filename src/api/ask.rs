@@ -89,7 +89,7 @@ struct Body<'a> {
 }
 
 /// Reads the body of a request for `op`. The faults are all 400s that name the field.
-pub fn read_ask(op: Operation, body: &[u8], bounds: &Bounds) -> Result<Ask, Fault> {
+pub fn read_ask(op: Operation, body: &[u8], bounds: &Bounds) -> Result<Box<Ask>, Fault> {
     let body = Body { bytes: body, members: scan_object(body, &KEYS, bounds)? };
     let (model, model_span) = body.model()?;
     let stream = op.streams() && body.stream()?;
@@ -100,7 +100,7 @@ pub fn read_ask(op: Operation, body: &[u8], bounds: &Bounds) -> Result<Ask, Faul
         }
         _ => (UsageAsk::AsSent, false),
     };
-    Ok(Ask {
+    Ok(Box::new(Ask {
         op,
         model,
         model_span,
@@ -110,7 +110,7 @@ pub fn read_ask(op: Operation, body: &[u8], bounds: &Bounds) -> Result<Ask, Faul
         usage,
         continuous_usage,
         prompt: body.prompt(),
-    })
+    }))
 }
 
 impl From<ScanError> for Fault {

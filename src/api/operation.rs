@@ -3,6 +3,8 @@
 //! A path is matched byte for byte, as sent; only the model id at the end of `/v1/models/{id}` is
 //! percent-decoded, once.
 
+use memchr::memchr;
+
 use super::family::Family;
 use crate::http::Method;
 
@@ -127,7 +129,7 @@ pub fn resolve(method: Method, path: &[u8]) -> Result<Resolved, Unroutable> {
 
 /// The operation a path names, whatever the method; a query is not part of the path.
 fn route(path: &[u8]) -> Option<Resolved> {
-    let path = path.split(|&b| b == b'?').next().unwrap_or_default();
+    let path = memchr(b'?', path).map_or(path, |query| &path[..query]);
     if let Some(id) = path.strip_prefix(Operation::GetModel.path().as_bytes()) {
         return Some(Resolved { op: Operation::GetModel, model: Some(decode_id(id)?) });
     }

@@ -45,12 +45,12 @@ pub enum Finish {
 
 impl Finish {
     /// From a `finish_reason` of chat and text completions.
-    pub fn from_openai(reason: &str) -> Finish {
+    pub fn from_openai(reason: &[u8]) -> Finish {
         match reason {
-            "stop" => Finish::Stop,
-            "length" => Finish::Length,
-            "tool_calls" | "function_call" => Finish::ToolCalls,
-            "content_filter" => Finish::ContentFilter,
+            b"stop" => Finish::Stop,
+            b"length" => Finish::Length,
+            b"tool_calls" | b"function_call" => Finish::ToolCalls,
+            b"content_filter" => Finish::ContentFilter,
             _ => Finish::Other,
         }
     }

@@ -34,6 +34,7 @@ impl BodyDecoder {
     }
 
     /// Looks at `input`, which may be empty. Bytes after the body's end are left alone.
+    #[inline]
     pub fn step(&mut self, input: &[u8]) -> Result<BodyStep, ChunkError> {
         match &mut self.kind {
             Kind::Chunked(decoder) => decoder.step(input),
@@ -47,7 +48,16 @@ impl BodyDecoder {
         }
     }
 
+    /// How much of the body is left, if all of it stands at the front of `input` and its framing says so.
+    pub fn whole(&self, input: &[u8]) -> Option<usize> {
+        match self.kind {
+            Kind::Length(left) => usize::try_from(left).ok().filter(|left| *left <= input.len()),
+            Kind::Chunked(_) | Kind::UntilClose => None,
+        }
+    }
+
     /// Whether the body is whole. Never true of a body that ends with its connection.
+    #[inline]
     pub fn is_done(&self) -> bool {
         match &self.kind {
             Kind::Length(left) => *left == 0,

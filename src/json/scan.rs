@@ -128,7 +128,11 @@ impl<'a, L: Lanes> Scanner<'a, L> {
         at: usize,
         keys: &Keys<N>,
     ) -> Result<Members<N>, ScanError> {
-        self.members(at, keys).map_err(|Failed| self.window.fault())
+        let mut members = Members { found: [const { None }; N], open: 0, close: 0, empty: false };
+        match self.members(at, keys, &mut members) {
+            Ok(()) => Ok(members),
+            Err(Failed) => Err(self.window.fault()),
+        }
     }
 
     /// The value that begins at `at`.
@@ -136,7 +140,12 @@ impl<'a, L: Lanes> Scanner<'a, L> {
         self.value(at).map_err(|Failed| self.window.fault())
     }
 
-    fn members<const N: usize>(&mut self, at: usize, keys: &Keys<N>) -> Result<Members<N>, Failed> {
+    fn members<const N: usize>(
+        &mut self,
+        at: usize,
+        keys: &Keys<N>,
+        members: &mut Members<N>,
+    ) -> Result<(), Failed> {
         let at = self.spaces(at);
         match self.byte(at) {
             b'{' => {}
@@ -145,9 +154,8 @@ impl<'a, L: Lanes> Scanner<'a, L> {
             }
             _ => return Err(self.unexpected(at, "expected an object")),
         }
-        let open = self.nest(at, true)?;
-        let mut members = Members { found: [const { None }; N], open, close: 0, empty: false };
-        members.close = self.spaces(open);
+        members.open = self.nest(at, true)?;
+        members.close = self.spaces(members.open);
         members.empty = self.byte(members.close) == b'}';
         if !members.empty {
             members.close = self.each_member(members.close, keys, &mut members.found)?;
@@ -156,7 +164,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
         if end < self.body.len() {
             return Err(self.unexpected(end, "nothing may follow the object"));
         }
-        Ok(members)
+        Ok(())
     }
 
     /// The members of the outermost object, up to its `}`.

@@ -250,6 +250,12 @@ impl Exit {
         self.row.output_events = output_events;
     }
 
+    /// What was observed of the answer.
+    pub fn usage(&self) -> Usage {
+        let Tokens { input, output, cached, cache_write, reasoning } = self.row.tokens;
+        Usage { input, output, cached, cache_write, reasoning }
+    }
+
     /// The endpoint of the last attempt failed.
     pub fn endpoint_failed(&self, class: Failure) {
         if let Some(endpoint) = self.row.endpoint {

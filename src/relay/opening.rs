@@ -49,7 +49,8 @@ pub async fn open<X: Exchange>(
     if streams {
         return first_event(exit, x, connection, ask).await;
     }
-    whole(exit, x, connection, status < 300 && kind == Content::Json).await
+    let json = status < 300 && kind == Content::Json;
+    whole(exit, x, connection, Unary::new(ask.op, json)).await
 }
 
 /// In the place of what a provider says about our key, which may quote it.
@@ -156,12 +157,11 @@ async fn whole<X: Exchange>(
     exit: &mut Exit,
     x: &mut X,
     connection: &mut Connection,
-    json: bool,
+    mut unary: Unary,
 ) -> Result<Opening, Failed> {
     let hold = exit.epoch.plan().limits.answer_hold_bytes_max;
     let stall = exit.epoch.plan().timeouts.stall;
-    let mut unary = Unary::new(json);
-    while !unary.take(connection, x)? && x.staged() < hold {
+    while !unary.take(connection, exit, x)? && x.staged() < hold {
         connection.until(Due::Stall, exit.mark().after(stall), exit.total);
         let more = more(x, connection).await;
         exit.woke();

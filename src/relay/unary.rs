@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::api::observe::observe_unary;
+use crate::api::operation::Operation;
 use crate::api::usage::Usage;
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
@@ -22,9 +23,16 @@ const TAIL_BYTES: usize = 64 * 1024;
 /// Room for it at first.
 const TAIL_BYTES_FIRST: usize = 1024;
 
+/// An answer that comes in one piece is read in place, before it is sent, if it has no more than this: what
+/// takes longer does not delay it.
+const IN_PLACE_BYTES_MAX: usize = 16 * 1024;
+
 /// A whole answer under way.
 pub struct Unary {
-    /// The answer's end: all of a small one.
+    op: Operation,
+    /// What it said of itself was noted: it was read in place.
+    noted: bool,
+    /// The answer's end, otherwise: all of a small one.
     tail: Vec<u8>,
     /// More came than is kept.
     cut: bool,
@@ -34,16 +42,20 @@ pub struct Unary {
 }
 
 impl Unary {
-    pub(super) fn new(json: bool) -> Self {
-        Self { tail: Vec::new(), cut: false, json, done: false }
+    pub(super) fn new(op: Operation, json: bool) -> Self {
+        Self { op, noted: false, tail: Vec::new(), cut: false, json, done: false }
     }
 
     /// Stages what has arrived; whether that was all.
     pub(super) fn take<X: Exchange>(
         &mut self,
         connection: &mut Connection,
+        exit: &mut Exit,
         x: &mut X,
     ) -> Result<bool, AttemptError> {
+        if self.tail.is_empty() && self.take_in_place(connection, exit, x) {
+            return Ok(true);
+        }
         let (tail, cut) = (&mut self.tail, &mut self.cut);
         tail.reserve(TAIL_BYTES_FIRST);
         let body = connection.take_body(&mut |bytes| {
@@ -52,6 +64,20 @@ impl Unary {
         })?;
         self.done = body == Body::Done;
         Ok(self.done)
+    }
+
+    fn take_in_place<X: Exchange>(
+        &mut self,
+        connection: &mut Connection,
+        exit: &mut Exit,
+        x: &mut X,
+    ) -> bool {
+        self.done = connection.take_whole(IN_PLACE_BYTES_MAX, &mut |bytes| {
+            note(self.op, bytes, exit);
+            x.stage(|out| out.extend_from_slice(bytes));
+        });
+        self.noted = self.done;
+        self.done
     }
 
     /// The connection ended where the answer may. That it is whole, only the answer itself can say.
@@ -64,6 +90,12 @@ impl Unary {
         self.done = whole;
         if whole { Ok(()) } else { Err(AttemptError::Truncated) }
     }
+}
+
+/// Notes what an answer says of itself.
+fn note(op: Operation, answer: &[u8], exit: &mut Exit) {
+    let (usage, finish) = observe_unary(op, answer);
+    exit.observed(usage, finish, 0);
 }
 
 /// Keeps the end of what came; whether that is not all of it.
@@ -97,18 +129,19 @@ pub async fn relay<X: Exchange>(
     placed.finish(exit.mark());
     x.stage_end();
     poll_fn(|cx| x.poll_flush(cx)).await?;
-    Ok(close(unary, placed, exit))
+    Ok(close(unary, exit))
 }
 
-fn close(unary: &Unary, placed: &Placed, exit: &mut Exit) -> (Outcome, Usage) {
-    let (usage, finish) = observe_unary(placed.admitted.ask.op, &unary.tail);
-    exit.observed(usage, finish, 0);
+fn close(unary: &Unary, exit: &mut Exit) -> (Outcome, Usage) {
+    if !unary.noted {
+        note(unary.op, &unary.tail, exit);
+    }
     let status = exit.row.status;
     let good = status < 400;
     if !good {
         exit.endpoint_failed(AttemptError::Reported { status, message: "".into() }.failure());
     }
-    (if good { Outcome::Completed } else { Outcome::UpstreamError }, usage)
+    (if good { Outcome::Completed } else { Outcome::UpstreamError }, exit.usage())
 }
 
 /// Sends what is staged, then reads on.
@@ -130,7 +163,7 @@ async fn step<X: Exchange>(
     .await?;
     exit.woke();
     match more {
-        true => unary.take(connection, x).map(drop).map_err(|error| Stop::Cut(error.fault())),
+        true => unary.take(connection, exit, x).map(drop).map_err(|error| Stop::Cut(error.fault())),
         false => unary.end().map_err(|error| Stop::Cut(error.fault())),
     }
 }

@@ -53,6 +53,16 @@ pub enum Body {
     Done,
 }
 
+/// How much of a request has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All that ever will: the connection may have broken under it.
+    All,
+    /// So many bytes of the head, which has taken in the body.
+    Part(usize),
+    Nothing,
+}
+
 /// What an answer may cost.
 #[derive(Clone, Copy)]
 pub struct AnswerLimits {
@@ -123,23 +133,41 @@ impl Connection {
         })
     }
 
-    /// Sends a head and a body with its edits; a small body is appended to `head`. An error in the middle is
-    /// not yet a failure: an endpoint that answers before it has read everything (413, say) has its answer
-    /// read first.
+    /// Sends a head and a body with its edits, if they are small and fit now: whether they did. What did not
+    /// is [`Connection::send`]'s, with the same arguments: `head` has taken in a small body.
+    pub fn send_at_once(&mut self, head: &mut Vec<u8>, edits: &Edits, body: &[u8]) -> Sent {
+        self.begun = false;
+        if head.len() + edits.len_after(body.len()) > COALESCE_BYTES_MAX {
+            return Sent::Nothing;
+        }
+        edits.pieces(body).for_each(|piece| head.extend_from_slice(piece));
+        match self.wire.send(head) {
+            Ok(sent) if sent < head.len() || !self.wire.flushed() => Sent::Part(sent),
+            Ok(_) => Sent::All,
+            Err(_) => {
+                self.unsent = true;
+                Sent::All
+            }
+        }
+    }
+
+    /// Sends what [`Connection::send_at_once`] left. An error in the middle is not yet a failure: an endpoint
+    /// that answers before it has read everything (413, say) has its answer read first.
     pub async fn send(
         &mut self,
-        head: &mut Vec<u8>,
+        sent: Sent,
+        head: &[u8],
         edits: &Edits,
         body: &[u8],
         limits: &AnswerLimits,
     ) -> Result<(), AttemptError> {
-        self.begun = false;
-        let sent = if head.len() + edits.len_after(body.len()) <= COALESCE_BYTES_MAX {
-            edits.pieces(body).for_each(|piece| head.extend_from_slice(piece));
-            self.send_pieces(&[head], limits).await
-        } else {
-            let pieces: Vec<&[u8]> = std::iter::once(&head[..]).chain(edits.pieces(body)).collect();
-            self.send_pieces(&pieces, limits).await
+        let sent = match sent {
+            Sent::All => return Ok(()),
+            Sent::Part(sent) => self.send_pieces(&[&head[sent..]], limits).await,
+            Sent::Nothing => {
+                let pieces: Vec<&[u8]> = std::iter::once(head).chain(edits.pieces(body)).collect();
+                self.send_pieces(&pieces, limits).await
+            }
         };
         self.unsent |= sent.is_err();
         match sent {
@@ -208,19 +236,29 @@ impl Connection {
 
     /// Reads the answer's head into `self.head` (interim answers are swallowed). Its bytes stay at the front
     /// of the input until [`Connection::begin_body`].
-    pub async fn read_head(&mut self, limits: &AnswerLimits) -> Result<(), AttemptError> {
+    pub fn poll_head(
+        &mut self,
+        limits: &AnswerLimits,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), AttemptError>> {
         loop {
             if self.begun && !self.wire.input_is_the_kernels() && self.parse_head(limits)? {
-                return Ok(());
+                return Poll::Ready(Ok(()));
             }
             self.make_room_for_head(limits);
-            let read = poll_fn(|cx| self.wire.poll_fill(cx)).await;
-            match read {
+            match std::task::ready!(self.wire.poll_fill(cx)) {
                 Ok(n) if n > 0 => self.begun = true,
-                _ if self.deadline.fired().is_some() => return Err(self.late()),
-                _ if !self.begun && self.served > 0 => return Err(AttemptError::Stale),
-                _ => return Err(AttemptError::Closed),
+                _ => return Poll::Ready(Err(self.headless())),
             }
+        }
+    }
+
+    /// Why no head came.
+    fn headless(&self) -> AttemptError {
+        match self.deadline.fired() {
+            Some(_) => self.late(),
+            None if !self.begun && self.served > 0 => AttemptError::Stale,
+            None => AttemptError::Closed,
         }
     }
 
@@ -255,26 +293,42 @@ impl Connection {
         self.decoder = BodyDecoder::new(self.head.framing, limits.chunk);
     }
 
+    /// Hands a body of at most `bytes_max` bytes that has come in one piece to `look`, and takes it.
+    pub fn take_whole(&mut self, bytes_max: usize, look: &mut impl FnMut(&[u8])) -> bool {
+        if self.wire.input_is_the_kernels() {
+            return false;
+        }
+        let input = self.wire.input();
+        let Some(length) = self.decoder.whole(input.filled()).filter(|it| *it <= bytes_max) else {
+            return false;
+        };
+        look(&input.filled()[..length]);
+        input.consume(length);
+        self.decoder = BodyDecoder::new(Framing::None, NO_CHUNKS);
+        true
+    }
+
     /// Hands every body byte that has arrived to `sink`.
     pub fn take_body(&mut self, sink: &mut impl FnMut(&[u8])) -> Result<Body, AttemptError> {
         if self.wire.input_is_the_kernels() {
             return Ok(Body::More);
         }
         let input = self.wire.input();
-        while !self.decoder.is_done() {
-            if input.is_empty() {
-                return Ok(Body::More);
-            }
-            match self.decoder.step(input.filled()).map_err(AttemptError::BadBody)? {
+        let mut rest = input.filled();
+        while !self.decoder.is_done() && !rest.is_empty() {
+            let consumed = match self.decoder.step(rest).map_err(AttemptError::BadBody)? {
                 BodyStep::Data { consumed, data } => {
-                    sink(&input.filled()[data]);
-                    input.consume(consumed);
+                    sink(&rest[data]);
+                    consumed
                 }
-                BodyStep::More => input.clear(),
-                BodyStep::Done { consumed } => input.consume(consumed),
-            }
+                BodyStep::More => rest.len(),
+                BodyStep::Done { consumed } => consumed,
+            };
+            rest = &rest[consumed..];
         }
-        Ok(Body::Done)
+        let left = rest.len();
+        input.consume(input.len() - left);
+        Ok(if self.decoder.is_done() { Body::Done } else { Body::More })
     }
 
     /// Reads on: `Ready(Ok(true))` when bytes came, `Ready(Ok(false))` when the connection ended where the

@@ -21,7 +21,7 @@ pub fn chains(trace: &Trace) -> Result<Vec<Chain>, String> {
     let mut body = String::new();
     let chain = |ask| {
         render(ask, MODEL, &mut body);
-        let read_body: Read = read_ask(Operation::Chat, body.as_bytes(), &BOUNDS)
+        let read_body: Box<Read> = read_ask(Operation::Chat, body.as_bytes(), &BOUNDS)
             .map_err(|fault| format!("a body of the trace is refused: {fault:?}"))?;
         let (mut chain, root) = (Chain::default(), Root { model: MODEL, ..Root::default() });
         read(&mut chain, &root, body.as_bytes(), &read_body);

@@ -18,7 +18,8 @@ use crate::api::usage::{Finish, Usage};
 pub fn read(op: Operation, bytes: &[u8]) -> (Usage, Option<Finish>) {
     match op {
         Operation::Chat | Operation::Completions => {
-            (openai_usage(bytes).counts(), text(bytes, "\"finish_reason\"", Finish::from_openai))
+            let finish = |reason: &str| Finish::from_openai(reason.as_bytes());
+            (openai_usage(bytes).counts(), text(bytes, "\"finish_reason\"", finish))
         }
         Operation::Embeddings | Operation::Rerank => {
             (openai_usage(bytes).counts_without_output(), None)

@@ -98,7 +98,7 @@ impl Choice<'_> {
     }
 
     fn finish(&self) -> Option<Finish> {
-        self.finish_reason.text().map(Finish::from_openai)
+        self.finish_reason.text().map(|reason| Finish::from_openai(reason.as_bytes()))
     }
 }
 

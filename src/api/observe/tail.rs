@@ -13,9 +13,6 @@ use crate::api::usage::{Finish, Usage};
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
 static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finish_reason\""));
 
-/// Longest finish reason that is known, bytes.
-const REASON_BYTES_MAX: usize = 32;
-
 /// How far from the end most usages begin, bytes.
 const USAGE_NEAR_BYTES: usize = 256;
 /// How far before their usage most finish reasons begin, bytes.
@@ -28,7 +25,7 @@ pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
     if !generates && !matches!(op, Operation::Embeddings | Operation::Rerank) {
         return None;
     }
-    let at = last(&USAGE, body, USAGE_NEAR_BYTES)?;
+    let at = place(&USAGE, body, USAGE_NEAR_BYTES)?;
     let start = value_at(body, at + USAGE.needle().len())?;
     let (counts, length) = Counts::read(&body[start..])?;
     if !closes_one_level(&body[start + length..]) {
@@ -40,6 +37,14 @@ pub fn read(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
         usage.input = usage.input.or(counts.0[Key::Total as usize]);
     }
     Some((usage, if generates { finish(&body[..at]) } else { None }))
+}
+
+/// Where the needle stands first near the end, or else last: what comes once has its place near the end, and
+/// one search is enough to find it.
+fn place(needle: &Finder<'_>, text: &[u8], near_bytes: usize) -> Option<usize> {
+    let near = text.len().saturating_sub(near_bytes);
+    let found = needle.find(&text[near..]).map(|at| near + at);
+    found.or_else(|| needle.find_iter(text).last())
 }
 
 /// Where the needle stands last. That is near the end, or nowhere: there it is looked for first.
@@ -128,13 +133,18 @@ impl Counts {
 
 /// A whole number and what follows it; `None` for any other kind of number.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, rest) = text.split_at(digits);
-    if digits.len() > NUMBER_DIGITS_MAX || matches!(rest.first()?, b'.' | b'e' | b'E') {
-        return None;
+    let (mut sum, mut rest) = (0u64, text);
+    loop {
+        let (byte, after) = rest.split_first()?;
+        match byte {
+            // What is too long is refused before it matters that it wrapped.
+            b'0'..=b'9' => sum = sum.wrapping_mul(10).wrapping_add(u64::from(byte & 0xf)),
+            b'.' | b'e' | b'E' => return None,
+            _ => break,
+        }
+        rest = after;
     }
-    let add = |sum: u64, digit: &u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-    Some((digits.iter().fold(0, add), rest))
+    (text.len() - rest.len() <= NUMBER_DIGITS_MAX).then_some((sum, rest))
 }
 
 /// Digits of a number that surely fits.
@@ -144,11 +154,11 @@ const NUMBER_DIGITS_MAX: usize = 19;
 fn finish(body: &[u8]) -> Option<Finish> {
     let at = last(&FINISH, body, FINISH_NEAR_BYTES)?;
     let text = body.get(value_at(body, at + FINISH.needle().len())?..)?.strip_prefix(b"\"")?;
-    let (reason, _) = string(text).filter(|(reason, _)| reason.len() < REASON_BYTES_MAX)?;
-    std::str::from_utf8(reason).ok().map(Finish::from_openai)
+    string(text).map(|(reason, _)| Finish::from_openai(reason))
 }
 
-/// Whether one more bracket closes than opens: what came before stood directly in the outermost object.
+/// Whether one more bracket closes than opens: what came before stood directly in the outermost object. No
+/// second usage may follow.
 fn closes_one_level(mut rest: &[u8]) -> bool {
     let mut depth = 0i32;
     while let Some((byte, after)) = rest.split_first() {
@@ -157,8 +167,8 @@ fn closes_one_level(mut rest: &[u8]) -> bool {
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth -= 1,
             b'"' => match string(after) {
-                Some((_, behind)) => rest = behind,
-                None => return false,
+                Some((text, behind)) if text != b"usage" => rest = behind,
+                _ => return false,
             },
             _ => {}
         }

@@ -6,11 +6,11 @@ use crate::json::{Bounds, Edits};
 
 const BOUNDS: Bounds = Bounds { depth_max: 64 };
 
-fn read(op: Operation, body: &str) -> Result<Ask, Fault> {
+fn read(op: Operation, body: &str) -> Result<Box<Ask>, Fault> {
     read_ask(op, body.as_bytes(), &BOUNDS)
 }
 
-fn chat(body: &str) -> Result<Ask, Fault> {
+fn chat(body: &str) -> Result<Box<Ask>, Fault> {
     read(Operation::Chat, body)
 }
 
