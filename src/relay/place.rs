@@ -28,7 +28,7 @@ use crate::relay::stream::Stream;
 use crate::relay::unary::Unary;
 use crate::runtime::wheel::Due;
 use crate::telemetry::shard::Stage;
-use crate::upstream::connection::Connection;
+use crate::upstream::connection::{Connection, Sent};
 use crate::upstream::error::AttemptError;
 use crate::upstream::lease::Lease;
 use crate::upstream::request::{self, Outbound};
@@ -69,8 +69,8 @@ pub async fn place<X: Exchange>(
     inbound: &Inbound,
     x: &mut X,
     admitted: &Admitted,
-    mut seated: Seated,
-) -> Result<((Lease, Option<Place>), Opening), Stop> {
+    seated: &mut Seated,
+) -> Result<((Lease, Option<Box<Place>>), Opening), Stop> {
     if !exit.is_copy() {
         core.earn_retry();
     }
@@ -212,10 +212,14 @@ impl Attempt<'_> {
         self.send(endpoint, x, connection).await?;
         inject::point(Point::Sent);
         self.exit.worked(Stage::Place);
-        let limits = self.exit.epoch.answer_limits;
-        let read = watched(x, connection.read_head(&limits)).await;
+        let limits = &self.exit.epoch.answer_limits;
+        let read = poll_fn(|cx| match connection.poll_head(limits, cx) {
+            Poll::Ready(read) => Poll::Ready(read.map_err(Failed::Attempt)),
+            Poll::Pending => x.poll_gone(cx).map(|()| Err(Failed::Gone)),
+        })
+        .await;
         let waited = self.exit.waited(Stage::FirstByte);
-        read??;
+        read?;
         let series = self.exit.epoch.series();
         series.endpoints[usize::from(self.endpoint.0)].head_wait.record(waited);
         opening::open(self.exit, x, connection, &self.admitted.ask, last).await
@@ -264,10 +268,16 @@ impl Attempt<'_> {
         };
         let mut head = self.core.kit.scratch();
         request::write_head(&mut head, endpoint, &outbound);
-        let limits = self.exit.epoch.answer_limits;
-        let sent = watched(x, connection.send(&mut head, self.edits, body, &limits)).await;
+        let sent = connection.send_at_once(&mut head, self.edits, body);
+        let mut rest = Ok(Ok(()));
+        if sent != Sent::All {
+            let limits = &self.exit.epoch.answer_limits;
+            // Boxed, so that requests that leave at once hold no room for it.
+            let work = Box::pin(connection.send(sent, &head, self.edits, body, limits));
+            rest = watched(x, work).await;
+        }
         self.core.kit.put_scratch(head);
-        Ok(sent??)
+        Ok(rest??)
     }
 }
 

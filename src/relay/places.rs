@@ -49,7 +49,7 @@ impl Place {
         epoch: &Rc<Epoch>,
         endpoint: EndpointId,
         work: Work,
-    ) -> Result<Option<Place>, Full> {
+    ) -> Result<Option<Box<Place>>, Full> {
         if epoch.plan().endpoints[usize::from(endpoint.0)].traits.requests_max == 0 {
             return Ok(None);
         }
@@ -58,7 +58,8 @@ impl Place {
         }
         let permit = core.kit.ledgers.take::<EndpointPlace>(1).ok_or(Full)?;
         epoch.series().endpoints[usize::from(endpoint.0)].share.used.add(1);
-        Ok(Some(Place {
+        // Boxed: it goes from hand to hand, and most requests have none.
+        Ok(Some(Box::new(Place {
             core: core.clone(),
             epoch: epoch.clone(),
             endpoint,
@@ -66,7 +67,7 @@ impl Place {
             began: clock::now(),
             _stake: Stake::claim(epoch, &work),
             _permit: permit,
-        }))
+        })))
     }
 }
 

@@ -37,7 +37,7 @@ const ASKING_TICKS: u32 = 2;
 /// Endpoints in the order in which to try them, and a place on the first of them.
 pub struct Seated {
     pub order: Order,
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     pub work: Work,
 }
 
@@ -51,7 +51,7 @@ impl Seated {
         core: &Rc<Core>,
         exit: &Exit,
         endpoint: EndpointId,
-    ) -> Result<Option<Place>, places::Full> {
+    ) -> Result<Option<Box<Place>>, places::Full> {
         match self.place.take_if(|place| place.endpoint == endpoint) {
             Some(place) => Ok(Some(place)),
             None => Place::take(core, &exit.epoch, endpoint, self.work),
@@ -59,21 +59,26 @@ impl Seated {
     }
 }
 
-/// Chooses, and waits until one of the chosen has a place.
+/// What comes of asking for a place.
+pub enum Asked {
+    Seated(Seated),
+    /// It has to [`wait`].
+    Line(Want),
+}
+
+/// Chooses, and takes a place on the first of the chosen if there is one.
 ///
 /// # Errors
-/// The client left, no endpoint can take the request, or it waited in vain.
-pub async fn seat<X: Exchange>(
+/// No endpoint can take the request.
+pub fn ask(
     core: &Rc<Core>,
     exit: &mut Exit,
     inbound: &Inbound,
-    x: &mut X,
     admitted: &Admitted,
-) -> Result<Seated, Stop> {
+) -> Result<Asked, Fault> {
     match choose::choose(core, exit, inbound, admitted, false)? {
-        Choice::Go(order) => Ok(take(core, exit, inbound, admitted, order)?),
-        // Boxed, so that requests that do not wait are no larger for it.
-        Choice::Wait(want) => Box::pin(wait(core, exit, inbound, x, admitted, want)).await,
+        Choice::Go(order) => take(core, exit, inbound, admitted, order).map(Asked::Seated),
+        Choice::Wait(want) => Ok(Asked::Line(want)),
     }
 }
 
@@ -100,7 +105,10 @@ fn take(
 }
 
 /// Stands in line until its turn has brought it a place.
-async fn wait<X: Exchange>(
+///
+/// # Errors
+/// The client left, no endpoint can take the request, or it waited in vain.
+pub async fn wait<X: Exchange>(
     core: &Rc<Core>,
     exit: &mut Exit,
     inbound: &Inbound,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::api::ask::{Ask, read_ask};
 use crate::api::fault::Fault;
 use crate::api::operation::{Operation, Resolved, resolve};
+use crate::api::usage::Usage;
 use crate::gate::{auth, rights};
 use crate::http::Known;
 use crate::json::Bounds;
@@ -20,17 +21,15 @@ use crate::relay::inbound::Inbound;
 use crate::relay::local;
 use crate::relay::pair;
 use crate::relay::place::{self, Opening};
-use crate::relay::places::Place;
-use crate::relay::queue;
+use crate::relay::queue::{self, Asked};
 use crate::relay::shadow;
-use crate::relay::state::{Accepted, Admitted};
+use crate::relay::state::{Accepted, Placed};
 use crate::relay::stop::Stop;
 use crate::relay::{stream, unary};
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::wheel::Due;
 use crate::telemetry::shard::Stage;
 use crate::upstream::connection::Connection;
-use crate::upstream::lease::Lease;
 
 /// Serves one request, whose head was parsed, and records how it ended.
 pub async fn serve<X: Exchange>(
@@ -93,44 +92,54 @@ async fn stages<X: Exchange>(
     let served = arm::serve(exit, &core.kit, inbound, named)?;
     exit.model(served);
     let admitted = accepted.admit(core, exit, key, served.model, ask, inbound.body().len())?;
-    let mut seated = queue::seat(core, exit, inbound, x, &admitted).await?;
+    let mut seated = match queue::ask(core, exit, inbound, &admitted)? {
+        Asked::Seated(seated) => seated,
+        // Boxed, so that requests that do not wait are no larger for it.
+        Asked::Line(want) => Box::pin(queue::wait(core, exit, inbound, x, &admitted, want)).await?,
+    };
     if pair::is_paired(exit, &admitted) {
         // Boxed, so that requests of one server hold no room for it.
         let order = Box::pin(pair::prepare(core, exit, inbound, x, &admitted, seated.order));
         seated.order = order.await?;
     }
-    let placed = place::place(core, exit, inbound, x, &admitted, seated).await;
+    let placed = place::place(core, exit, inbound, x, &admitted, &mut seated).await;
     if !matches!(placed, Err(Stop::Gone)) {
         shadow::offer(core, exit, inbound, &admitted);
     }
-    relay(admitted, placed?, exit, inbound, x).await
+    let (lease, mut opening) = placed?;
+    let mut placed = admitted.place(lease);
+    let (outcome, usage) = relay(&mut placed, &mut opening, exit, inbound, x).await?;
+    settle(placed, &usage, exit);
+    Ok(outcome)
 }
 
-/// Relays the answer that has begun, and settles it.
+/// Relays the answer that has begun.
 ///
 /// # Errors
 /// The client left, or the endpoint broke off.
 pub async fn relay<X: Exchange>(
-    admitted: Admitted,
-    (leased, mut opening): ((Lease, Option<Place>), Opening),
+    placed: &mut Placed,
+    opening: &mut Opening,
     exit: &mut Exit,
     inbound: &mut Inbound,
     x: &mut X,
-) -> Result<Outcome, Stop> {
-    let mut placed = admitted.place(leased);
+) -> Result<(Outcome, Usage), Stop> {
     inbound.release();
-    let (outcome, usage) = match &mut opening {
+    match opening {
         Opening::Stream(stream) => {
             // A stream may last, and hold no more than it needs.
             inbound.head.forget();
             placed.lease.connection().head.forget();
-            stream::relay(stream, &mut placed, exit, x).await?
+            stream::relay(stream, placed, exit, x).await
         }
-        Opening::Unary(unary) => unary::relay(unary, &mut placed, exit, x).await?,
-    };
-    placed.settle(usage, exit.mark());
-    exit.settled(&usage);
-    Ok(outcome)
+        Opening::Unary(unary) => unary::relay(unary, placed, exit, x).await,
+    }
+}
+
+/// Pays for an answer that was relayed to its end.
+pub fn settle(placed: Placed, usage: &Usage, exit: &mut Exit) {
+    placed.settle(*usage, exit.mark());
+    exit.settled(usage);
 }
 
 /// What the request line asks for.
@@ -182,7 +191,7 @@ async fn read_body<X: Exchange>(
 fn read(op: Operation, exit: &mut Exit, inbound: &Inbound) -> Result<Box<Ask>, Fault> {
     inject::point(Point::Body);
     let bounds = Bounds { depth_max: exit.epoch.plan().limits.json_depth_max };
-    let ask = Box::new(read_ask(op, inbound.body(), &bounds)?);
+    let ask = read_ask(op, inbound.body(), &bounds)?;
     exit.asked(&ask, inbound.body().len());
     inject::point(Point::Asked);
     exit.worked(Stage::Scan);

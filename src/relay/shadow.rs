@@ -204,9 +204,12 @@ async fn stages(
     };
     let best = order.endpoints().first().ok_or(Fault::Unavailable { retry_after_s: None })?;
     let work = Work { model: admitted.model, tenant: 0, tokens: 1 };
-    let best = Seated { order: Order::of(std::iter::once(*best)), place: None, work };
-    let placed = place::place(core, exit, inbound, x, &admitted, best).await?;
-    serve::relay(admitted, placed, exit, inbound, x).await
+    let mut best = Seated { order: Order::of(std::iter::once(*best)), place: None, work };
+    let (lease, mut opening) = place::place(core, exit, inbound, x, &admitted, &mut best).await?;
+    let mut placed = admitted.place(lease);
+    let (outcome, usage) = serve::relay(&mut placed, &mut opening, exit, inbound, x).await?;
+    serve::settle(placed, &usage, exit);
+    Ok(outcome)
 }
 
 /// The client of a copy: takes everything, keeps nothing, and leaves only when copies must go.

@@ -45,7 +45,7 @@ pub struct Admitted {
 /// An endpoint is answering it.
 pub struct Placed {
     pub lease: Lease,
-    place: Option<Place>,
+    place: Option<Box<Place>>,
     pub admitted: Admitted,
 }
 
@@ -116,7 +116,7 @@ impl Accepted {
 
 impl Admitted {
     /// An endpoint took it.
-    pub fn place(self, (lease, place): (Lease, Option<Place>)) -> Placed {
+    pub fn place(self, (lease, place): (Lease, Option<Box<Place>>)) -> Placed {
         Placed { lease, place, admitted: self }
     }
 

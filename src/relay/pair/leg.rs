@@ -164,7 +164,8 @@ impl Leg {
         request::write_head(&mut head, endpoint, &outbound);
         let limits = &self.epoch.answer_limits;
         let connection = self.lease.connection();
-        let sent = connection.send(&mut head, edits, inbound.body(), limits).await;
+        let sent = connection.send_at_once(&mut head, edits, inbound.body());
+        let sent = connection.send(sent, &head, edits, inbound.body(), limits).await;
         self.core.kit.put_scratch(head);
         self.sent = sent.is_ok();
         sent
@@ -175,7 +176,7 @@ impl Leg {
         let limits = &self.epoch.answer_limits;
         let connection = self.lease.connection();
         if !self.headed {
-            connection.read_head(limits).await?;
+            poll_fn(|cx| connection.poll_head(limits, cx)).await?;
             self.answer.begins(connection)?;
             connection.begin_body(limits);
             self.headed = true;
