@@ -171,6 +171,8 @@ pub struct Limits {
     pub connections_per_address_max: usize,
     /// Unary answers up to this size are held whole before the first byte leaves.
     pub answer_hold_bytes_max: usize,
+    /// Bytes of answers held by one shard, all together; without room an answer leaves as it comes.
+    pub answer_hold_bytes_per_shard_max: usize,
     /// A stream event up to this size leaves whole.
     pub event_whole_bytes_max: usize,
     /// Early (pipelined) client bytes kept while an answer is under way.

@@ -55,6 +55,11 @@ pub fn read_limits(s: &Section<'_>) -> Limits {
         connections_per_shard_max: s.size("connections_per_shard_max", 16_384, 1..=1_000_000),
         connections_per_address_max: s.size("connections_per_address_max", 0, 0..=1_000_000),
         answer_hold_bytes_max: s.size("answer_hold_bytes_max", MIB, 4 * KIB..=64 * MIB),
+        answer_hold_bytes_per_shard_max: s.size(
+            "answer_hold_bytes_per_shard_max",
+            128 * MIB,
+            4 * KIB..=1024 * GIB,
+        ),
         event_whole_bytes_max: s.size("event_whole_bytes_max", 64 * KIB, KIB..=16 * MIB),
         pipeline_bytes_max: s.size("pipeline_bytes_max", 16 * KIB, KIB..=MIB),
         shadow_requests_per_shard_max: s.size("shadow_requests_per_shard_max", 64, 0..=65_536),
@@ -80,6 +85,9 @@ fn check_limits(s: &Section<'_>, limits: &Limits) {
     let Limits { body_bytes_max, body_bytes_per_shard_max, .. } = *limits;
     let shard = "body_bytes_per_shard_max";
     ordered("body_bytes_max", body_bytes_max, shard, body_bytes_per_shard_max);
+    let Limits { answer_hold_bytes_max, answer_hold_bytes_per_shard_max, .. } = *limits;
+    let shard = "answer_hold_bytes_per_shard_max";
+    ordered("answer_hold_bytes_max", answer_hold_bytes_max, shard, answer_hold_bytes_per_shard_max);
     let Limits { target_bytes_max, head_bytes_max, .. } = *limits;
     ordered("target_bytes_max", target_bytes_max, "head_bytes_max", head_bytes_max);
 }

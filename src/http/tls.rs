@@ -23,6 +23,8 @@ pub struct Tls {
     /// Bytes the last raw read brought: how large the next read should be.
     last_raw_bytes: usize,
     ended: bool,
+    /// Nothing more can be sent.
+    closed: bool,
 }
 
 impl Tls {
@@ -54,6 +56,7 @@ impl Tls {
             undigested,
             last_raw_bytes: 0,
             ended: false,
+            closed: false,
         }
     }
 
@@ -136,6 +139,9 @@ impl Tls {
 
     /// Encrypts and sends; how many plain bytes were taken.
     pub(super) fn send(&mut self, bytes: &[u8], socket: &Socket) -> io::Result<usize> {
+        if self.closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         if !self.flush(socket)? || !self.established() {
             return Ok(0);
         }
@@ -145,12 +151,12 @@ impl Tls {
     }
 
     pub(super) fn flushed(&self) -> bool {
-        self.sent == self.sending.len() && !self.connection.wants_write()
+        self.closed || self.sent == self.sending.len() && !self.connection.wants_write()
     }
 
-    /// Sends waiting records; whether all of them left.
+    /// Sends waiting records; whether all of them left. What did not before the end never will.
     pub(super) fn flush(&mut self, socket: &Socket) -> io::Result<bool> {
-        loop {
+        while !self.closed {
             while self.sent < self.sending.len() {
                 match socket.try_send(&self.sending[self.sent..]) {
                     Ok(n) => self.sent += n,
@@ -166,12 +172,14 @@ impl Tls {
             }
             self.connection.write_tls(&mut self.sending)?;
         }
+        Ok(true)
     }
 
-    /// Sends close_notify, as far as it fits.
+    /// Sends close_notify, as far as it fits, and nothing from then on: reads may still go on.
     pub(super) fn close(&mut self, socket: &Socket) {
         self.connection.send_close_notify();
         let _ = self.flush(socket);
+        self.closed = true;
     }
 }
 

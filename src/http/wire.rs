@@ -175,16 +175,39 @@ impl Wire {
 
     /// Takes in one raw read's worth of TLS records, after sending what TLS wants to send.
     fn poll_records(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)?;
         let Some(tls) = self.tls.as_mut() else { return Poll::Ready(Ok(())) };
-        tls.flush(&self.socket)?;
         if !self.reader.armed() {
             self.reader.arm(tls.raw(&self.pool));
         }
         let (result, raw) = std::task::ready!(self.reader.poll(cx));
         let fed = tls.feed(raw, result);
-        // Handshake records, alerts and key updates leave at once, as far as they fit.
-        let flushed = tls.flush(&self.socket);
-        Poll::Ready(fed.and(flushed.map(drop)))
+        // Handshake records, alerts and key updates leave at once.
+        let flushed = self.poll_flush(cx);
+        Poll::Ready(fed.and(flushed))
+    }
+
+    /// Sends the records that wait, as far as they fit. Where they do not, room wakes the task: what a read
+    /// brought about (a handshake's flight, an answer to a key update) must leave without another read.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while let Some(tls) = self.tls.as_mut() {
+            if tls.flush(&self.socket)? {
+                break;
+            }
+            match self.poll_room(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Ready when the socket has room.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let draining = self.draining.get_or_insert_with(|| self.socket.drained());
+        let ready = std::task::ready!(Pin::new(draining).poll(cx));
+        self.draining = None;
+        Poll::Ready(ready)
     }
 
     /// Ready when the TLS handshake is over (at once, for plain connections).
@@ -242,10 +265,7 @@ impl Wire {
     /// The connection is broken.
     pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let draining = self.draining.get_or_insert_with(|| self.socket.drained());
-            let ready = std::task::ready!(Pin::new(draining).poll(cx));
-            self.draining = None;
-            ready?;
+            std::task::ready!(self.poll_room(cx))?;
             let Some(tls) = self.tls.as_mut() else { return Poll::Ready(Ok(())) };
             if tls.flush(&self.socket)? {
                 return Poll::Ready(Ok(()));

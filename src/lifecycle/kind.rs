@@ -10,6 +10,7 @@ pub enum Kind {
     KeySlot,
     UsageRow,
     BodyBytes,
+    AnswerBytes,
     QueuePlace,
     EndpointPlace,
     ModelSlot,
@@ -26,13 +27,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of its discriminants.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Connection,
         Kind::Turn,
         Kind::PlanPin,
         Kind::KeySlot,
         Kind::UsageRow,
         Kind::BodyBytes,
+        Kind::AnswerBytes,
         Kind::QueuePlace,
         Kind::EndpointPlace,
         Kind::ModelSlot,
@@ -56,6 +58,7 @@ impl Kind {
             Kind::KeySlot => "key_slot",
             Kind::UsageRow => "usage_row",
             Kind::BodyBytes => "body_bytes",
+            Kind::AnswerBytes => "answer_bytes",
             Kind::QueuePlace => "queue_place",
             Kind::EndpointPlace => "endpoint_place",
             Kind::ModelSlot => "model_slot",

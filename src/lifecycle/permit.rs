@@ -33,6 +33,8 @@ resources! {
     UsageRow,
     /// Bytes of request bodies held by the shard.
     BodyBytes,
+    /// Bytes of answers that are held until they are whole.
+    AnswerBytes,
     /// A request that waits for a place on an endpoint.
     QueuePlace,
     /// A place on an endpoint that takes only so many requests.

@@ -8,6 +8,7 @@ use crate::api::observe::EventError;
 use crate::http::{Framing, Known};
 use crate::lifecycle::inject::{self, Point};
 use crate::relay::answer::{id_fields, id_pair};
+use crate::relay::core::Core;
 use crate::relay::exchange::{Exchange, Extent, Gone};
 use crate::relay::exit::Exit;
 use crate::relay::place::{Failed, Opening};
@@ -21,6 +22,7 @@ use crate::upstream::error::{AttemptError, is_about_our_credential, worth_anothe
 /// Stages the answer whose head `connection` has read, up to the commit point: a stream's first complete
 /// event, or as much of a whole answer as is held.
 pub async fn open<X: Exchange>(
+    core: &Core,
     exit: &mut Exit,
     x: &mut X,
     connection: &mut Connection,
@@ -50,7 +52,7 @@ pub async fn open<X: Exchange>(
         return first_event(exit, x, connection, ask).await;
     }
     let json = status < 300 && kind == Content::Json;
-    whole(exit, x, connection, Unary::new(ask.op, json)).await
+    whole(core, exit, x, connection, Unary::new(ask.op, json)).await
 }
 
 /// In the place of what a provider says about our key, which may quote it.
@@ -152,8 +154,9 @@ async fn first_event<X: Exchange>(
     Ok(Opening::Stream(stream))
 }
 
-/// Reads a whole answer as far as it is held back.
+/// Reads a whole answer as far as it is held back: up to its own bound, while the shard has memory for it.
 async fn whole<X: Exchange>(
+    core: &Core,
     exit: &mut Exit,
     x: &mut X,
     connection: &mut Connection,
@@ -161,7 +164,7 @@ async fn whole<X: Exchange>(
 ) -> Result<Opening, Failed> {
     let hold = exit.epoch.plan().limits.answer_hold_bytes_max;
     let stall = exit.epoch.plan().timeouts.stall;
-    while !unary.take(connection, exit, x)? && x.staged() < hold {
+    while !unary.take(connection, exit, x)? && x.staged() < hold && unary.hold(core, x.staged()) {
         connection.until(Due::Stall, exit.mark().after(stall), exit.total);
         let more = more(x, connection).await;
         exit.woke();

@@ -222,7 +222,7 @@ impl Attempt<'_> {
         read?;
         let series = self.exit.epoch.series();
         series.endpoints[usize::from(self.endpoint.0)].head_wait.record(waited);
-        opening::open(self.exit, x, connection, &self.admitted.ask, last).await
+        opening::open(self.core, self.exit, x, connection, &self.admitted.ask, last).await
     }
 
     /// A pooled connection, or a fresh one.

@@ -8,6 +8,8 @@ use crate::api::operation::Operation;
 use crate::api::usage::Usage;
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
+use crate::lifecycle::permit::{AnswerBytes, Permit};
+use crate::relay::core::Core;
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
 use crate::relay::serve::flush_paused;
@@ -39,11 +41,13 @@ pub struct Unary {
     /// It must be a JSON value.
     json: bool,
     done: bool,
+    /// The shard's memory that it takes until it leaves; none for an answer that came in one read.
+    held: Option<Permit<AnswerBytes>>,
 }
 
 impl Unary {
     pub(super) fn new(op: Operation, json: bool) -> Self {
-        Self { op, noted: false, tail: Vec::new(), cut: false, json, done: false }
+        Self { op, noted: false, tail: Vec::new(), cut: false, json, done: false, held: None }
     }
 
     /// Stages what has arrived; whether that was all.
@@ -78,6 +82,20 @@ impl Unary {
         });
         self.noted = self.done;
         self.done
+    }
+
+    /// Claims the shard's memory for what is staged; without any left, it is held no longer.
+    pub(super) fn hold(&mut self, core: &Core, staged: usize) -> bool {
+        let more = (staged as u64).saturating_sub(self.held.as_ref().map_or(0, Permit::amount));
+        match &mut self.held {
+            // A copy's answer is not kept.
+            _ if more == 0 => true,
+            Some(held) => held.extend(more),
+            none => {
+                *none = core.kit.ledgers.take::<AnswerBytes>(more);
+                none.is_some()
+            }
+        }
     }
 
     /// The connection ended where the answer may. That it is whole, only the answer itself can say.
@@ -153,6 +171,7 @@ async fn step<X: Exchange>(
 ) -> Result<(), Stop> {
     let stall = exit.epoch.plan().timeouts.stall;
     flush_paused(x, connection, exit.total).await?;
+    unary.held = None;
     connection.until(Due::Stall, exit.woke().after(stall), exit.total);
     let more = poll_fn(|cx| {
         if let Poll::Ready(read) = connection.poll_more(cx) {

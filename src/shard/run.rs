@@ -186,6 +186,7 @@ fn kit(spec: &Spec, bound: &Bound) -> Kit {
 pub(super) fn limit(kit: &Kit, limits: &Limits) {
     for (kind, most) in [
         (Kind::BodyBytes, limits.body_bytes_per_shard_max),
+        (Kind::AnswerBytes, limits.answer_hold_bytes_per_shard_max),
         (Kind::ShadowCopy, limits.shadow_requests_per_shard_max),
         (Kind::ShadowBytes, limits.shadow_bytes_per_shard_max),
     ] {

@@ -67,7 +67,9 @@ async fn whole(seed: u64) -> Vec<String> {
         let habits = Habits { accidents, keep_alive_max };
         server::start(&book, gateway::endpoint_address(at), habits);
     }
-    let more = ["", "answer_hold_bytes_max = 4096\npipeline_bytes_max = 1024"];
+    let tight = "answer_hold_bytes_max = 4096\nanswer_hold_bytes_per_shard_max = 4096\n\
+                 pipeline_bytes_max = 1024";
+    let more = ["", tight];
     let more = more[world.below(2) as usize];
     let gateway = Gateway::start(gateway::crowded(count, more, places(&world), 1), seed);
     for number in 0..2 + world.below(7) as usize {

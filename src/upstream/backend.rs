@@ -1,19 +1,19 @@
 //! One endpoint as one shard holds it: idle connections, counts, what was learned of its habits.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::connection::Connection;
-use crate::config::plan::Plan;
+use crate::config::plan::{Endpoint, Plan};
 use crate::runtime::clock::Instant;
 
 /// How long before a server's own keep-alive end a connection to it is no longer used.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
-/// An endpoint's connections in this shard. Survives reloads as long as its identity does.
+/// An endpoint's connections in this shard. Survives reloads as long as its identity and its name do.
 pub struct Backend {
     idle: RefCell<Vec<Idle>>,
     /// Connections that exist, idle or not.
@@ -35,24 +35,32 @@ struct Idle {
     since: Instant,
 }
 
-/// All endpoints of a shard, by identity; in an order of its own, so that a simulated run repeats.
+/// All endpoints of a shard; in an order of its own, so that a simulated run repeats.
 #[derive(Default)]
 pub struct Backends {
-    by_identity: RefCell<BTreeMap<u64, Rc<Backend>>>,
+    known: RefCell<BTreeMap<Key, Rc<Backend>>>,
+}
+
+/// Identity and name: endpoints that share an address have a cap and a pool each.
+type Key = (u64, Box<str>);
+
+fn key(endpoint: &Endpoint) -> Key {
+    (endpoint.identity, endpoint.name.clone())
 }
 
 impl Backends {
     /// The plan's endpoints in its order; connections to what is no longer in it are closed as they
     /// become idle.
     pub fn bind(&self, plan: &Plan) -> Vec<Rc<Backend>> {
-        let mut known = self.by_identity.borrow_mut();
-        let bound: Vec<_> = plan
-            .endpoints
+        let mut known = self.known.borrow_mut();
+        let keys: Vec<_> = plan.endpoints.iter().map(key).collect();
+        let bound: Vec<_> = keys
             .iter()
-            .map(|endpoint| known.entry(endpoint.identity).or_insert_with(Backend::new).clone())
+            .map(|key| known.entry(key.clone()).or_insert_with(Backend::new).clone())
             .collect();
-        known.retain(|identity, backend| {
-            let kept = plan.endpoints.iter().any(|endpoint| endpoint.identity == *identity);
+        let keys: BTreeSet<_> = keys.into_iter().collect();
+        known.retain(|key, backend| {
+            let kept = keys.contains(key);
             if !kept {
                 backend.retire();
             }
@@ -63,14 +71,14 @@ impl Backends {
 
     /// Closes what has idled too long; called now and then by the tick.
     pub fn sweep(&self, now: Instant, idle_max: Duration) {
-        for backend in self.by_identity.borrow().values() {
+        for backend in self.known.borrow().values() {
             backend.sweep(now, idle_max);
         }
     }
 
     /// Closes every idle connection.
     pub fn close_idle(&self) {
-        for backend in self.by_identity.borrow().values() {
+        for backend in self.known.borrow().values() {
             backend.idle.borrow_mut().clear();
         }
     }

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 
-from lib.endpoint import Endpoint, always, answer
+from lib.endpoint import ANSWER, Endpoint, always, answer
 from lib.process import Gateway
 from lib.sock import Gone, chunked, post
 
@@ -153,6 +153,44 @@ async def test_idle(driver):
                     await asyncio.sleep(0.5)
                     await conn.send(MODELS)
                     assert (await conn.reply()).status == 200
+
+
+async def test_answer_memory(driver):
+    """Whole answers are held while the shard has memory for it; beyond that they leave as they come."""
+    whole = answer({**ANSWER, "padding": "x" * 50_000})
+    body_bytes = len(whole) - whole.index(b"\r\n\r\n") - 4
+    asked, gates = asyncio.Queue(), {}
+
+    async def handle(conn, _):
+        while request := await conn.request(60):
+            name = request.header("x-case")
+            gates[name] = asyncio.Event()
+            await conn.send(whole[:40_000])
+            asked.put_nowait(name)
+            await gates[name].wait()
+            if name == "broken":
+                return conn.reset()
+            await conn.send(whole[40_000:])
+
+    limits = {"answer_hold_bytes_max": 60_000, "answer_hold_bytes_per_shard_max": 60_000}
+    async with Endpoint(handle) as endpoint, Gateway(driver, [endpoint], limits=limits) as gateway:
+        async with await gateway.conn() as first, await gateway.conn() as second, await gateway.conn() as third:
+            await first.send(post(PATH, ASK, "x-case: held"))
+            assert await asked.get() == "held"
+            await first.silent(0.3)
+            await second.send(post(PATH, ASK, "x-case: passed"))
+            assert (await second.head()).status == 200
+            early = await second.exactly(30_000)
+            gates["passed"].set()
+            gates["held"].set()
+            rest = await second.exactly(body_bytes - 30_000)
+            assert (early + rest) == whole[-body_bytes:]
+            assert (await first.reply()).json()["padding"] == "x" * 50_000
+            # Its room is another's now: held again, so that its break is an error with a status.
+            await third.send(post(PATH, ASK, "x-case: broken"))
+            assert [await asked.get(), await asked.get()] == ["passed", "broken"]
+            gates["broken"].set()
+            assert (await third.reply()).status == 502
 
 
 async def test_body_memory(driver):

@@ -377,6 +377,29 @@ async def test_connection_cap(driver):
             assert endpoint.served == 3
 
 
+async def test_connection_caps_at_one_address(driver):
+    """Endpoints that share an address have a cap each."""
+    gate = asyncio.Event()
+
+    async def handle(conn, _):
+        while await conn.request(60):
+            await gate.wait()
+            await conn.send(answer())
+
+    async with Endpoint(handle) as one:
+        async with Gateway(driver, [one, one], endpoint={"connections_per_shard_max": 2}) as gateway:
+            first = [asyncio.ensure_future(ask(gateway)) for _ in range(4)]
+            async with asyncio.timeout(10):
+                while one.served < 4:
+                    await asyncio.sleep(0.01)
+            reply = await ask(gateway)
+            assert reply.status == 503 and reply.header("retry-after"), reply
+            gate.set()
+            assert [reply.status for reply in await asyncio.gather(*first)] == [200] * 4
+            assert [(await ask(gateway)).status for _ in range(4)] == [200] * 4
+            assert one.served == 4
+
+
 async def test_deadlines(driver):
     """Nothing from an endpoint waits for ever: 504 before the commit point."""
 

@@ -6,6 +6,7 @@ mod malformed;
 mod names;
 mod plain;
 mod properties;
+mod tls;
 mod writing;
 
 use super::*;
