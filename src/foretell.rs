@@ -108,7 +108,7 @@ impl Teller {
         let Self { plan, names, router, seating, now } = self;
         let model = &plan.models[usize::from(id.0)];
         let mut chain = Chain::default();
-        chain::read(&mut chain, &root(model), body, ask);
+        chain::read(&mut chain, &root(model, body, ask), body, ask);
         let whose = Whose { model: slot, client: 0, session: None, prompt_bytes: chain.bytes() };
         let inquiry = Inquiry {
             policy: model.policy,
@@ -132,9 +132,11 @@ impl Teller {
     }
 }
 
-fn root(model: &Model) -> Root<'_> {
+fn root<'a>(model: &'a Model, body: &'a [u8], ask: &Ask) -> Root<'a> {
     let name = model.upstream_model.as_deref().unwrap_or(&model.name);
-    Root { model: name, adapter: model.adapter.as_deref().unwrap_or_default(), salt: b"" }
+    let salt = ask.salt.clone().and_then(|span| body.get(span));
+    let salt = salt.filter(|json| *json != b"null").unwrap_or_default();
+    Root { model: name, adapter: model.adapter.as_deref().unwrap_or_default(), salt }
 }
 
 /// An endpoint with nothing to do.

@@ -26,6 +26,7 @@ use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
+use crate::relay::isolate;
 use crate::relay::pair::blocks::Blocks;
 use crate::relay::pair::leg::{Errand, Leg};
 use crate::relay::place::{self, Attempt, Failed, Opening, watched};
@@ -141,14 +142,14 @@ fn enter(
     (pair, asked, order): (&Pair, Asked, Order),
 ) -> Option<Box<Trip>> {
     let epoch = exit.epoch.clone();
-    let able = able(&epoch, pair);
+    let able = able(exit, pair);
     let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&able, exit.mark()));
     let prefill = match &trip {
         Some(trip) => Order::of(trip.decision.picks().map(|pick| pick.endpoint)),
         None => Order::of(able.into_iter()),
     };
     if let (Some(trip), Some(first)) = (&trip, prefill.endpoints().first()) {
-        choose::offer(core, &epoch, *first, inbound, trip.chain());
+        choose::offer(core, exit, admitted, *first, inbound, trip.chain());
     }
     let seat = order.endpoints().first();
     exit.pair = Some(Box::new(Pairing {
@@ -166,20 +167,22 @@ fn enter(
 }
 
 /// The servers that may prefill: those with room, or all where none has.
-fn able(epoch: &Epoch, pair: &Pair) -> Vec<EndpointId> {
-    let takes = |id: &&EndpointId| epoch.takes(**id);
-    let able: Vec<_> = pair.prefill.iter().filter(takes).copied().collect();
-    if able.is_empty() { pair.prefill.clone() } else { able }
+fn able(exit: &Exit, pair: &Pair) -> Vec<EndpointId> {
+    let allowed = pair.prefill.iter().filter(|id| isolate::allows(exit, **id));
+    let takes = |id: &&EndpointId| exit.epoch.takes(**id);
+    let able: Vec<_> = allowed.clone().filter(takes).copied().collect();
+    if able.is_empty() { allowed.copied().collect() } else { able }
 }
 
 fn terms(exit: &Exit, pair: &Pair, asked: &Asked) -> Terms {
     let first = exit.trip.as_ref().and_then(|trip| trip.decision.picks().next());
+    let usable = |id: &EndpointId| isolate::allows(exit, *id);
     Terms {
         uncached_tokens: first.map_or(u32::MAX, |pick| pick.prefill_tokens),
         uncached_tokens_min: pair.uncached_tokens_min,
         splittable: asked.splittable,
-        prefill_up: pair.prefill.iter().any(|id| exit.epoch.takes(*id)),
-        whole: !pair.whole.is_empty(),
+        prefill_up: pair.prefill.iter().any(|id| usable(id) && exit.epoch.takes(*id)),
+        whole: pair.whole.iter().any(usable),
     }
 }
 
@@ -188,8 +191,10 @@ fn whole(exit: &mut Exit, pair: &Pair, decode: &[EndpointId], order: Order) -> O
     if pair.whole == decode {
         return order;
     }
-    let sibling = exit.trip.as_ref().and_then(|trip| trip.instead(&pair.whole, exit.mark()));
-    let Some(trip) = sibling else { return Order::of(pair.whole.iter().copied()) };
+    let allowed = pair.whole.iter().filter(|id| isolate::allows(exit, **id));
+    let whole: Vec<EndpointId> = allowed.copied().collect();
+    let sibling = exit.trip.as_ref().and_then(|trip| trip.instead(&whole, exit.mark()));
+    let Some(trip) = sibling else { return Order::of(whole.into_iter()) };
     let order = Order::of(trip.decision.picks().map(|pick| pick.endpoint));
     exit.trip = Some(trip);
     order
