@@ -8,7 +8,7 @@ use crate::config::plan::{Capabilities, EndpointId, Model, Policy};
 use crate::relay::arm;
 use crate::relay::core::Core;
 use crate::relay::exit::Exit;
-use crate::relay::explain::explain;
+use crate::relay::explain;
 use crate::relay::inbound::Inbound;
 use crate::relay::isolate;
 use crate::relay::places::has_room;
@@ -88,6 +88,9 @@ pub fn choose(
     let (Some(slot), true) = (seat.slot, seat.look > Look::Nothing) else {
         let (reason, order) = epoch.take_turns(admitted.model);
         exit.routed(reason);
+        if exit.arm().is_some() {
+            explain::tell_turn(exit, inbound, admitted.model, reason);
+        }
         return Ok(Choice::Go(order));
     };
     let mut asking = Asking::new(core, exit, inbound, admitted, seat, slot);
@@ -110,7 +113,9 @@ pub fn choose(
     if epoch.seating().explained {
         let (names, model) = (&epoch.series().names, admitted.model);
         let policy = epoch.plan().models[usize::from(model.0)].policy;
-        exit.explained = core.router(|router| explain(router, names, model, policy, &decision));
+        exit.explained =
+            core.router(|router| explain::explain(router, names, model, policy, &decision));
+        explain::tell_name(exit, inbound);
     }
     let order = Order::of(decision.picks().map(|pick| pick.endpoint));
     let streamed = admitted.ask.stream;

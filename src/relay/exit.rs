@@ -123,6 +123,11 @@ impl Exit {
         self.is_copy
     }
 
+    /// The arm of a split that it came to.
+    pub fn arm(&self) -> Option<ArmId> {
+        self.arm
+    }
+
     /// When the request's first byte came.
     pub fn began(&self) -> Instant {
         self.began

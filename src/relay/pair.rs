@@ -25,6 +25,7 @@ use crate::relay::choose::{self, Order};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
+use crate::relay::explain;
 use crate::relay::inbound::Inbound;
 use crate::relay::isolate;
 use crate::relay::pair::blocks::Blocks;
@@ -101,7 +102,7 @@ pub async fn prepare<X: Exchange>(
     let model = &epoch.plan().models[usize::from(admitted.model.0)];
     let Some(pair) = &model.pair else { return Ok(order) };
     let Some(asked) = splits(exit, inbound, admitted, pair)? else {
-        return Ok(whole(exit, pair, &model.endpoints, order));
+        return Ok(whole(core, exit, pair, &model.endpoints, order));
     };
     let trip = enter(core, exit, inbound, admitted, (pair, asked, order));
     let computed = match pair.protocol {
@@ -110,21 +111,22 @@ pub async fn prepare<X: Exchange>(
     };
     Ok(match computed {
         true => fall_back(pair, &model.endpoints, &order),
-        false => whole(exit, pair, &model.endpoints, order),
+        false => whole(core, exit, pair, &model.endpoints, order),
     })
 }
 
 /// The body of a request that is split.
 fn splits(
-    exit: &Exit,
+    exit: &mut Exit,
     inbound: &Inbound,
     admitted: &Admitted,
     pair: &Pair,
 ) -> Result<Option<Asked>, Fault> {
-    let plan = exit.epoch.plan();
-    let bounds = Bounds { depth_max: plan.limits.json_depth_max };
+    let bounds = Bounds { depth_max: exit.epoch.plan().limits.json_depth_max };
     let asked = dialect::read(admitted.ask.op, inbound.body(), &bounds)?;
-    let course = course(&terms(exit, pair, &asked));
+    let terms = terms(exit, pair, &asked);
+    let course = course(&terms);
+    explain::tell_course(exit, &terms, course);
     exit.epoch.series().models[usize::from(admitted.model.0)].paired(course);
     match course {
         Course::Split => Ok(Some(asked)),
@@ -144,6 +146,9 @@ fn enter(
     let epoch = exit.epoch.clone();
     let able = able(exit, pair);
     let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&able, exit.mark()));
+    if trip.is_some() {
+        explain::tell_prefill(core, exit);
+    }
     let prefill = match &trip {
         Some(trip) => Order::of(trip.decision.picks().map(|pick| pick.endpoint)),
         None => Order::of(able.into_iter()),
@@ -187,7 +192,13 @@ fn terms(exit: &Exit, pair: &Pair, asked: &Asked) -> Terms {
 }
 
 /// Where a request goes that one server does alone.
-fn whole(exit: &mut Exit, pair: &Pair, decode: &[EndpointId], order: Order) -> Order {
+fn whole(
+    core: &Core,
+    exit: &mut Exit,
+    pair: &Pair,
+    decode: &[EndpointId],
+    order: Order,
+) -> Order {
     if pair.whole == decode {
         return order;
     }
@@ -196,6 +207,7 @@ fn whole(exit: &mut Exit, pair: &Pair, decode: &[EndpointId], order: Order) -> O
     let sibling = exit.trip.as_ref().and_then(|trip| trip.instead(&whole, exit.mark()));
     let Some(trip) = sibling else { return Order::of(whole.into_iter()) };
     let order = Order::of(trip.decision.picks().map(|pick| pick.endpoint));
+    explain::tell_instead(core, exit, trip.decision.reason);
     exit.trip = Some(trip);
     order
 }
@@ -292,6 +304,7 @@ fn divide(
     if share.is_none() {
         pairing.alone(exit);
     }
+    explain::tell_share(exit, share.as_ref().map(|share| share.by));
     if let Some(trip) = &mut exit.trip {
         trip.carried = share.is_some();
     }
