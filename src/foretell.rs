@@ -4,18 +4,26 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::api::ask::{Ask, read_ask};
+use crate::api::fault::Fault;
 use crate::api::operation::resolve;
-use crate::config::plan::{EndpointId, Model, ModelId, Plan, Target};
+use crate::config::plan::{EndpointId, Model, ModelId, Named, Pair, Plan, Policy, Stick, Target};
 use crate::config::{self};
+use crate::dialect;
+use crate::gate::rights;
 use crate::http::Method;
 use crate::json::Bounds;
-use crate::relay::explain::explain;
+use crate::relay::explain::{explain, paired, ranked, turn};
 use crate::relay::seating::{Look, Seating};
-use crate::route::candidate::Candidate;
+use crate::relay::{arm, session};
+use crate::route::candidate::{Candidate, Reason};
 use crate::route::chain::{self, Chain, Root};
-use crate::route::router::{Inquiry, Router, Seat, Slot, Whose};
-use crate::telemetry::explain::Explained;
+use crate::route::pair::{Course, Terms, course};
+use crate::route::router::{Decision, Inquiry, Router, Seat, Whose};
+use crate::route::split;
+use crate::telemetry::explain::{Drawn, Explained};
 use crate::telemetry::registry::Names;
 
 /// Every router's random numbers begin here, so that one question has one answer.
@@ -28,6 +36,10 @@ pub struct Question {
     pub request: PathBuf,
     /// The path it would be sent to.
     pub path: String,
+    /// The name of the client's key.
+    pub key: Option<String>,
+    /// What the client's session header says.
+    pub session: Option<String>,
     /// Requests that were sent before: the endpoint's name, and the body's file.
     pub warm: Vec<(String, PathBuf)>,
 }
@@ -38,13 +50,13 @@ pub struct Question {
 /// In words: the configuration, a file, or the request cannot be read, or its policy looks at nothing.
 pub fn foretell(question: &Question) -> Result<Explained, String> {
     let plan = config::load(&question.config, 1).map_err(|errors| errors.to_string())?;
-    let mut teller = Teller::new(plan)?;
+    let mut teller = Teller::new(plan);
     for (endpoint, file) in &question.warm {
         let at = teller.plan.endpoints.iter().position(|one| *one.name == **endpoint);
         let at = at.ok_or_else(|| format!("there is no endpoint {endpoint:?}"))?;
-        teller.send(&question.path, &read(file)?, Some(EndpointId(at as u16)))?;
+        teller.send(question, &read(file)?, Some(EndpointId(at as u16)))?;
     }
-    teller.send(&question.path, &read(&question.request)?, None)
+    teller.send(question, &read(&question.request)?, None)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
@@ -61,80 +73,205 @@ struct Teller {
 }
 
 impl Teller {
-    fn new(plan: Plan) -> Result<Self, String> {
-        let memory_mib = Seating::prefix_table_mib(&plan);
-        let memory_mib =
-            memory_mib.ok_or("no model's policy looks at requests: they take turns")?;
+    fn new(plan: Plan) -> Self {
+        let memory_mib = Seating::prefix_table_mib(&plan).unwrap_or(1);
         let mut router = Router::new(memory_mib, false, SEED);
         let seating = Seating::of(&plan, Some(&mut router));
         let names = Arc::new(Names::of(&plan));
-        Ok(Self { plan, names, router, seating, now: 0 })
+        Self { plan, names, router, seating, now: 0 }
     }
 
     /// Decides a request, and books it at `to`, or where it was decided to go.
     fn send(
         &mut self,
-        path: &str,
+        question: &Question,
         body: &[u8],
         to: Option<EndpointId>,
     ) -> Result<Explained, String> {
-        let in_words = |fault: crate::api::fault::Fault| fault.to_string();
+        let in_words = |fault: Fault| fault.to_string();
+        let path = &question.path;
         let resolved = resolve(Method::Post, path.as_bytes());
         let resolved = resolved.map_err(|_| format!("{path} takes no requests"))?;
         let bounds = Bounds { depth_max: self.plan.limits.json_depth_max };
         let ask = read_ask(resolved.op, body, &bounds).map_err(in_words)?;
-        let named = crate::gate::rights::model(&self.plan, &ask.model).map_err(in_words)?;
-        let Target::Model(id) = named.target else {
-            return Err(format!(
-                "{:?} is a split: ask for the model of one of its arms",
-                ask.model
-            ));
-        };
-        let slot = self.seating.model(id).slot;
+        let named = rights::model(&self.plan, &ask.model).map_err(in_words)?;
+        let (client, session) = self.client(question)?;
+        let (id, drawn) = self.draw(named, client, session)?;
         let looks = self.seating.model(id).look > Look::Nothing;
-        let slot = slot.filter(|_| looks).ok_or("its model's policy does not look at requests")?;
+        let Some(slot) = self.seating.model(id).slot.filter(|_| looks) else {
+            return self.turns(id, named, drawn);
+        };
         self.now += 1_000_000_000;
-        self.decide(&ask, body, id, slot, to)
+        let mut chain = Chain::default();
+        chain::read(
+            &mut chain,
+            &root(&self.plan.models[usize::from(id.0)], body, &ask),
+            body,
+            &ask,
+        );
+        let (client, prompt_bytes) = (client.unwrap_or(0), chain.bytes());
+        let whose = Whose { model: slot, client, session, prompt_bytes };
+        let sent = Sent { ask: &ask, body, id, whose, chain };
+        let mut explained = self.decide(&sent, to)?;
+        (explained.asked, explained.drawn) = (named.other, drawn);
+        Ok(*explained)
+    }
+
+    /// Of a model whose policy looks at nothing, only how a request came to it can be said.
+    fn turns(&self, id: ModelId, named: Named, drawn: Option<Drawn>) -> Result<Explained, String> {
+        let model = &self.plan.models[usize::from(id.0)];
+        if drawn.is_none() {
+            let name = &model.name;
+            return Err(format!(
+                "the policy of {name:?} does not look at requests: they take turns"
+            ));
+        }
+        let mut explained = turn(&self.names, id, model.policy, turn_reason(model.policy));
+        (explained.asked, explained.drawn) = (named.other, drawn);
+        Ok(*explained)
+    }
+
+    /// The hashes of who asks: of the key, and of the session.
+    fn client(&self, question: &Question) -> Result<(Option<u64>, Option<u64>), String> {
+        let known = |name: &str| self.plan.keys.iter().any(|key| *key.name == *name);
+        let key = question.key.as_deref();
+        if let Some(name) = key.filter(|name| !known(name)) {
+            return Err(format!("there is no key {name:?}"));
+        }
+        let client = key.map(|name| xxh3_64(name.as_bytes()));
+        let session = question.session.as_ref();
+        Ok((client, session.map(|name| session::hash(name.as_bytes(), client.unwrap_or(0)))))
+    }
+
+    /// The model that serves a name. Where chance would draw, the arm with the greatest weight is.
+    fn draw(
+        &self,
+        named: Named,
+        client: Option<u64>,
+        session: Option<u64>,
+    ) -> Result<(ModelId, Option<Drawn>), String> {
+        let split = match named.target {
+            Target::Model(id) => return Ok((id, None)),
+            Target::Split(id) => &self.plan.splits[usize::from(id.0)],
+        };
+        let sticks = match split.stick {
+            Stick::Session => session,
+            Stick::Key => client,
+            Stick::Request => None,
+        };
+        let heaviest = || split.arms.iter().rev().max_by_key(|arm| arm.weight);
+        let arm = sticks.map_or_else(heaviest, |key| split::arm(&split.arms, key));
+        let arm = arm.ok_or("the split has no arm with a weight")?;
+        Ok((arm.model, arm::drawn_of(&self.plan, split, sticks.is_some())))
     }
 
     fn decide(
         &mut self,
-        ask: &Ask,
-        body: &[u8],
-        id: ModelId,
-        slot: Slot,
+        sent: &Sent<'_>,
         to: Option<EndpointId>,
-    ) -> Result<Explained, String> {
-        let Self { plan, names, router, seating, now } = self;
-        let model = &plan.models[usize::from(id.0)];
-        let mut chain = Chain::default();
-        chain::read(&mut chain, &root(model), body, ask);
-        let whose = Whose { model: slot, client: 0, session: None, prompt_bytes: chain.bytes() };
-        let inquiry = Inquiry {
-            policy: model.policy,
-            whose,
-            columns: &seating.model(id).columns,
-            chain: &chain,
-            output_tokens_max: ask.output_tokens_max.map(|max| max.saturating_mul(ask.n)),
-            session_ttl: 0,
+    ) -> Result<Box<Explained>, String> {
+        let model = self.plan.models[usize::from(sent.id.0)].clone();
+        let ids = match to {
+            Some(to) if model.uses(to) => vec![to],
+            Some(_) => Vec::new(),
+            None => model.endpoints.clone(),
         };
-        let estimate = router.estimate(*now, &inquiry);
-        let wanted = model.endpoints.iter().filter(|id| to.is_none_or(|to| to == **id));
-        let seats = wanted.map(|id| seat(plan, seating, *id));
-        let decision = router.decide(*now, &inquiry, &estimate, seats);
-        let decision = decision.ok_or("the model is not served there")?;
-        let mut explained = explain(router, names, id, model.policy, &decision);
+        let mut decision = self.choose(sent, &ids, model.policy)?;
+        let mut explained = explain(&self.router, &self.names, sent.id, model.policy, &decision);
+        if let (Some(pair), None) = (&model.pair, to) {
+            decision = self.share(sent, &model, pair, decision, &mut explained)?;
+        }
         let pick = decision.picks().next().copied();
         let pick = pick.ok_or("the model is not served there")?;
         explained.endpoint = Some(pick.endpoint);
-        router.dispatched(*now, &chain, &pick, &whose);
-        Ok(*explained)
+        self.router.dispatched(self.now, &sent.chain, &pick, &sent.whose);
+        Ok(explained)
+    }
+
+    /// Whether two servers would share it, and where it then goes, or else one server's choice.
+    fn share(
+        &mut self,
+        sent: &Sent<'_>,
+        model: &Model,
+        pair: &Pair,
+        decision: Decision,
+        explained: &mut Explained,
+    ) -> Result<Decision, String> {
+        let bounds = Bounds { depth_max: self.plan.limits.json_depth_max };
+        let asked = dialect::pair::read(sent.ask.op, sent.body, &bounds);
+        let terms = Terms {
+            uncached_tokens: decision.picks().next().map_or(u32::MAX, |pick| pick.prefill_tokens),
+            uncached_tokens_min: pair.uncached_tokens_min,
+            splittable: asked.map_err(|fault| fault.to_string())?.splittable,
+            prefill_up: true,
+            whole: !pair.whole.is_empty(),
+        };
+        let course = course(&terms);
+        let mut paired = paired(&terms, course);
+        let decision = match course {
+            Course::Refused => return Err("no server can do all of it alone".to_owned()),
+            Course::Split => {
+                let prefill = self.choose(sent, &pair.prefill, Policy::PredictedTtft)?;
+                paired.prefill = prefill.picks().next().map(|pick| pick.endpoint);
+                paired.ranked = ranked(&self.router);
+                decision
+            }
+            _ if pair.whole == model.endpoints => decision,
+            _ => {
+                let whole = self.choose(sent, &pair.whole, Policy::PredictedTtft)?;
+                (explained.ranked, explained.reason) = (ranked(&self.router), whole.reason);
+                whole
+            }
+        };
+        explained.paired = Some(paired);
+        Ok(decision)
+    }
+
+    fn choose(
+        &mut self,
+        sent: &Sent<'_>,
+        ids: &[EndpointId],
+        policy: Policy,
+    ) -> Result<Decision, String> {
+        let Self { plan, router, seating, now, .. } = self;
+        let max = sent.ask.output_tokens_max;
+        let inquiry = Inquiry {
+            policy,
+            whose: sent.whose,
+            columns: &seating.columns(ids),
+            chain: &sent.chain,
+            output_tokens_max: max.map(|max| max.saturating_mul(sent.ask.n)),
+            session_ttl: plan.routing.session_ttl.as_nanos() as u64,
+        };
+        let estimate = router.estimate(*now, &inquiry);
+        let seats = ids.iter().map(|id| seat(plan, seating, *id));
+        let decision = router.decide(*now, &inquiry, &estimate, seats);
+        decision.ok_or_else(|| "the model is not served there".to_owned())
     }
 }
 
-fn root(model: &Model) -> Root<'_> {
+fn turn_reason(policy: Policy) -> Reason {
+    match policy {
+        Policy::Random => Reason::Random,
+        Policy::Weighted => Reason::Weighted,
+        _ => Reason::RoundRobin,
+    }
+}
+
+/// A request, read.
+struct Sent<'a> {
+    ask: &'a Ask,
+    body: &'a [u8],
+    id: ModelId,
+    whose: Whose,
+    chain: Chain,
+}
+
+fn root<'a>(model: &'a Model, body: &'a [u8], ask: &Ask) -> Root<'a> {
     let name = model.upstream_model.as_deref().unwrap_or(&model.name);
-    Root { model: name, adapter: model.adapter.as_deref().unwrap_or_default(), salt: b"" }
+    let salt = ask.salt.clone().and_then(|span| body.get(span));
+    let salt = salt.filter(|json| *json != b"null").unwrap_or_default();
+    Root { model: name, adapter: model.adapter.as_deref().unwrap_or_default(), salt }
 }
 
 /// An endpoint with nothing to do.

@@ -43,6 +43,12 @@ enum Command {
         /// The path it would be sent to.
         #[arg(long, default_value = "/v1/chat/completions")]
         path: String,
+        /// The name of the client's key.
+        #[arg(long, value_name = "NAME")]
+        key: Option<String>,
+        /// What the client's session header says.
+        #[arg(long, value_name = "ID")]
+        session: Option<String>,
         /// A request that was sent before, and where to; in the order in which they are given.
         #[arg(long, value_name = "ENDPOINT=FILE", value_parser = sent_before)]
         warm: Vec<(String, PathBuf)>,
@@ -56,8 +62,8 @@ fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Quickstart) {
         Command::Serve { config } => finish(boot::serve_file(&config)),
         Command::Check { config } => check(&config),
-        Command::Route { config, request, path, warm } => {
-            route(&foretell::Question { config, request, path, warm })
+        Command::Route { config, request, path, key, session, warm } => {
+            route(&foretell::Question { config, request, path, key, session, warm })
         }
         Command::Quickstart => finish(quickstart::run()),
     }

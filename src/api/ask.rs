@@ -34,6 +34,8 @@ pub struct Ask {
     /// The client gets a usage in every event of its stream.
     pub continuous_usage: bool,
     pub prompt: PromptSpans,
+    /// `cache_salt`, as JSON, whatever it is: engines keep prompts with different salts apart.
+    pub salt: Option<Range<usize>>,
 }
 
 /// Where the parts of the prompt stand, as JSON values; null and absent are None.
@@ -47,7 +49,7 @@ pub struct PromptSpans {
     pub prompt: Option<Range<usize>>,
 }
 
-const KEYS: Keys<13> = Keys::new([
+const KEYS: Keys<14> = Keys::new([
     "model",
     "stream",
     "stream_options",
@@ -61,6 +63,7 @@ const KEYS: Keys<13> = Keys::new([
     "messages",
     "input",
     "prompt",
+    "cache_salt",
 ]);
 const MODEL: usize = 0;
 const STREAM: usize = 1;
@@ -75,6 +78,7 @@ const INSTRUCTIONS: usize = 9;
 const MESSAGES: usize = 10;
 const INPUT: usize = 11;
 const PROMPT: usize = 12;
+const CACHE_SALT: usize = 13;
 
 #[derive(Clone, Copy)]
 struct Field {
@@ -85,7 +89,7 @@ struct Field {
 /// A scanned body.
 struct Body<'a> {
     bytes: &'a [u8],
-    members: Members<13>,
+    members: Members<14>,
 }
 
 /// Reads the body of a request for `op`. The faults are all 400s that name the field.
@@ -110,6 +114,7 @@ pub fn read_ask(op: Operation, body: &[u8], bounds: &Bounds) -> Result<Box<Ask>,
         usage,
         continuous_usage,
         prompt: body.prompt(),
+        salt: body.members.get(CACHE_SALT).map(|value| value.span.clone()),
     }))
 }
 

@@ -76,7 +76,7 @@ fn read_endpoint<'a>(
     let metrics = s.text("metrics_path", "");
     let kv_events = kv_events::read(s);
     let (tls, ca) = read_tls(s, target.as_ref());
-    let traits = traits::read(s);
+    let traits = traits::read(s, engine);
     let built = (|| {
         let (name, target, engine) = (name?, target?, engine?);
         Some(Endpoint {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::isolation::Ground;
 use super::plan::{Class, ClientKey, KeyId, Plan};
 use super::reader::{At, Reader, Section};
 use super::reference;
@@ -39,8 +40,9 @@ impl Plan {
 }
 
 /// Reads every `[[keys]]` table.
-pub fn read(root: &Section<'_>) -> Vec<ClientKey> {
-    let found: Vec<Option<(At<Box<str>>, ClientKey)>> = root.tables("keys", read_key);
+pub fn read(root: &Section<'_>, ground: Ground) -> Vec<ClientKey> {
+    let found: Vec<Option<(At<Box<str>>, ClientKey)>> =
+        root.tables("keys", |s| read_key(s, ground));
     let keys: Vec<(At<Box<str>>, ClientKey)> = found.into_iter().flatten().collect();
     let mut names: HashMap<&str, ()> = HashMap::new();
     let mut secrets: HashMap<&str, &str> = HashMap::new();
@@ -60,17 +62,18 @@ pub fn read(root: &Section<'_>) -> Vec<ClientKey> {
     keys.into_iter().map(|(_, key)| key).collect()
 }
 
-fn read_key(section: &Section<'_>) -> Option<(At<Box<str>>, ClientKey)> {
+fn read_key(section: &Section<'_>, ground: Ground) -> Option<(At<Box<str>>, ClientKey)> {
     let name = super::names::name(section, "name", "team-a");
     let secret = section.required("secret", "env:TEAM_A_KEY");
     let secret = secret.and_then(|text| read_secret(section.reader, text));
     let classes = Class::ALL.map(|class| (class.name(), class));
     let priority = section.choice("priority", Class::default().name(), &classes);
     let explain = section.switch("explain", false);
+    let isolate = ground.switch(section);
     let (name, secret, priority) = (name?, secret?, priority?);
     Some((
         At { at: name.at, value: name.value.into() },
-        ClientKey { name: name.value.into(), secret, priority, explain },
+        ClientKey { name: name.value.into(), secret, priority, explain, isolate },
     ))
 }
 

@@ -11,6 +11,7 @@ mod aliases;
 mod endpoints;
 mod error;
 mod headers;
+mod isolation;
 mod keys;
 mod kv_events;
 mod listeners;
@@ -40,6 +41,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use error::{Errors, Problem};
+pub use isolation::{Isolation, SALT_DIGITS};
 pub use keys::{Digests, PRESENTED_BYTES_MAX};
 pub use listeners::OPEN_ACCESS;
 pub use models::policy_name;
@@ -107,7 +109,9 @@ fn syntax_fault(error: &toml::de::Error) -> Fault {
 
 /// Reads every table. `None` only after a fault.
 fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
-    let keys = keys::read(root);
+    let (ground, routing) =
+        root.table("routing", |s| (isolation::Ground::of(root, s), routing::read(s)));
+    let keys = keys::read(root, ground);
     let has_keys = !root.is_empty("keys");
     let server = root.table("server", |s| listeners::read_server(s, has_keys));
     let has_admin = root.given("admin").is_some();
@@ -116,11 +120,10 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let limits = root.table("limits", settings::read_limits);
     let timeouts = root.table("timeouts", settings::read_timeouts);
     let log = root.table("log", settings::read_log);
-    let routing = root.table("routing", routing::read);
     let listening = server.iter().map(|server| server.listen);
     let listening = listening.chain(admin.iter().map(|admin| admin.listen)).collect();
     let endpoints = endpoints::read(root, listening);
-    let (mut models, mut model_index) = models::read(root, &endpoints);
+    let (mut models, mut model_index) = models::read(root, &endpoints, ground);
     pairs::read(root, &endpoints, &mut models, &model_index);
     let mut other_names = Vec::new();
     let splits = splits::read(root, &mut model_index, &mut other_names);

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use super::endpoints::Known;
-use super::plan::{EndpointId, Model, ModelId, ModelIndex, Named, Policy, Queue, Target};
+use super::isolation::Ground;
+use super::plan::{
+    Capabilities, EndpointId, Model, ModelId, ModelIndex, Named, Policy, Queue, Target,
+};
 use super::reader::{At, Section};
 use super::traits::Demand;
 use super::{headers, names};
@@ -25,10 +28,10 @@ const POLICIES: [(&str, Policy); 10] = [
 ];
 
 /// Reads every `[[models]]` table.
-pub fn read(root: &Section<'_>, endpoints: &Known) -> (Vec<Model>, ModelIndex) {
+pub fn read(root: &Section<'_>, endpoints: &Known, ground: Ground) -> (Vec<Model>, ModelIndex) {
     let mut models = Vec::new();
     let mut index = ModelIndex::default();
-    for (name, model) in root.tables("models", |s| read_model(s, endpoints)) {
+    for (name, model) in root.tables("models", |s| read_model(s, endpoints, ground)) {
         let Some(name) = name else { continue };
         let id = ModelId(u16::try_from(models.len()).unwrap_or(u16::MAX));
         let named = Named { target: Target::Model(id), other: None };
@@ -69,7 +72,11 @@ pub fn find(s: &Section<'_>, index: &ModelIndex, name: At<&str>) -> Option<Named
     found
 }
 
-fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Option<Model>) {
+fn read_model<'a>(
+    s: &Section<'a>,
+    known: &Known,
+    ground: Ground,
+) -> (Option<At<&'a str>>, Option<Model>) {
     let name = names::name(s, "name", "llama-3.1-8b");
     let policy = s.choice("policy", policy_name(Policy::default()), &POLICIES);
     let hash_header = read_hash_header(s);
@@ -78,6 +85,10 @@ fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Optio
     let upstream = s.text("upstream_model", "");
     let upstream = upstream.and_then(|text| names::check(s, "upstream_model", text));
     let queue = read_queue(s);
+    let isolate = ground.switch(s);
+    if isolate {
+        check_apart(s, &endpoints, known);
+    }
     let model = name.zip(policy).map(|(name, policy)| Model {
         name: name.value.into(),
         endpoints,
@@ -89,8 +100,22 @@ fn read_model<'a>(s: &Section<'a>, known: &Known) -> (Option<At<&'a str>>, Optio
         pair: None,
         shadow: None,
         queue,
+        isolate,
     });
     (name, model)
+}
+
+/// Where no endpoint keeps tenants apart, every request would be refused.
+fn check_apart(s: &Section<'_>, endpoints: &[EndpointId], known: &Known) {
+    let able = |id: &EndpointId| {
+        let endpoint = known.list.get(usize::from(id.0));
+        endpoint.is_some_and(|one| one.traits.capabilities.has(Capabilities::SALTED_CHAT))
+    };
+    if !endpoints.is_empty() && !endpoints.iter().any(able) {
+        let what = format!("{} isolates tenants, and no engine of its endpoints can", s.title());
+        let fix = "use endpoints of vllm, sglang or tensorrt-llm";
+        s.fault(s.given("isolate").unwrap_or(s.at), what, fix);
+    }
 }
 
 fn read_queue(s: &Section<'_>) -> Queue {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::isolation::Isolation;
 use super::keys::Digests;
 use super::secret::Secret;
 pub use super::served::{Alias, Arm, Pair, PairProtocol, Shadow, Split, Stick};
@@ -92,6 +93,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether some requests must share no engine's cache with other tenants'.
+    pub fn isolates(&self) -> bool {
+        self.keys.iter().any(|key| key.isolate) || self.models.iter().any(|model| model.isolate)
+    }
+
     /// The name of a model or split; empty for an id of another plan.
     pub fn name_of(&self, target: Target) -> &str {
         let name = match target {
@@ -235,7 +241,7 @@ pub struct Log {
 }
 
 /// `[routing]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Routing {
     /// Memory of each shard's prefix table, MiB. Taken when a policy first needs it.
     pub prefix_table_mib: usize,
@@ -247,6 +253,8 @@ pub struct Routing {
     pub tenant_header: Option<Box<str>>,
     /// A header in which a request asks for another class than its key has, lower-case.
     pub priority_header: Option<Box<str>>,
+    /// What salts of isolated tenants are made with.
+    pub isolation: Option<Isolation>,
     /// Between two looks at an engine's metrics.
     pub engine_metrics: Duration,
     /// Decisions that can be asked for afterwards, by request id; 0: none.
@@ -406,6 +414,11 @@ impl Capabilities {
     /// Output bound to a JSON schema.
     pub const JSON_SCHEMA: Self = Self(4);
     pub const ALL: Self = Self(7);
+    /// Keeping the caches of chat completions apart by a salt, those of completions and responses, and those of
+    /// embeddings and ranks: by engine.
+    pub const SALTED_CHAT: Self = Self(8);
+    pub const SALTED_TEXT: Self = Self(16);
+    pub const SALTED_POOLING: Self = Self(32);
 
     /// Both sets together.
     pub const fn with(self, other: Self) -> Self {
@@ -459,6 +472,8 @@ pub struct Model {
     pub pair: Option<Box<Pair>>,
     /// Where copies of its requests go.
     pub shadow: Option<ShadowId>,
+    /// Its tenants' prompts share no engine's cache.
+    pub isolate: bool,
 }
 
 impl Model {
@@ -478,4 +493,6 @@ pub struct ClientKey {
     pub priority: Class,
     /// Its clients may see why their requests went where they went; it tells of others' load, too.
     pub explain: bool,
+    /// Its prompts share no engine's cache with other tenants'.
+    pub isolate: bool,
 }

@@ -59,10 +59,10 @@ fn write_server(out: &mut String, plan: &Plan) -> std::fmt::Result {
     writeln!(out, "  access: by key")?;
     for key in &plan.keys {
         write!(out, "    {}: set ({})", key.name, endpoints::source_of(&key.secret))?;
-        match key.priority {
-            Class::Normal => writeln!(out)?,
-            other => writeln!(out, ", priority = {}", other.name())?,
+        if key.priority != Class::Normal {
+            write!(out, ", priority = {}", key.priority.name())?;
         }
+        writeln!(out, "{}", if key.isolate { ", isolated" } else { "" })?;
     }
     Ok(())
 }
@@ -176,7 +176,7 @@ fn write_log(out: &mut String, log: &Log) -> std::fmt::Result {
 fn write_routing(out: &mut String, routing: &Routing) -> std::fmt::Result {
     let Routing { prefix_table_mib, session_header, session_ttl, .. } = routing;
     let Routing { engine_metrics, explained_requests_max, .. } = routing;
-    let Routing { tenant_header, priority_header, .. } = routing;
+    let Routing { tenant_header, priority_header, isolation, .. } = routing;
     writeln!(out, "[routing]\n  prefix_table_mib = {prefix_table_mib}")?;
     for (name, header) in [
         ("session_header", session_header),
@@ -186,6 +186,9 @@ fn write_routing(out: &mut String, routing: &Routing) -> std::fmt::Result {
         if let Some(header) = header {
             writeln!(out, "  {name} = {header}")?;
         }
+    }
+    if let Some(isolation) = isolation {
+        writeln!(out, "  isolation_secret: set ({})", isolation.source())?;
     }
     writeln!(out, "  session_ttl_seconds = {}", session_ttl.as_secs_f64())?;
     writeln!(out, "  explained_requests_max = {explained_requests_max}")?;
@@ -202,7 +205,7 @@ fn write_traits(out: &mut String, t: &Traits) -> std::fmt::Result {
             writeln!(out, "  {name} = {value}")?;
         }
     }
-    if t.capabilities != Capabilities::ALL {
+    if !t.capabilities.has(Capabilities::ALL) {
         writeln!(out, "  capabilities = {}", traits::capability_names(t.capabilities))?;
     }
     if !t.adapters.is_empty() {
@@ -260,6 +263,9 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
     }
     if let Some(name) = &model.adapter {
         writeln!(out, "  adapter = {name}")?;
+    }
+    if model.isolate {
+        writeln!(out, "  isolate = true")?;
     }
     write_queue(out, &model.queue)?;
     if let Some(name) = &model.upstream_model {

@@ -1,8 +1,8 @@
 //! `[routing]`: what each shard remembers in order to route.
 
-use super::headers;
 use super::plan::Routing;
 use super::reader::Section;
+use super::{headers, isolation};
 
 const HOUR: f64 = 3600.0;
 
@@ -15,6 +15,7 @@ pub fn read(s: &Section<'_>) -> Routing {
         session_ttl: s.seconds("session_ttl_seconds", HOUR, 1.0..=24.0 * HOUR),
         tenant_header: header(s, "tenant_header", "x-tenant"),
         priority_header: header(s, "priority_header", "x-priority"),
+        isolation: isolation::read(s),
         engine_metrics: s.seconds("engine_metrics_seconds", 0.5, 0.05..=HOUR),
     }
 }

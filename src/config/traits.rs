@@ -1,8 +1,9 @@
 //! What an endpoint can take and what it is worth: `[[endpoints]]` keys that routing looks at.
 
 use super::endpoints::Known;
+use super::isolation::keeps_apart;
 use super::names;
-use super::plan::{Capabilities, Endpoint, EndpointId, Traits};
+use super::plan::{Capabilities, Endpoint, EndpointId, Engine, Traits};
 use super::reader::{At, Section};
 
 /// Most tokens of a context or a cache: more is a slip of the pen.
@@ -18,7 +19,7 @@ const CAPABILITIES: [(&str, Capabilities); 3] = [
 const LABELS: [&str; 4] = ["region", "sku", "quantization", "role"];
 
 /// Reads an endpoint's traits.
-pub fn read(s: &Section<'_>) -> Traits {
+pub fn read(s: &Section<'_>, engine: Option<Engine>) -> Traits {
     let whole = |key, default, range| u32::try_from(s.whole(key, default, range)).unwrap_or(0);
     let adapters = s.texts("adapters").map_or(Vec::new(), |given| given.value);
     let adapters = adapters.into_iter().filter_map(|name| names::check(s, "adapters", name));
@@ -27,7 +28,7 @@ pub fn read(s: &Section<'_>) -> Traits {
         requests_max: whole("requests_max", 0, 0..=1_000_000),
         kv_tokens: whole("kv_tokens", 0, 0..=TOKENS_MAX),
         bootstrap_port: s.whole("bootstrap_port", 8_998, 1..=65_535) as u16,
-        capabilities: capabilities(s),
+        capabilities: capabilities(s).with(engine.map_or(Capabilities::NONE, keeps_apart)),
         adapters: adapters.map(|name| name.value.into()).collect(),
         labels: LABELS.map(|label| s.text(label, "").map_or("".into(), |text| text.value.into())),
     }

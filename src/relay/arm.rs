@@ -9,6 +9,7 @@ use crate::relay::inbound::Inbound;
 use crate::relay::session;
 use crate::route::split;
 use crate::runtime::kit::Kit;
+use crate::telemetry::explain::Drawn;
 
 /// A model, and how a request came to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,25 @@ fn what_sticks(plan: &Plan, split: &Split, exit: &Exit, inbound: &Inbound) -> Op
         Stick::Key => client,
         Stick::Request => None,
     }
+}
+
+/// How the request's arm was drawn, for people who ask; `None`: of no split.
+pub fn drawn(exit: &Exit, inbound: &Inbound) -> Option<Drawn> {
+    let (plan, arm) = (exit.epoch.plan(), exit.arm()?);
+    let split = plan.splits.iter().find(|split| split.arms.iter().any(|one| one.id == arm))?;
+    drawn_of(plan, split, what_sticks(plan, split, exit, inbound).is_some())
+}
+
+/// How an arm of `split` was drawn, for a request that has what `sticks` to one, or has not.
+pub fn drawn_of(plan: &Plan, split: &Split, sticks: bool) -> Option<Drawn> {
+    let by = match (sticks, split.stick) {
+        (true, Stick::Session) => "session",
+        (true, Stick::Key) => "key",
+        _ => "chance",
+    };
+    let name = plan.model_index.get(&split.name)?.other?;
+    let arms = split.arms.iter().map(|arm| (arm.model, arm.weight)).collect();
+    Some(Drawn { split: name, by, arms })
 }
 
 /// The hash of the client's key's name, if it has one.

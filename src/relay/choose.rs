@@ -6,10 +6,11 @@ use crate::api::fault::Fault;
 use crate::api::needs;
 use crate::config::plan::{Capabilities, EndpointId, Model, Policy};
 use crate::relay::arm;
-use crate::relay::core::{Core, Epoch};
+use crate::relay::core::Core;
 use crate::relay::exit::Exit;
-use crate::relay::explain::explain;
+use crate::relay::explain;
 use crate::relay::inbound::Inbound;
+use crate::relay::isolate;
 use crate::relay::places::has_room;
 use crate::relay::seating::{Look, ModelSeat};
 use crate::relay::session;
@@ -87,6 +88,9 @@ pub fn choose(
     let (Some(slot), true) = (seat.slot, seat.look > Look::Nothing) else {
         let (reason, order) = epoch.take_turns(admitted.model);
         exit.routed(reason);
+        if exit.arm().is_some() {
+            explain::tell_turn(exit, inbound, admitted.model, reason);
+        }
         return Ok(Choice::Go(order));
     };
     let mut asking = Asking::new(core, exit, inbound, admitted, seat, slot);
@@ -104,12 +108,14 @@ pub fn choose(
     };
     exit.routed(decision.reason);
     if let Some(pick) = decision.picks().next() {
-        offer(core, &epoch, pick.endpoint, inbound, &chain);
+        offer(core, exit, admitted, pick.endpoint, inbound, &chain);
     }
     if epoch.seating().explained {
         let (names, model) = (&epoch.series().names, admitted.model);
         let policy = epoch.plan().models[usize::from(model.0)].policy;
-        exit.explained = core.router(|router| explain(router, names, model, policy, &decision));
+        exit.explained =
+            core.router(|router| explain::explain(router, names, model, policy, &decision));
+        explain::tell_name(exit, inbound);
     }
     let order = Order::of(decision.picks().map(|pick| pick.endpoint));
     let streamed = admitted.ask.stream;
@@ -118,11 +124,19 @@ pub fn choose(
 }
 
 /// Has the prompt tokenised, if the endpoint's engine tells of its cache by tokens.
-pub(super) fn offer(core: &Core, epoch: &Epoch, to: EndpointId, inbound: &Inbound, chain: &Chain) {
-    let plan = epoch.plan();
+pub(super) fn offer(
+    core: &Core,
+    exit: &Exit,
+    admitted: &Admitted,
+    to: EndpointId,
+    inbound: &Inbound,
+    chain: &Chain,
+) {
+    let plan = exit.epoch.plan();
     let tells = plan.endpoints[usize::from(to.0)].kv_events.is_some();
     if let Some(lane) = core.precise().filter(|_| tells && !chain.hashes().is_empty()) {
-        lane.offer(plan.generation, to, inbound.body(), chain);
+        let salt = isolate::sent(exit, inbound, &admitted.ask);
+        lane.offer((plan.generation, to), inbound.body(), salt, chain);
     }
 }
 
@@ -133,6 +147,8 @@ struct Asking<'a> {
     admitted: &'a Admitted,
     seat: &'a ModelSeat,
     model: &'a Model,
+    /// Of an isolated request, what its endpoint must be able to do.
+    apart: Capabilities,
     chain: Chain,
     whose: Whose,
     now: u64,
@@ -152,12 +168,14 @@ impl<'a> Asking<'a> {
         let client = arm::client(plan, exit).unwrap_or(0);
         let mut chain = core.router(Router::chain).unwrap_or_default();
         let prompt_bytes = match seat.look {
-            Look::Prompt => read_chain(&mut chain, model, inbound, admitted),
+            Look::Prompt => read_chain(&mut chain, model, exit, inbound, admitted),
             Look::Nothing | Look::Tokens => inbound.body().len() as u64,
         };
         let session = session_of(model, plan.routing.session_header.as_deref(), inbound, client);
         let whose = Whose { model: slot, client, session, prompt_bytes };
-        Self { core, inbound, admitted, seat, model, chain, whose, now: exit.mark().nanos() }
+        let apart = exit.salt.as_ref().map_or(Capabilities::NONE, |salt| salt.needs);
+        let now = exit.mark().nanos();
+        Self { core, inbound, admitted, seat, model, apart, chain, whose, now }
     }
 
     fn decide(&mut self, called: bool) -> Result<Decision, Undecided> {
@@ -200,6 +218,7 @@ impl<'a> Asking<'a> {
             false => Capabilities::NONE,
         };
         let Estimate { input_tokens, .. } = *estimate;
+        let capabilities = capabilities.with(self.apart);
         Needs { capabilities, input_tokens, output_tokens_max: ask.output_tokens_max }
     }
 
@@ -223,10 +242,17 @@ impl<'a> Asking<'a> {
 }
 
 /// The blocks of the prompt, read anew into `chain`; its bytes.
-fn read_chain(chain: &mut Chain, model: &Model, inbound: &Inbound, admitted: &Admitted) -> u64 {
+fn read_chain(
+    chain: &mut Chain,
+    model: &Model,
+    exit: &Exit,
+    inbound: &Inbound,
+    admitted: &Admitted,
+) -> u64 {
     let name = model.upstream_model.as_deref().unwrap_or(&model.name);
-    let root =
-        Root { model: name, adapter: model.adapter.as_deref().unwrap_or_default(), salt: b"" };
+    let adapter = model.adapter.as_deref().unwrap_or_default();
+    let salt = isolate::sent(exit, inbound, &admitted.ask);
+    let root = Root { model: name, adapter, salt };
     chain::read(chain, &root, inbound.body(), &admitted.ask);
     chain.bytes()
 }
@@ -258,6 +284,7 @@ fn fault(nobody: Nobody) -> Fault {
         Nobody::Lacks(Lack::Tools) => Fault::Unsupported("tools"),
         Nobody::Lacks(Lack::Vision) => Fault::Unsupported("images"),
         Nobody::Lacks(Lack::JsonSchema) => Fault::Unsupported("a JSON schema"),
+        Nobody::Lacks(Lack::Isolation) => Fault::Unsupported("isolated tenants"),
         Nobody::TooLong { tokens, tokens_max } => Fault::ContextTooLong { tokens, tokens_max },
         Nobody::Busy => Fault::Saturated { retry_after_s: 1 },
     }

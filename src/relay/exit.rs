@@ -16,6 +16,7 @@ use crate::relay::core::Epoch;
 use crate::relay::explain;
 use crate::relay::ids::{self, Id};
 use crate::relay::inbound::Inbound;
+use crate::relay::isolate::Salt;
 use crate::relay::pair::Pairing;
 use crate::relay::shadow::Comparison;
 use crate::relay::stop::Stop;
@@ -67,6 +68,8 @@ pub struct Exit {
     pub trip: Option<Box<Trip>>,
     /// What is done for it, if two servers share it; until its answer begins.
     pub pair: Option<Box<Pairing>>,
+    /// What keeps its prompt apart from other tenants', if anything must.
+    pub salt: Option<Box<Salt>>,
     /// Why it goes where it goes, where somebody may ask.
     pub explained: Option<Box<Explained>>,
 }
@@ -103,6 +106,7 @@ impl Exit {
             is_copy: false,
             trip: None,
             pair: None,
+            salt: None,
             explained: None,
             epoch,
         }
@@ -117,6 +121,11 @@ impl Exit {
     /// Whether it is a copy.
     pub fn is_copy(&self) -> bool {
         self.is_copy
+    }
+
+    /// The arm of a split that it came to.
+    pub fn arm(&self) -> Option<ArmId> {
+        self.arm
     }
 
     /// When the request's first byte came.

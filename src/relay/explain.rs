@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::config::plan::{ModelId, Plan, Policy};
+use crate::config::plan::{EndpointId, ModelId, Plan, Policy};
 use crate::config::policy_name;
-use crate::route::candidate::{Candidate, Score};
+use crate::relay::arm;
+use crate::relay::core::Core;
+use crate::relay::exit::Exit;
+use crate::relay::inbound::Inbound;
+use crate::route::candidate::{Candidate, Reason, Score};
+use crate::route::pair::{Course, Terms};
 use crate::route::router::{Decision, Router};
-use crate::telemetry::explain::{CANDIDATES_MAX, Explained, Weighed};
+use crate::telemetry::explain::{CANDIDATES_MAX, Explained, Paired, Ranked, Weighed};
 use crate::telemetry::registry::Names;
 use crate::telemetry::row::Inline;
 
@@ -18,26 +23,99 @@ pub fn explain(
     policy: Policy,
     decision: &Decision,
 ) -> Box<Explained> {
+    let mut explained = turn(names, model, policy, decision.reason);
+    explained.input_tokens = decision.estimate.input_tokens;
+    explained.output_tokens = decision.estimate.output_tokens;
+    explained.ranked = ranked(router);
+    explained
+}
+
+/// A decision that looked at nothing of its request.
+pub fn turn(names: &Arc<Names>, model: ModelId, policy: Policy, reason: Reason) -> Box<Explained> {
+    Box::new(Explained {
+        names: names.clone(),
+        request_id: Inline::default(),
+        model,
+        asked: None,
+        drawn: None,
+        paired: None,
+        policy: policy_name(policy),
+        reason,
+        input_tokens: 0,
+        output_tokens: 0,
+        ranked: Ranked::default(),
+        endpoint: None,
+        input_tokens_got: None,
+        cached_tokens_got: None,
+    })
+}
+
+/// Who could be chosen in the router's last decision.
+pub fn ranked(router: &Router) -> Ranked {
     let candidates = router.candidates();
     let weighed = router.scores().iter().take(CANDIDATES_MAX);
     let weighed = weighed.filter_map(|score| {
         let of = |candidate: &&Candidate| candidate.endpoint == score.endpoint;
         candidates.iter().find(of).map(|candidate| weigh(candidate, score))
     });
-    Box::new(Explained {
-        names: names.clone(),
-        request_id: Inline::default(),
-        model,
-        policy: policy_name(policy),
-        reason: decision.reason,
-        input_tokens: decision.estimate.input_tokens,
-        output_tokens: decision.estimate.output_tokens,
-        candidates: candidates.len() as u32,
-        weighed: weighed.collect(),
-        endpoint: None,
-        input_tokens_got: None,
-        cached_tokens_got: None,
-    })
+    Ranked { candidates: candidates.len() as u32, weighed: weighed.collect() }
+}
+
+/// Notes the name that was asked for, and the arm that was drawn.
+pub fn tell_name(exit: &mut Exit, inbound: &Inbound) {
+    let drawn = arm::drawn(exit, inbound);
+    let Some(explained) = &mut exit.explained else { return };
+    (explained.asked, explained.drawn) = (exit.row.asked, drawn);
+}
+
+/// Writes down an arm whose model's endpoints take turns.
+pub fn tell_turn(exit: &mut Exit, inbound: &Inbound, id: ModelId, reason: Reason) {
+    if !exit.epoch.seating().explained {
+        return;
+    }
+    let policy = exit.epoch.plan().models[usize::from(id.0)].policy;
+    exit.explained = Some(turn(&exit.epoch.series().names, id, policy, reason));
+    tell_name(exit, inbound);
+}
+
+/// Notes how a request of a model with pairs is served.
+pub fn tell_course(exit: &mut Exit, terms: &Terms, course: Course) {
+    if let Some(explained) = &mut exit.explained {
+        explained.paired = Some(paired(terms, course));
+    }
+}
+
+/// How a request of a model with pairs is served, before anybody is chosen to prefill.
+pub fn paired(terms: &Terms, course: Course) -> Paired {
+    Paired {
+        course,
+        uncached_tokens: terms.uncached_tokens,
+        uncached_tokens_min: terms.uncached_tokens_min,
+        prefill: None,
+        ranked: Ranked::default(),
+    }
+}
+
+/// The router's last decision was about who prefills.
+pub fn tell_prefill(core: &Core, exit: &mut Exit) {
+    let paired = exit.explained.as_mut().and_then(|explained| explained.paired.as_mut());
+    let Some(paired) = paired else { return };
+    paired.ranked = core.router(|router| ranked(router)).unwrap_or_default();
+}
+
+/// An attempt has its prompt from another server, or `None`: it is one server's after all.
+pub fn tell_share(exit: &mut Exit, prefill: Option<EndpointId>) {
+    let paired = exit.explained.as_mut().and_then(|explained| explained.paired.as_mut());
+    let Some(paired) = paired else { return };
+    paired.prefill = prefill;
+    paired.course = if prefill.is_some() { Course::Split } else { Course::FellBack };
+}
+
+/// The router's last decision stands in the place of the one before: others can do all of the request.
+pub fn tell_instead(core: &Core, exit: &mut Exit, reason: Reason) {
+    let Some(explained) = &mut exit.explained else { return };
+    explained.ranked = core.router(|router| ranked(router)).unwrap_or_default();
+    explained.reason = reason;
 }
 
 fn weigh(candidate: &Candidate, score: &Score) -> Weighed {

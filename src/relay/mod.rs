@@ -17,6 +17,7 @@ pub mod explain;
 pub mod hall;
 pub mod ids;
 pub mod inbound;
+pub mod isolate;
 pub mod local;
 pub mod opening;
 pub mod pair;

@@ -25,7 +25,9 @@ use crate::relay::choose::{self, Order};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
+use crate::relay::explain;
 use crate::relay::inbound::Inbound;
+use crate::relay::isolate;
 use crate::relay::pair::blocks::Blocks;
 use crate::relay::pair::leg::{Errand, Leg};
 use crate::relay::place::{self, Attempt, Failed, Opening, watched};
@@ -100,7 +102,7 @@ pub async fn prepare<X: Exchange>(
     let model = &epoch.plan().models[usize::from(admitted.model.0)];
     let Some(pair) = &model.pair else { return Ok(order) };
     let Some(asked) = splits(exit, inbound, admitted, pair)? else {
-        return Ok(whole(exit, pair, &model.endpoints, order));
+        return Ok(whole(core, exit, pair, &model.endpoints, order));
     };
     let trip = enter(core, exit, inbound, admitted, (pair, asked, order));
     let computed = match pair.protocol {
@@ -109,21 +111,22 @@ pub async fn prepare<X: Exchange>(
     };
     Ok(match computed {
         true => fall_back(pair, &model.endpoints, &order),
-        false => whole(exit, pair, &model.endpoints, order),
+        false => whole(core, exit, pair, &model.endpoints, order),
     })
 }
 
 /// The body of a request that is split.
 fn splits(
-    exit: &Exit,
+    exit: &mut Exit,
     inbound: &Inbound,
     admitted: &Admitted,
     pair: &Pair,
 ) -> Result<Option<Asked>, Fault> {
-    let plan = exit.epoch.plan();
-    let bounds = Bounds { depth_max: plan.limits.json_depth_max };
+    let bounds = Bounds { depth_max: exit.epoch.plan().limits.json_depth_max };
     let asked = dialect::read(admitted.ask.op, inbound.body(), &bounds)?;
-    let course = course(&terms(exit, pair, &asked));
+    let terms = terms(exit, pair, &asked);
+    let course = course(&terms);
+    explain::tell_course(exit, &terms, course);
     exit.epoch.series().models[usize::from(admitted.model.0)].paired(course);
     match course {
         Course::Split => Ok(Some(asked)),
@@ -141,14 +144,17 @@ fn enter(
     (pair, asked, order): (&Pair, Asked, Order),
 ) -> Option<Box<Trip>> {
     let epoch = exit.epoch.clone();
-    let able = able(&epoch, pair);
+    let able = able(exit, pair);
     let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&able, exit.mark()));
+    if trip.is_some() {
+        explain::tell_prefill(core, exit);
+    }
     let prefill = match &trip {
         Some(trip) => Order::of(trip.decision.picks().map(|pick| pick.endpoint)),
         None => Order::of(able.into_iter()),
     };
     if let (Some(trip), Some(first)) = (&trip, prefill.endpoints().first()) {
-        choose::offer(core, &epoch, *first, inbound, trip.chain());
+        choose::offer(core, exit, admitted, *first, inbound, trip.chain());
     }
     let seat = order.endpoints().first();
     exit.pair = Some(Box::new(Pairing {
@@ -166,31 +172,36 @@ fn enter(
 }
 
 /// The servers that may prefill: those with room, or all where none has.
-fn able(epoch: &Epoch, pair: &Pair) -> Vec<EndpointId> {
-    let takes = |id: &&EndpointId| epoch.takes(**id);
-    let able: Vec<_> = pair.prefill.iter().filter(takes).copied().collect();
-    if able.is_empty() { pair.prefill.clone() } else { able }
+fn able(exit: &Exit, pair: &Pair) -> Vec<EndpointId> {
+    let allowed = pair.prefill.iter().filter(|id| isolate::allows(exit, **id));
+    let takes = |id: &&EndpointId| exit.epoch.takes(**id);
+    let able: Vec<_> = allowed.clone().filter(takes).copied().collect();
+    if able.is_empty() { allowed.copied().collect() } else { able }
 }
 
 fn terms(exit: &Exit, pair: &Pair, asked: &Asked) -> Terms {
     let first = exit.trip.as_ref().and_then(|trip| trip.decision.picks().next());
+    let usable = |id: &EndpointId| isolate::allows(exit, *id);
     Terms {
         uncached_tokens: first.map_or(u32::MAX, |pick| pick.prefill_tokens),
         uncached_tokens_min: pair.uncached_tokens_min,
         splittable: asked.splittable,
-        prefill_up: pair.prefill.iter().any(|id| exit.epoch.takes(*id)),
-        whole: !pair.whole.is_empty(),
+        prefill_up: pair.prefill.iter().any(|id| usable(id) && exit.epoch.takes(*id)),
+        whole: pair.whole.iter().any(usable),
     }
 }
 
 /// Where a request goes that one server does alone.
-fn whole(exit: &mut Exit, pair: &Pair, decode: &[EndpointId], order: Order) -> Order {
+fn whole(core: &Core, exit: &mut Exit, pair: &Pair, decode: &[EndpointId], order: Order) -> Order {
     if pair.whole == decode {
         return order;
     }
-    let sibling = exit.trip.as_ref().and_then(|trip| trip.instead(&pair.whole, exit.mark()));
-    let Some(trip) = sibling else { return Order::of(pair.whole.iter().copied()) };
+    let allowed = pair.whole.iter().filter(|id| isolate::allows(exit, **id));
+    let whole: Vec<EndpointId> = allowed.copied().collect();
+    let sibling = exit.trip.as_ref().and_then(|trip| trip.instead(&whole, exit.mark()));
+    let Some(trip) = sibling else { return Order::of(whole.into_iter()) };
     let order = Order::of(trip.decision.picks().map(|pick| pick.endpoint));
+    explain::tell_instead(core, exit, trip.decision.reason);
     exit.trip = Some(trip);
     order
 }
@@ -287,6 +298,7 @@ fn divide(
     if share.is_none() {
         pairing.alone(exit);
     }
+    explain::tell_share(exit, share.as_ref().map(|share| share.by));
     if let Some(trip) = &mut exit.trip {
         trip.carried = share.is_some();
     }

@@ -17,6 +17,7 @@ use crate::relay::core::Core;
 use crate::relay::exchange::{Exchange, Gone};
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
+use crate::relay::isolate;
 use crate::relay::opening;
 use crate::relay::pair;
 use crate::relay::places::Place;
@@ -81,6 +82,9 @@ pub async fn place<X: Exchange>(
     let order = seated.order;
     let order = order.endpoints();
     for (at, endpoint) in order.iter().enumerate() {
+        if !isolate::allows(exit, *endpoint) {
+            continue;
+        }
         let Ok(place) = seated.place_at(core, exit, *endpoint) else { continue };
         // The last attempt's answer is relayed even if it is an error.
         let mut share = pair::share(core, exit, admitted, *endpoint, &edits)?;
@@ -133,7 +137,7 @@ fn edits(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
     Ok(edits)
 }
 
-/// The model's name as its endpoints know it.
+/// The model's name as its endpoints know it, and whose cache its prompt may share.
 pub fn named(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
     let mut edits = Edits::new();
     let model = &exit.epoch.plan().models[usize::from(admitted.model.0)];
@@ -144,6 +148,7 @@ pub fn named(exit: &Exit, admitted: &Admitted) -> Result<Edits, Fault> {
         let replaced = edits.replace(admitted.ask.model_span.clone(), json);
         replaced.map_err(|_| Fault::Internal)?;
     }
+    isolate::splice(exit, &admitted.ask, &mut edits).map_err(|_| Fault::Internal)?;
     Ok(edits)
 }
 

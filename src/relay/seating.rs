@@ -42,6 +42,8 @@ pub struct Seating {
     pub limited: Vec<EndpointId>,
     /// By endpoint.
     pub slots: Vec<Option<Slot>>,
+    /// Some requests share no engine's cache with others.
+    pub isolates: bool,
     /// Decisions are written down.
     pub explained: bool,
 }
@@ -73,7 +75,7 @@ impl Seating {
                 look: look(plan, model),
                 guarded: guarded(plan, model),
                 limited: traits().any(|traits| traits.requests_max > 0),
-                choosy: traits().any(|traits| traits.capabilities != Capabilities::ALL),
+                choosy: traits().any(|traits| !traits.capabilities.has(Capabilities::ALL)),
                 slot: places.models.get(at).copied().flatten(),
                 columns: columns.map(|slot| slot.index).collect(),
             }
@@ -82,7 +84,8 @@ impl Seating {
         let limited = (0..).map(EndpointId).zip(&plan.endpoints);
         let limited = limited.filter(|(_, endpoint)| endpoint.traits.requests_max > 0);
         let limited = limited.map(|(id, _)| id).collect();
-        Self { models, limited, slots, explained: is_wanted(plan) }
+        let (isolates, explained) = (plan.isolates(), is_wanted(plan));
+        Self { models, limited, slots, isolates, explained }
     }
 
     /// The columns of these endpoints.
@@ -96,13 +99,15 @@ impl Seating {
     }
 }
 
+/// Where tenants are isolated, any model may be asked for what only some engines and APIs can do.
 fn guarded(plan: &Plan, model: &Model) -> bool {
-    model.endpoints.iter().any(|id| {
-        let traits = &plan.endpoints[usize::from(id.0)].traits;
-        traits.context_tokens_max > 0
-            || traits.requests_max > 0
-            || traits.capabilities != Capabilities::ALL
-    })
+    plan.isolates()
+        || model.endpoints.iter().any(|id| {
+            let traits = &plan.endpoints[usize::from(id.0)].traits;
+            traits.context_tokens_max > 0
+                || traits.requests_max > 0
+                || !traits.capabilities.has(Capabilities::ALL)
+        })
 }
 
 /// What the policy looks at. Whether a request fits takes its tokens; where there is no choice, a prompt is

@@ -18,6 +18,7 @@ use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
+use crate::relay::isolate;
 use crate::relay::local;
 use crate::relay::pair;
 use crate::relay::place::{self, Opening};
@@ -91,6 +92,9 @@ async fn stages<X: Exchange>(
     let named = rights::model(exit.epoch.plan(), &ask.model)?;
     let served = arm::serve(exit, &core.kit, inbound, named)?;
     exit.model(served);
+    if exit.epoch.seating().isolates {
+        exit.salt = isolate::salt(exit, inbound, &ask, served.model)?;
+    }
     let admitted = accepted.admit(core, exit, key, served.model, ask, inbound.body().len())?;
     let mut seated = match queue::ask(core, exit, inbound, &admitted)? {
         Asked::Seated(seated) => seated,

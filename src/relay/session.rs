@@ -21,7 +21,12 @@ const NAMES: [&str; 7] = [
 /// names of two clients (`client` differs) are two sessions.
 pub fn find(inbound: &Inbound, configured: Option<&str>, client: u64) -> Option<u64> {
     let value = configured.and_then(|name| value(inbound, name)).or_else(|| known(inbound))?;
-    Some(xxh3_64_with_seed(value, client) | 1)
+    Some(hash(value, client))
+}
+
+/// The session of a client that names it so.
+pub fn hash(value: &[u8], client: u64) -> u64 {
+    xxh3_64_with_seed(value, client) | 1
 }
 
 /// The value of the most telling of the known headers.

@@ -26,6 +26,7 @@ use crate::relay::exchange::{BodyError, Exchange, Extent, FieldPair, Gone};
 use crate::relay::exit::Exit;
 use crate::relay::ids::Id;
 use crate::relay::inbound::Inbound;
+use crate::relay::isolate::{self, Salt};
 use crate::relay::places::Work;
 use crate::relay::queue::Seated;
 use crate::relay::state::{Accepted, Admitted};
@@ -130,6 +131,7 @@ struct Copy {
     to: ModelId,
     /// The request's own: endpoints' logs tell who belongs together.
     ids: (Id, Id),
+    salt: Option<Box<Salt>>,
     comparison: Rc<Comparison>,
     _claim: Claim,
 }
@@ -145,6 +147,8 @@ pub fn offer(core: &Rc<Core>, exit: &mut Exit, inbound: &mut Inbound, admitted: 
     if core.kit.random() % 100 >= u64::from(shadow.percent) {
         return;
     }
+    // Of a request that no engine could keep apart there, no copy is made.
+    let Ok(salt) = isolate::salt(exit, inbound, &admitted.ask, shadow.to) else { return };
     let claim = match Claim::take(core, &plan.limits, inbound.held_bytes()) {
         Ok(claim) => claim,
         Err(fate) => return series.drawn(fate),
@@ -163,6 +167,7 @@ pub fn offer(core: &Rc<Core>, exit: &mut Exit, inbound: &mut Inbound, admitted: 
         ask: admitted.ask.clone(),
         to: shadow.to,
         ids: (exit.request_id, exit.traceparent),
+        salt,
         comparison,
         _claim: claim,
     };
@@ -176,9 +181,10 @@ pub fn offer(core: &Rc<Core>, exit: &mut Exit, inbound: &mut Inbound, admitted: 
 
 impl Copy {
     async fn run(self) {
-        let Self { core, epoch, mut inbound, ask, to, ids, comparison, _claim } = self;
+        let Self { core, epoch, mut inbound, ask, to, ids, salt, comparison, _claim } = self;
         let mut exit = Exit::begin(epoch.clone(), &inbound, &core.kit);
         exit.copy_of(ids, comparison);
+        exit.salt = salt;
         exit.operation(ask.op);
         let mut nobody = core.shadows.enter();
         let admitted = Accepted::enter(&core, epoch).and_then(|it| it.for_nobody(&core, to, ask));

@@ -35,6 +35,8 @@ pub enum Lack {
     Tools,
     Vision,
     JsonSchema,
+    /// Its engine's cache is the same for all tenants.
+    Isolation,
 }
 
 /// Why no endpoint can take a request: what comes closest.
@@ -77,10 +79,16 @@ impl Needs {
     }
 
     fn lack(&self, has: Capabilities) -> Option<Lack> {
+        if has.has(self.capabilities) {
+            return None;
+        }
         let known = [
             (Capabilities::TOOLS, Lack::Tools),
             (Capabilities::VISION, Lack::Vision),
             (Capabilities::JSON_SCHEMA, Lack::JsonSchema),
+            (Capabilities::SALTED_CHAT, Lack::Isolation),
+            (Capabilities::SALTED_TEXT, Lack::Isolation),
+            (Capabilities::SALTED_POOLING, Lack::Isolation),
         ];
         let missing = |one: Capabilities| self.capabilities.has(one) && !has.has(one);
         known.into_iter().find(|(one, _)| missing(*one)).map(|(_, lack)| lack)

@@ -26,6 +26,8 @@ pub struct Prompt {
     pub endpoint: EndpointId,
     /// The request's body, as the client sent it.
     pub body: Box<[u8]>,
+    /// The `cache_salt` that it was sent with, as JSON; empty without one.
+    pub salt: Box<[u8]>,
     /// Where each block of its chain ends, bytes of the prompt.
     pub blocks: Box<[(ChainHash, u64)]>,
     /// All bytes of the prompt.
@@ -59,7 +61,13 @@ impl Default for Lane {
 
 impl Lane {
     /// Offers a prompt, if there is room for a copy of it; whether there was.
-    pub fn offer(&self, generation: u64, endpoint: EndpointId, body: &[u8], chain: &Chain) -> bool {
+    pub fn offer(
+        &self,
+        (generation, endpoint): (u64, EndpointId),
+        body: &[u8],
+        salt: &[u8],
+        chain: &Chain,
+    ) -> bool {
         if self.prompts.is_full() || body.len() > PROMPT_BYTES_MAX {
             return false;
         }
@@ -68,6 +76,7 @@ impl Lane {
             generation,
             endpoint,
             body: body.into(),
+            salt: salt.into(),
             blocks: chain.hashes().iter().enumerate().map(end).collect(),
             bytes: chain.bytes(),
         };

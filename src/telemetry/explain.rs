@@ -3,16 +3,17 @@
 //! A shard writes one [`Explained`] for each request that its router decided, and hands it over when the
 //! request ends. The last ones can be asked for by request id. Lossy: what finds no room is not kept.
 
+mod view;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
-use serde::{Serialize, Serializer};
 
 use super::registry::Names;
-use super::route::Reason;
+use super::route::{Course, Reason};
 use super::row::{Inline, REQUEST_ID_BYTES_MAX};
-use crate::config::plan::{EndpointId, ModelId};
+use crate::config::plan::{EndpointId, ModelId, OtherNameId};
 
 /// Candidates that are kept of one decision: the best ones.
 pub const CANDIDATES_MAX: usize = 16;
@@ -36,6 +37,34 @@ pub struct Weighed {
     pub kv_use: Option<f32>,
 }
 
+/// Those that could be chosen from, and the best of them, best first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ranked {
+    pub candidates: u32,
+    pub weighed: Vec<Weighed>,
+}
+
+/// Which of a split's models a request came to.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    pub split: OtherNameId,
+    /// What stays with its arm: "session", "key", or "chance" where there was nothing that could.
+    pub by: &'static str,
+    /// Each with its weight.
+    pub arms: Vec<(ModelId, u32)>,
+}
+
+/// Whether two servers shared a request, and which of them computed the prompt.
+#[derive(Clone, Debug)]
+pub struct Paired {
+    pub course: Course,
+    /// Of its prompt, what the server lacked that would answer; fewer than the least are not split.
+    pub uncached_tokens: u32,
+    pub uncached_tokens_min: u32,
+    pub prefill: Option<EndpointId>,
+    pub ranked: Ranked,
+}
+
 /// One decision, and what came of it.
 #[derive(Clone, Debug)]
 pub struct Explained {
@@ -43,14 +72,15 @@ pub struct Explained {
     pub names: Arc<Names>,
     pub request_id: Inline<REQUEST_ID_BYTES_MAX>,
     pub model: ModelId,
+    /// The name it was asked for by, where that is not the model's own.
+    pub asked: Option<OtherNameId>,
+    pub drawn: Option<Drawn>,
+    pub paired: Option<Paired>,
     pub policy: &'static str,
     pub reason: Reason,
     pub input_tokens: u32,
     pub output_tokens: u32,
-    /// All that could be chosen from.
-    pub candidates: u32,
-    /// The best of them, best first.
-    pub weighed: Vec<Weighed>,
+    pub ranked: Ranked,
     /// Where it went in the end.
     pub endpoint: Option<EndpointId>,
     /// What the engine said.
@@ -102,93 +132,6 @@ impl Kept {
     }
 }
 
-impl Serialize for Explained {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let name =
-            |id: EndpointId| self.names.endpoints.get(usize::from(id.0)).map_or("", |name| &**name);
-        let view = View {
-            request_id: Some(self.request_id.as_str()).filter(|id| !id.is_empty()),
-            model: self.names.models.get(usize::from(self.model.0)).map_or("", |name| &**name),
-            policy: self.policy,
-            reason: self.reason.name(),
-            endpoint: self.endpoint.map(name),
-            expected: Tokens {
-                input_tokens: Some(self.input_tokens.into()),
-                output_tokens: Some(self.output_tokens.into()),
-                cached_tokens: self.weighed.first().map(|best| best.cached_tokens.into()),
-            },
-            got: Tokens {
-                input_tokens: self.input_tokens_got,
-                output_tokens: None,
-                cached_tokens: self.cached_tokens_got,
-            },
-            candidates: self.candidates,
-            ranking: self.weighed.iter().map(|one| Line::of(one, name(one.endpoint))).collect(),
-        };
-        view.serialize(serializer)
-    }
-}
-
-#[derive(Serialize)]
-struct View<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-    model: &'a str,
-    policy: &'a str,
-    reason: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<&'a str>,
-    expected: Tokens,
-    #[serde(skip_serializing_if = "Tokens::is_unknown")]
-    got: Tokens,
-    candidates: u32,
-    ranking: Vec<Line<'a>>,
-}
-
-#[derive(Serialize)]
-struct Tokens {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cached_tokens: Option<u64>,
-}
-
-impl Tokens {
-    fn is_unknown(&self) -> bool {
-        self.input_tokens.is_none() && self.cached_tokens.is_none()
-    }
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    endpoint: &'a str,
-    healthy: bool,
-    score: f32,
-    cached_tokens: u32,
-    requests_in_flight: u64,
-    prefill_tokens_in_flight: u64,
-    prefill_tokens_per_second: f32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kv_use: Option<f32>,
-}
-
-impl<'a> Line<'a> {
-    fn of(weighed: &Weighed, endpoint: &'a str) -> Self {
-        Self {
-            endpoint,
-            healthy: weighed.healthy,
-            score: weighed.score,
-            cached_tokens: weighed.cached_tokens,
-            requests_in_flight: weighed.requests,
-            prefill_tokens_in_flight: weighed.prefill_tokens,
-            prefill_tokens_per_second: weighed.prefill_rate,
-            kv_use: weighed.kv_use,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -198,10 +141,10 @@ mod tests {
     fn explained(id: &str) -> Box<Explained> {
         let names = Names {
             generation: 1,
-            models: vec!["m".into()],
+            models: vec!["m".into(), "n".into()],
             endpoints: vec!["a".into(), "b".into()],
             keys: Vec::new(),
-            others: Vec::new(),
+            others: vec!["chat".into(), "best".into()],
         };
         let best = Weighed {
             endpoint: EndpointId(1),
@@ -215,12 +158,14 @@ mod tests {
             names: Arc::new(names),
             request_id: Inline::new(id),
             model: ModelId(0),
+            asked: None,
+            drawn: None,
+            paired: None,
             policy: "predicted-ttft",
             reason: Reason::Warm,
             input_tokens: 100,
             output_tokens: 20,
-            candidates: 2,
-            weighed: vec![best],
+            ranked: Ranked { candidates: 2, weighed: vec![best] },
             endpoint: Some(EndpointId(1)),
             input_tokens_got: Some(101),
             cached_tokens_got: Some(96),
@@ -242,6 +187,29 @@ mod tests {
             }],
         });
         assert_eq!(serde_json::to_value(&*explained("r")).unwrap(), expected);
+    }
+
+    #[test]
+    fn splits_and_pairs_are_told_where_there_are_any() {
+        let mut told = explained("r");
+        let arms = vec![(ModelId(0), 9), (ModelId(1), 1)];
+        told.asked = Some(OtherNameId(1));
+        told.drawn = Some(Drawn { split: OtherNameId(0), by: "session", arms });
+        told.paired = Some(Paired {
+            course: Course::Split,
+            uncached_tokens: 5_000,
+            uncached_tokens_min: 1_024,
+            prefill: Some(EndpointId(0)),
+            ranked: Ranked { candidates: 1, ..Ranked::default() },
+        });
+        let value = serde_json::to_value(&*told).unwrap();
+        let split = json!({"name": "chat", "drawn_by": "session", "arms": [
+            {"model": "m", "weight": 9}, {"model": "n", "weight": 1},
+        ]});
+        let pair = json!({"course": "split", "uncached_tokens": 5_000, "uncached_tokens_min": 1_024,
+            "prefill": "a", "candidates": 1, "ranking": []});
+        assert_eq!((&value["asked_model"], &value["split"]), (&json!("best"), &split));
+        assert_eq!(value["pair"], pair);
     }
 
     #[test]

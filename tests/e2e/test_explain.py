@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import httpx
+import pytest
 from harness.process import binary
 from test_routing import CONFIG, MODEL, SIMS, ask, conversation, fresh  # noqa: F401
 
@@ -31,6 +32,79 @@ def test_a_past_request_is_explained(stack):
     assert told["got"]["cached_tokens"] == row["cached_tokens"]
     assert why(stack.gateway, "never-seen")[0] == 404
     assert httpx.get(f"{stack.gateway.admin.url}/debug/route").status_code == 400
+
+
+def told_of(gateway, row):
+    until = time.monotonic() + 5
+    while (answer := why(gateway, row["request_id"]))[0] != 200:
+        assert time.monotonic() < until, answer
+        time.sleep(0.02)
+    return answer[1]
+
+
+ARMS = [{"model": "a", "weight": 3}, {"model": "b", "weight": 1}]
+
+
+@pytest.mark.parametrize("policy", ["predicted-ttft", "round-robin"])
+def test_a_split_tells_its_arms(gateways, sims, policy):
+    urls = [sims(models=("a", "b")).url for _ in range(2)]
+    ends = ["gpu-0", "gpu-1"]
+    models = [{"name": name, "endpoints": ends, "policy": policy} for name in "ab"]
+    splits = [{"name": "ab", "stick": "session", "arms": ARMS}]
+    aliases = [{"name": "any", "model": "ab"}, {"name": "best", "model": "a"}]
+    gateway = gateways(urls, models=models, splits=splits, aliases=aliases)
+    hello = [{"role": "user", "content": "Hello"}]
+    for asked, headers, by in [
+        ("ab", {"x-session-id": "one"}, "session"),
+        ("ab", {}, "chance"),
+        ("any", {"x-session-id": "one"}, "session"),
+    ]:
+        row = ask(gateway, hello, headers, model=asked)
+        told = told_of(gateway, row)
+        assert told["split"] == {"name": "ab", "drawn_by": by, "arms": ARMS}
+        assert (told["model"], told["asked_model"]) == (row["model"], asked)
+        assert told["endpoint"] == row["endpoint"] and told["reason"] == row["route"]
+        assert told["candidates"] == len(told["ranking"]) == (2 if policy != "round-robin" else 0)
+    if policy == "predicted-ttft":
+        told = told_of(gateway, ask(gateway, hello, model="best"))
+        assert told["asked_model"] == "best" and "split" not in told
+        assert "asked_model" not in told_of(gateway, ask(gateway, hello, model="a"))
+
+
+@pytest.mark.parametrize("protocol", ["nixl", "sglang"])
+def test_a_pair_tells_who_prefills(gateways, sims, protocol):
+    role = lambda name: ["--role", name] if protocol == "sglang" else []
+    servers = [sims(*role("prefill")), sims(*role("prefill")), sims(*role("decode")), sims()]
+    names = ["p0", "p1", "d0", "w0"]
+    endpoints = [
+        {"name": name, "url": sim.url, "engine": "vllm", "bootstrap_port": sim.port}
+        for name, sim in zip(names, servers, strict=True)
+    ]
+    pairs = [{"model": MODEL, "protocol": protocol, "prefill": ["p0", "p1"], "whole": ["w0"]}]
+    models = [{"name": MODEL, "endpoints": ["d0"]}]
+    keys = [{"name": "operator", "secret": "env:OPERATOR", "explain": True}]
+    env = {"OPERATOR": "key-of-the-operator"}
+    gateway = gateways(endpoints=endpoints, models=models, pairs=pairs, keys=keys, env=env)
+    headers = {"authorization": "Bearer key-of-the-operator"}
+    row = ask(gateway, conversation(fresh(), 6), headers)
+    told = told_of(gateway, row)
+    pair = told["pair"]
+    assert (pair["course"], pair["prefill"]) == ("split", row["prefill_endpoint"])
+    assert pair["uncached_tokens"] >= pair["uncached_tokens_min"] == 1024
+    assert {line["endpoint"] for line in pair["ranking"]} == {"p0", "p1"}
+    assert pair["candidates"] == 2 and told["endpoint"] == "d0"
+    row = ask(gateway, [{"role": "user", "content": "Hello"}], headers)
+    told = told_of(gateway, row)
+    assert told["pair"]["course"] == "short" and "prefill" not in told["pair"]
+    assert told["pair"]["uncached_tokens"] < 1024 and told["pair"]["ranking"] == []
+    assert told["endpoint"] == told["ranking"][0]["endpoint"] == "w0"
+    for server in servers[:2]:
+        server.fault("refuse")
+    body = {"model": MODEL, "messages": conversation(fresh(), 6), "max_tokens": 2}
+    answer = httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers)
+    header = json.loads(answer.headers["x-sluice-route"])
+    assert answer.status_code == 200 and header["pair"]["course"] in ("fell_back", "no_prefill")
+    assert "prefill" not in header["pair"]
 
 
 def test_only_keys_that_may_see_it_do(gateways, sims):
@@ -88,8 +162,62 @@ def test_offline(tmp_path):
         told = json.loads(warm.stdout)
         assert told["endpoint"] == f"gpu-{at}" and told["reason"] == "warm", told
         assert told["ranking"][0]["cached_tokens"] > 500
+    twice = foretell(config, "--request", tmp_path / "3.json", "--key", "nobody")
+    assert twice.returncode == 1 and "nobody" in twice.stderr
     wrong = foretell(config, "--request", tmp_path / "3.json", "--warm", f"gpu-7={tmp_path}/2.json")
     assert wrong.returncode == 1 and "gpu-7" in wrong.stderr
     (tmp_path / "bad.json").write_text('{"model": 7}')
     wrong = foretell(config, "--request", tmp_path / "bad.json")
     assert wrong.returncode == 1 and "'model'" in wrong.stderr
+
+
+def plan(tmp_path, *tables):
+    config = tmp_path / "sluice.toml"
+    endpoints = [
+        f'[[endpoints]]\nname = "{name}"\nurl = "http://127.0.0.1:90{at:02}"\nengine = "vllm"'
+        for at, name in enumerate(["d0", "d1", "p0", "p1", "w0"])
+    ]
+    config.write_text("\n".join(['[server]\nlisten = "127.0.0.1:8080"', *endpoints, *tables]))
+    return config
+
+
+def asked(tmp_path, config, messages, *arguments, model=MODEL):
+    (tmp_path / "asked.json").write_text(json.dumps({"model": model, "messages": messages}))
+    told = foretell(config, "--request", tmp_path / "asked.json", *arguments)
+    assert told.returncode == 0, told.stderr
+    return json.loads(told.stdout)
+
+
+def test_splits_offline(tmp_path):
+    tables = [
+        f'[[models]]\nname = "{name}"\nendpoints = ["d0", "d1"]\npolicy = "{policy}"'
+        for name, policy in (("a", "least-loaded"), ("b", "round-robin"))
+    ]
+    arms = "arms = [{ model = 'a', weight = 3 }, { model = 'b', weight = 1 }]"
+    tables += [f'[[splits]]\nname = "ab"\n{arms}', '[[aliases]]\nname = "any"\nmodel = "ab"']
+    config = plan(tmp_path, *tables)
+    hello = [{"role": "user", "content": "Hello"}]
+    told = asked(tmp_path, config, hello, model="any")
+    assert told["split"] == {"name": "ab", "drawn_by": "chance", "arms": ARMS}
+    assert (told["model"], told["asked_model"]) == ("a", "any")
+    drawn = [asked(tmp_path, config, hello, "--session", str(s), model="ab") for s in range(24)]
+    assert {one["split"]["drawn_by"] for one in drawn} == {"session"}
+    models = [one["model"] for one in drawn]
+    assert set(models) == {"a", "b"}
+    again = [asked(tmp_path, config, hello, "--session", str(s), model="ab") for s in range(4)]
+    assert [one["model"] for one in again] == models[:4]
+
+
+def test_pairs_offline(tmp_path):
+    pair = f'[[pairs]]\nmodel = "{MODEL}"\nprotocol = "nixl"\nprefill = ["p0", "p1"]\nwhole = ["w0"]'
+    config = plan(tmp_path, f'[[models]]\nname = "{MODEL}"\nendpoints = ["d0", "d1"]', pair)
+    long = conversation(fresh(), 6)
+    told = asked(tmp_path, config, long)
+    assert told["pair"]["course"] == "split" and told["pair"]["prefill"] in ("p0", "p1")
+    assert {line["endpoint"] for line in told["pair"]["ranking"]} == {"p0", "p1"}
+    assert told["endpoint"] in ("d0", "d1")
+    (tmp_path / "long.json").write_text(json.dumps({"model": MODEL, "messages": long}))
+    told = asked(tmp_path, config, long, "--warm", f"p1={tmp_path}/long.json")
+    assert told["pair"]["prefill"] == "p1"
+    told = asked(tmp_path, config, long, "--warm", f"d1={tmp_path}/long.json")
+    assert told["pair"]["course"] == "short" and told["endpoint"] == "w0"

@@ -41,7 +41,10 @@ const MAY_USE: [(&str, &[&str]); 21] = [
     ("admin", &["config", "lifecycle", "http", "telemetry"]),
     ("control", &["config", "route", "telemetry", "shard", "admin"]),
     ("boot", &["config", "runtime", "route", "telemetry", "shard", "control"]),
-    ("foretell", &["config", "http", "json", "api", "gate", "route", "telemetry", "relay"]),
+    (
+        "foretell",
+        &["config", "http", "json", "api", "dialect", "gate", "route", "telemetry", "relay"],
+    ),
     ("quickstart", &["config", "boot"]),
     ("main", &["config", "boot", "foretell", "quickstart"]),
     // Tests alone.

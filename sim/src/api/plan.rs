@@ -113,8 +113,9 @@ pub enum Plan {
 /// Reads a body of `op` and plans its answer.
 pub fn plan(op: Op, bytes: &[u8], limits: &Limits, context: Context) -> Result<Plan, ApiError> {
     let body = Body::read(bytes)?;
-    let root = root(op, &body, limits)?;
-    let planner = Planner { body: &body, limits, context, root };
+    let salt = salt(op, &body)?;
+    let root = root(op, &body, salt, limits)?;
+    let planner = Planner { body: &body, limits, context, root, salt };
     match op {
         Op::Chat => planner.chat(prompt::chat(&body)?, op),
         Op::Messages => planner.chat(prompt::messages(&body)?, op),
@@ -128,15 +129,27 @@ pub fn plan(op: Op, bytes: &[u8], limits: &Limits, context: Context) -> Result<P
 }
 
 /// Checks the model's name; the root of its block chains.
-fn root(op: Op, body: &Body<'_>, limits: &Limits) -> Result<u64, ApiError> {
+fn root(op: Op, body: &Body<'_>, salt: Option<&str>, limits: &Limits) -> Result<u64, ApiError> {
     let Some(model) = &body.model else {
         // vLLM tokenises for its only model.
         return if op == Op::Tokenize { Ok(0) } else { Err(prompt::missing("model")) };
     };
     let place = limits.models.iter().position(|name| name == model);
     let place = place.ok_or_else(|| ApiError::unknown_model(model))? as u64;
-    let salt = body.cache_salt.as_deref().unwrap_or_default();
+    let salt = salt.unwrap_or_default();
     Ok(salt.bytes().fold(mix(place, 1), |state, byte| mix(state, u64::from(byte))))
+}
+
+/// vLLM's: a text that is not empty, and nothing that its Anthropic API looks at.
+fn salt<'a>(op: Op, body: &'a Body<'_>) -> Result<Option<&'a str>, ApiError> {
+    match body.cache_salt.as_deref() {
+        _ if matches!(op, Op::Messages | Op::CountTokens) => Ok(None),
+        Some("") => {
+            let text = "Parameter 'cache_salt' must be a non-empty string if provided.";
+            Err(ApiError::bad_request(text, Some("cache_salt")))
+        }
+        salt => Ok(salt),
+    }
 }
 
 struct Planner<'a> {
@@ -144,6 +157,7 @@ struct Planner<'a> {
     limits: &'a Limits,
     context: Context,
     root: u64,
+    salt: Option<&'a str>,
 }
 
 impl Planner<'_> {
@@ -250,7 +264,7 @@ impl Planner<'_> {
             return Err(self.too_long(rendered.ids.len(), 0));
         }
         let prompt = Prompt::from_tokens(&rendered.ids, self.limits.block_size, self.root);
-        Ok(if self.limits.tells_ids { prompt.with_ids(&rendered.ids) } else { prompt })
+        Ok(if self.limits.tells_ids { prompt.with_ids(&rendered.ids, self.salt) } else { prompt })
     }
 
     /// The voice for this prompt: a continued message's own tokens do not change it.

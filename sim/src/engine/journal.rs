@@ -1,5 +1,7 @@
 //! What an engine tells of its cache.
 
+use std::sync::Arc;
+
 /// One change of the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
@@ -9,6 +11,8 @@ pub enum Told {
         /// The block before it; `None`: the prompt begins here.
         parent: Option<u64>,
         tokens: Vec<u32>,
+        /// Of a prompt's first block, if the prompt has one.
+        salt: Option<Arc<str>>,
     },
     /// Its content was given up.
     Removed { hash: u64 },

@@ -1,5 +1,7 @@
 //! What is asked of an engine and what it gives: prompts as block chains, sequences, outputs.
 
+use std::sync::Arc;
+
 use super::config::Time;
 use crate::text::mix;
 use crate::text::voice::Voice;
@@ -26,6 +28,8 @@ pub struct Prompt {
     pub tail: Vec<u32>,
     /// The chain's root: separates models, adapters and salts.
     pub root: u64,
+    /// What it was salted with, for an engine that tells of its cache.
+    pub salt: Option<Arc<str>>,
     /// All token ids, for an engine that tells of its cache; else empty.
     pub ids: Vec<u32>,
 }
@@ -45,13 +49,14 @@ impl Prompt {
             blocks,
             tail: chunks.remainder().to_vec(),
             root,
+            salt: None,
             ids: Vec::new(),
         }
     }
 
-    /// With its token ids, of which it was chained.
-    pub fn with_ids(self, ids: &[u32]) -> Self {
-        Self { ids: ids.to_vec(), ..self }
+    /// With its token ids, of which it was chained, and its salt.
+    pub fn with_ids(self, ids: &[u32], salt: Option<&str>) -> Self {
+        Self { ids: ids.to_vec(), salt: salt.map(Arc::from), ..self }
     }
 
     /// A prompt known only by the identities of its blocks, as traces give it: equal identities

@@ -69,7 +69,8 @@ impl Sequence {
         let size = block_size as usize;
         let tokens = self.ids.get(at * size..(at + 1) * size)?.to_vec();
         let parent = at.checked_sub(1).map(|before| self.hashes[before]);
-        Some(Told::Stored { hash: self.hashes[at], parent, tokens })
+        let salt = self.request.prompt.salt.clone().filter(|_| at == 0);
+        Some(Told::Stored { hash: self.hashes[at], parent, tokens, salt })
     }
 
     /// Books `count` generated tokens, whose blocks become addressable as they fill.

@@ -128,7 +128,7 @@ fn encode(told: &[Told], block_size: u32) -> Vec<u8> {
 fn event(told: &Told, block_size: u32) -> Value {
     let list = |items: &[u64]| Value::Array(items.iter().map(|item| Value::from(*item)).collect());
     Value::Array(match told {
-        Told::Stored { hash, parent, tokens } => vec![
+        Told::Stored { hash, parent, tokens, salt } => vec![
             "BlockStored".into(),
             list(&[*hash]),
             parent.map_or(Value::Nil, Value::from),
@@ -136,6 +136,9 @@ fn event(told: &Told, block_size: u32) -> Value {
             block_size.into(),
             Value::Nil,
             "GPU".into(),
+            Value::Nil,
+            salt.as_deref()
+                .map_or(Value::Nil, |salt| Value::Array(vec![Value::Array(vec![salt.into()])])),
         ],
         Told::Removed { hash } => vec!["BlockRemoved".into(), list(&[*hash]), "GPU".into()],
         Told::Cleared => vec!["AllBlocksCleared".into()],

@@ -44,6 +44,20 @@ fn the_fields_are_read() {
 }
 
 #[test]
+fn a_salt_is_found_whatever_it_is() {
+    for (body, salt) in [
+        (r#"{"model":"m","c\u0061che_salt":"a\"b"}"#, Some(r#""a\"b""#)),
+        (r#"{"cache_salt":null,"model":"m"}"#, Some("null")),
+        (r#"{"model":"m","cache_salt":[1, 2]}"#, Some("[1, 2]")),
+        (r#"{"model":"m","messages":[{"cache_salt":"x"}]}"#, None),
+    ] {
+        assert_eq!(chat(body).unwrap().salt.map(|span| &body[span]), salt);
+    }
+    let twice = chat(r#"{"model":"m","cache_salt":"a","cache_salt":"a"}"#);
+    assert_eq!(twice, Err(Fault::DuplicateField("cache_salt")));
+}
+
+#[test]
 fn each_operation_has_its_own_fields() {
     let body = r#"{"model":"m","max_tokens":1,"max_completion_tokens":2,"max_output_tokens":3,
         "stream":true,"system":"s","instructions":"i","input":[1],"prompt":"p","n":4}"#;

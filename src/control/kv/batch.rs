@@ -5,7 +5,7 @@
 //! passed over, since releases add to the end.
 
 use rmpv::Value;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Events of one message, at most.
 const EVENTS_MAX: usize = 65_536;
@@ -35,6 +35,9 @@ pub struct Stored {
     pub block_tokens: u32,
     /// The adapter they are for, if any: equal tokens under another adapter are other blocks.
     pub adapter: u64,
+    /// What else parts each of them from blocks with the same tokens (a salt, images), or 0; empty where the
+    /// engine does not tell.
+    pub extras: Vec<u64>,
 }
 
 /// Decodes a message's payload.
@@ -98,6 +101,7 @@ fn stored(fields: &Fields<'_>) -> Result<Stored, String> {
         tokens: tokens.ok_or("a token id that is no number")?,
         block_tokens: size.and_then(|n| u32::try_from(n).ok()).ok_or("no block_size")?,
         adapter: fields.at(5, "lora_id").map_or(0, adapter),
+        extras: fields.at(8, "extra_keys").map_or(Vec::new(), extras),
     };
     match stored.blocks.len() * stored.block_tokens as usize == stored.tokens.len() {
         true => Ok(stored),
@@ -107,6 +111,23 @@ fn stored(fields: &Fields<'_>) -> Result<Stored, String> {
 
 fn adapter(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| xxh3_64(value.to_string().as_bytes()))
+}
+
+/// vLLM's `extra_keys`: for each block a list, or nothing.
+fn extras(value: &Value) -> Vec<u64> {
+    let one = |keys: &Value| match keys.as_array() {
+        Some(keys) => keys.iter().fold(0, |seed, key| match key.as_str() {
+            Some(text) => extra(seed, text.as_bytes()),
+            None => extra(seed, key.to_string().as_bytes()),
+        }),
+        None => 0,
+    };
+    value.as_array().map_or(Vec::new(), |blocks| blocks.iter().map(one).collect())
+}
+
+/// One more of a block's extra keys.
+pub fn extra(seed: u64, key: &[u8]) -> u64 {
+    xxh3_64_with_seed(key, seed)
 }
 
 fn hashes(value: Option<&Value>) -> Result<Vec<BlockHash>, String> {

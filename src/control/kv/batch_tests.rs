@@ -1,6 +1,6 @@
 use rmpv::Value;
 
-use super::{Event, Stored, decode};
+use super::{Event, Stored, decode, extra};
 
 fn bytes(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
@@ -21,6 +21,8 @@ fn stored() -> Value {
         Value::from(2),
         Value::Nil,
         Value::from("GPU"),
+        Value::Nil,
+        list([list(["salt"]), Value::Nil]),
         Value::from("a field of tomorrow"),
     ])
 }
@@ -39,6 +41,7 @@ fn arrays_as_vllm_writes_them() {
         tokens: vec![1, 2, 3, 4],
         block_tokens: 2,
         adapter: 0,
+        extras: vec![extra(0, b"salt"), 0],
     };
     let expected = [Event::Stored(blocks), Event::Removed { blocks: vec![10] }, Event::Cleared];
     assert_eq!(decode(&bytes(&batch)).unwrap(), expected);

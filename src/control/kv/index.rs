@@ -6,7 +6,7 @@
 //! stored or removed becomes a place in some prompt's chain, if that prompt was tokenised.
 //!
 //! Invariants: every table has a bound; an engine that stores more than is kept is simply known less well;
-//! the same tokens under another adapter, or in blocks of another size, are another chain.
+//! the same tokens under another adapter or salt, or in blocks of another size, are another chain.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -52,15 +52,17 @@ fn root(block_tokens: u32, adapter: u64) -> Link {
     adapter.rotate_left(32) ^ u64::from(block_tokens)
 }
 
-fn link(parent: Link, tokens: &[u32]) -> Link {
+/// `extra`: what else parts the block from others, or 0.
+fn link(parent: Link, extra: u64, tokens: &[u32]) -> Link {
+    let parent = if extra == 0 { parent } else { xxh3_64_with_seed(&extra.to_le_bytes(), parent) };
     tokens.iter().fold(parent, |seed, token| xxh3_64_with_seed(&token.to_le_bytes(), seed))
 }
 
 impl Places {
-    /// Takes a tokenised prompt in. Blocks that `blocks` holds already are told of at once.
+    /// Takes a tokenised prompt in, whose salt is the `extra` of its first block, or 0. Blocks that `blocks` holds already are told of at once.
     pub fn learn(
         &mut self,
-        tokens: &[u32],
+        (tokens, extra): (&[u32], u64),
         marks: &[Mark],
         blocks: &Blocks,
         changes: &mut Vec<Change>,
@@ -72,7 +74,7 @@ impl Places {
         let mut parent = root(size, 0);
         let mut rest = marks.iter().copied().peekable();
         for (block, end) in tokens.chunks_exact(size as usize).zip((1..).map(|n: u32| n * size)) {
-            parent = link(parent, block);
+            parent = link(parent, if end == size { extra } else { 0 }, block);
             // The last of the chain's ends inside this block: up to there the engine has the prompt.
             let mut place = None;
             while let Some(mark) = rest.next_if(|mark| mark.tokens <= end) {
@@ -142,8 +144,9 @@ impl Blocks {
             return;
         };
         let tokens = stored.tokens.chunks_exact(stored.block_tokens as usize);
-        for (block, tokens) in stored.blocks.iter().zip(tokens) {
-            parent = link(parent, tokens);
+        let extras = stored.extras.iter().copied().chain(std::iter::repeat(0));
+        for ((block, tokens), extra) in stored.blocks.iter().zip(tokens).zip(extras) {
+            parent = link(parent, extra, tokens);
             if self.links.len() >= BLOCKS_MAX {
                 self.orphans += 1;
                 continue;
@@ -172,7 +175,8 @@ mod tests {
 
     fn stored(blocks: &[u64], parent: Option<u64>, tokens: &[u32]) -> Event {
         let (blocks, tokens) = (blocks.to_vec(), tokens.to_vec());
-        Event::Stored(Stored { blocks, parent, tokens, block_tokens: SIZE, adapter: 0 })
+        let extras = Vec::new();
+        Event::Stored(Stored { blocks, parent, tokens, block_tokens: SIZE, adapter: 0, extras })
     }
 
     fn marks(ends: &[(u64, u32)]) -> Vec<Mark> {
@@ -185,7 +189,12 @@ mod tests {
         let tokens: Vec<u32> = (0..16).collect();
         blocks.apply(&stored(&[100, 101], None, &tokens[..8]), &places, &mut changes);
         assert!(changes.is_empty(), "no prompt is known yet");
-        places.learn(&tokens, &marks(&[(1, 3), (2, 4), (3, 9), (4, 15)]), &blocks, &mut changes);
+        places.learn(
+            (&tokens, 0),
+            &marks(&[(1, 3), (2, 4), (3, 9), (4, 15)]),
+            &blocks,
+            &mut changes,
+        );
         assert_eq!(
             std::mem::take(&mut changes),
             [Change::Holds(2)],
@@ -200,6 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn the_same_tokens_under_another_salt_are_other_blocks() {
+        let (mut places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
+        let tokens: Vec<u32> = (0..8).collect();
+        let Event::Stored(mut salted) = stored(&[1, 2], None, &tokens) else { return };
+        salted.extras = vec![7, 0];
+        blocks.apply(&Event::Stored(salted), &places, &mut changes);
+        for (extra, place) in [(0, 10), (8, 20), (7, 30)] {
+            places.learn((&tokens, extra), &marks(&[(place, 8)]), &blocks, &mut changes);
+        }
+        assert_eq!(changes, [Change::Holds(30)]);
+    }
+
+    #[test]
     fn blocks_without_their_parent_are_counted_and_left() {
         let (places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
         blocks.apply(&stored(&[7, 8], Some(6), &[0; 8]), &places, &mut changes);
@@ -210,7 +232,7 @@ mod tests {
     fn other_prompts_blocks_are_not_taken_for_this_ones() {
         let (mut places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
         blocks.apply(&stored(&[1], None, &[1, 2, 3, 4]), &places, &mut changes);
-        places.learn(&[9, 2, 3, 4], &marks(&[(5, 4)]), &blocks, &mut changes);
+        places.learn((&[9, 2, 3, 4], 0), &marks(&[(5, 4)]), &blocks, &mut changes);
         assert!(changes.is_empty());
     }
 
@@ -227,14 +249,14 @@ mod tests {
             let names: Vec<u64> = (0..6).collect();
             blocks.apply(&stored(&names[..1], None, &tokens[..4]), &places, &mut changes);
             if !late {
-                places.learn(&tokens, &ends, &blocks, &mut changes);
+                places.learn((&tokens, 0), &ends, &blocks, &mut changes);
             }
             blocks.apply(&stored(&names[1..], Some(0), &tokens[4..]), &places, &mut changes);
             let blocks_gone = names[drop_from..].iter().rev().copied().collect();
             let gone = Event::Removed { blocks: blocks_gone };
             blocks.apply(&gone, &places, &mut changes);
             if late {
-                places.learn(&tokens, &ends, &blocks, &mut changes);
+                places.learn((&tokens, 0), &ends, &blocks, &mut changes);
             }
             let mut held = std::collections::BTreeSet::new();
             for change in changes {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::batch::extra;
 use super::index::{Blocks, Mark, Places};
 use super::subscriber::Heard;
 use super::tokens::{self, Tokenised};
@@ -158,10 +159,20 @@ impl Keeper {
         };
         self.counts.prompts.inc();
         let marks = marks(&tokenised.prompt, tokens.len());
+        let Some(salt) = salt(&tokenised.prompt) else { return };
         let Some(blocks) = self.blocks.get(&tokenised.identity) else { return };
-        self.places.learn(tokens, &marks, blocks, &mut self.changes);
+        self.places.learn((tokens, salt), &marks, blocks, &mut self.changes);
         self.tell(tokenised.identity);
     }
+}
+
+/// What the prompt's salt makes of its first block; `None` for a salt that is no text.
+fn salt(prompt: &Prompt) -> Option<u64> {
+    if prompt.salt.is_empty() {
+        return Some(0);
+    }
+    let text: String = serde_json::from_slice(&prompt.salt).ok()?;
+    Some(extra(0, text.as_bytes()))
 }
 
 /// Where the blocks of a prompt's chain end in tokens: in proportion to bytes, rather later than too early.
@@ -182,8 +193,8 @@ mod tests {
     #[test]
     fn ends_are_in_proportion() {
         let blocks: Box<[(u64, u64)]> = [(1, 512), (2, 1_024), (3, 1_536)].into();
-        let (body, endpoint) = (Box::default(), EndpointId(0));
-        let prompt = Prompt { generation: 1, endpoint, body, blocks, bytes: 2_000 };
+        let (body, salt, endpoint) = (Box::default(), Box::default(), EndpointId(0));
+        let prompt = Prompt { generation: 1, endpoint, body, salt, blocks, bytes: 2_000 };
         let ends: Vec<u32> = marks(&prompt, 500).iter().map(|mark| mark.tokens).collect();
         assert_eq!(ends, [128, 256, 384]);
     }

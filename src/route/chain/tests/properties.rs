@@ -115,6 +115,7 @@ proptest! {
         let ask = Ask {
             op: Operation::Chat, model: "m".into(), model_span: 0..0, stream: false,
             output_tokens_max: None, n: 1, usage: UsageAsk::AsSent, continuous_usage: false, prompt,
+            salt: None,
         };
         let mut chain = Chain::default();
         read(&mut chain, &ROOT, body.as_bytes(), &ask);

@@ -1,0 +1,89 @@
+//! What keeps a request's prompt apart from other tenants' in an engine's cache.
+//!
+//! Invariants: an isolated request reaches no engine without its tenant's salt, and no engine that would pass
+//! over it; what the client said in `cache_salt` parts its tenant's prompts further, and no others'.
+
+use crate::api::ask::Ask;
+use crate::api::fault::Fault;
+use crate::api::operation::Operation;
+use crate::config::SALT_DIGITS;
+use crate::config::plan::{Capabilities, EndpointId, ModelId};
+use crate::json::{EditError, Edits};
+use crate::relay::exit::Exit;
+use crate::relay::inbound::Inbound;
+use crate::relay::session;
+
+/// A salt as it stands in the body.
+#[derive(Clone, Debug)]
+pub struct Salt {
+    json: [u8; SALT_DIGITS + 2],
+    /// What its endpoint must be able to do.
+    pub needs: Capabilities,
+}
+
+/// The salt of a request for `model`, if its key or the model isolates it.
+///
+/// # Errors
+/// No engine keeps such requests apart.
+pub fn salt(
+    exit: &Exit,
+    inbound: &Inbound,
+    ask: &Ask,
+    model: ModelId,
+) -> Result<Option<Box<Salt>>, Fault> {
+    let plan = exit.epoch.plan();
+    let key = exit.row.key.and_then(|key| plan.keys.get(usize::from(key.0)));
+    let wanted = key.is_some_and(|key| key.isolate) || plan.models[usize::from(model.0)].isolate;
+    let Some(isolation) = plan.routing.isolation.as_ref().filter(|_| wanted) else {
+        return Ok(None);
+    };
+    let Some(needs) = needs(ask.op)? else { return Ok(None) };
+    let header = plan.routing.tenant_header.as_deref();
+    let tenant = header.and_then(|name| session::value(inbound, name)).unwrap_or_default();
+    let key = key.map_or(&b""[..], |key| key.name.as_bytes());
+    let digits = isolation.salt(&[key, tenant, given(inbound, ask)]);
+    let mut json = [b'"'; SALT_DIGITS + 2];
+    json[1..=SALT_DIGITS].copy_from_slice(&digits);
+    Ok(Some(Box::new(Salt { json, needs })))
+}
+
+/// What an engine must be able to do for it; `None`: it leaves nothing in a cache.
+fn needs(op: Operation) -> Result<Option<Capabilities>, Fault> {
+    match op {
+        Operation::Chat => Ok(Some(Capabilities::SALTED_CHAT)),
+        Operation::Completions | Operation::Responses => Ok(Some(Capabilities::SALTED_TEXT)),
+        Operation::Embeddings | Operation::Rerank => Ok(Some(Capabilities::SALTED_POOLING)),
+        Operation::Messages => Err(Fault::Unsupported("isolated tenants by this API")),
+        Operation::CountTokens | Operation::ListModels | Operation::GetModel => Ok(None),
+    }
+}
+
+/// The client's own salt, as JSON; empty if there is none.
+fn given<'a>(inbound: &'a Inbound, ask: &Ask) -> &'a [u8] {
+    let given = ask.salt.clone().and_then(|span| inbound.body().get(span));
+    given.filter(|json| *json != b"null").unwrap_or_default()
+}
+
+/// The salt that its endpoint gets, as JSON; empty if there is none.
+pub fn sent<'a>(exit: &'a Exit, inbound: &'a Inbound, ask: &Ask) -> &'a [u8] {
+    match &exit.salt {
+        Some(salt) => &salt.json,
+        None => given(inbound, ask),
+    }
+}
+
+/// Puts the salt into the body, in the place of the client's.
+pub fn splice(exit: &Exit, ask: &Ask, edits: &mut Edits) -> Result<(), EditError> {
+    let Some(salt) = &exit.salt else { return Ok(()) };
+    match &ask.salt {
+        Some(span) => edits.replace(span.clone(), salt.json.to_vec()),
+        // Behind the model's name, which every body has.
+        None => edits.insert(ask.model_span.end, [b",\"cache_salt\":", &salt.json[..]].concat()),
+    }
+}
+
+/// Whether the request may go to this endpoint.
+pub fn allows(exit: &Exit, endpoint: EndpointId) -> bool {
+    let traits = || &exit.epoch.plan().endpoints[usize::from(endpoint.0)].traits;
+    exit.salt.as_ref().is_none_or(|salt| traits().capabilities.has(salt.needs))
+}
