@@ -110,7 +110,8 @@ pub fn choose(
     if let Some(pick) = decision.picks().next() {
         offer(core, exit, admitted, pick.endpoint, inbound, &chain);
     }
-    if epoch.seating().explained {
+    // A copy has its request's id; asked for is the request.
+    if epoch.seating().explained && !exit.is_copy() {
         let (names, model) = (&epoch.series().names, admitted.model);
         let policy = epoch.plan().models[usize::from(model.0)].policy;
         exit.explained =

@@ -314,8 +314,7 @@ impl Exit {
     /// Keeps the decision for those who ask.
     fn keep_explained(&mut self) {
         let Some(mut explained) = self.explained.take() else { return };
-        // A copy has its request's id; asked for is the request.
-        if self.is_copy || self.epoch.plan().routing.explained_requests_max == 0 {
+        if self.epoch.plan().routing.explained_requests_max == 0 {
             return;
         }
         explained.request_id = Inline::new(self.request_id.as_str());

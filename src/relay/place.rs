@@ -79,6 +79,7 @@ pub async fn place<X: Exchange>(
     let edits = edits(exit, admitted)?;
     let mut failed = AttemptError::NoAddress;
     let mut retry = None;
+    seated.leave_unless_first();
     let order = seated.order;
     let order = order.endpoints();
     for (at, endpoint) in order.iter().enumerate() {

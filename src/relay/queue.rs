@@ -42,6 +42,12 @@ pub struct Seated {
 }
 
 impl Seated {
+    /// Gives the place back that was taken before the order changed.
+    pub fn leave_unless_first(&mut self) {
+        let first = self.order.endpoints().first();
+        self.place.take_if(|place| first != Some(&place.endpoint));
+    }
+
     /// The place at this one of its endpoints: the one that it has, or another.
     ///
     /// # Errors

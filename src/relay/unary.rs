@@ -146,14 +146,15 @@ pub async fn relay<X: Exchange>(
     }
     placed.finish(exit.mark());
     x.stage_end();
-    poll_fn(|cx| x.poll_flush(cx)).await?;
-    Ok(close(unary, exit))
-}
-
-fn close(unary: &Unary, exit: &mut Exit) -> (Outcome, Usage) {
+    // It was computed, whether or not the client stays to take it.
     if !unary.noted {
         note(unary.op, &unary.tail, exit);
     }
+    poll_fn(|cx| x.poll_flush(cx)).await?;
+    Ok(close(exit))
+}
+
+fn close(exit: &mut Exit) -> (Outcome, Usage) {
     let status = exit.row.status;
     let good = status < 400;
     if !good {
