@@ -155,7 +155,9 @@ async def test_table(driver):
 
 async def test_table_byte_by_byte(driver):
     """The verdict does not depend on how the bytes are cut."""
-    async with Endpoint(always(answer())) as endpoint, Gateway(driver, [endpoint], limits=LIMITS) as gateway:
+    # So many bytes, each waited for, may take long on a busy machine.
+    options = {"limits": LIMITS, "timeouts": {"head_seconds": 120, "body_seconds": 120}}
+    async with Endpoint(always(answer())) as endpoint, Gateway(driver, [endpoint], **options) as gateway:
         failures = []
 
         async def row(name, data, status):

@@ -10,6 +10,7 @@ import time
 from lib.endpoint import ANSWER, DONE, FINISH, STREAM_HEAD, Endpoint, always, answer, chunk, delta
 from lib.process import Gateway, Sim
 from lib.sock import Conn, Gone, post
+from test_gone import arrived
 
 PATH = "/v1/chat/completions"
 ASK = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
@@ -160,7 +161,8 @@ async def test_gone(driver):
                 conn = await Records.open(gateway.address)
                 headers = [f"x-request-id: {me}"] + ([f"x-sim-fault: {fault}"] if fault else [])
                 await conn.send(post(PATH, {**ASK, "stream": True, "max_tokens": 100_000}, *headers))
-                await (asyncio.sleep(0.2) if fault else conn.until(b"\n\n"))
+                # What the server has not got, it cannot be told of.
+                await (arrived(sim, len(closed) + 1) if fault else conn.until(b"\n\n"))
                 match how:
                     case "notify":
                         closed[me] = await conn.notify()
@@ -173,7 +175,7 @@ async def test_gone(driver):
                         closed[me] = conn.reset()
                 await asyncio.sleep(0.3)
                 conn.finish()
-        await asyncio.sleep(0.5)
+        await gateway.settled()
         heard = {one["id"]: one["unix_ns"] for one in await sim.ask("/sim/aborts")}
         assert not closed.keys() - heard.keys(), closed.keys() - heard.keys()
         waits = [(heard[me] - closed[me]) / 1e6 for me in closed]
