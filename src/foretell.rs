@@ -9,9 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::api::ask::{Ask, read_ask};
 use crate::api::fault::Fault;
 use crate::api::operation::resolve;
-use crate::config::plan::{
-    EndpointId, Model, ModelId, Named, Pair, Plan, Policy, Stick, Target,
-};
+use crate::config::plan::{EndpointId, Model, ModelId, Named, Pair, Plan, Policy, Stick, Target};
 use crate::config::{self};
 use crate::dialect;
 use crate::gate::rights;
@@ -105,7 +103,12 @@ impl Teller {
         };
         self.now += 1_000_000_000;
         let mut chain = Chain::default();
-        chain::read(&mut chain, &root(&self.plan.models[usize::from(id.0)], body, &ask), body, &ask);
+        chain::read(
+            &mut chain,
+            &root(&self.plan.models[usize::from(id.0)], body, &ask),
+            body,
+            &ask,
+        );
         let (client, prompt_bytes) = (client.unwrap_or(0), chain.bytes());
         let whose = Whose { model: slot, client, session, prompt_bytes };
         let sent = Sent { ask: &ask, body, id, whose, chain };
@@ -115,16 +118,13 @@ impl Teller {
     }
 
     /// Of a model whose policy looks at nothing, only how a request came to it can be said.
-    fn turns(
-        &self,
-        id: ModelId,
-        named: Named,
-        drawn: Option<Drawn>,
-    ) -> Result<Explained, String> {
+    fn turns(&self, id: ModelId, named: Named, drawn: Option<Drawn>) -> Result<Explained, String> {
         let model = &self.plan.models[usize::from(id.0)];
         if drawn.is_none() {
             let name = &model.name;
-            return Err(format!("the policy of {name:?} does not look at requests: they take turns"));
+            return Err(format!(
+                "the policy of {name:?} does not look at requests: they take turns"
+            ));
         }
         let mut explained = turn(&self.names, id, model.policy, turn_reason(model.policy));
         (explained.asked, explained.drawn) = (named.other, drawn);
@@ -165,7 +165,11 @@ impl Teller {
         Ok((arm.model, arm::drawn_of(&self.plan, split, sticks.is_some())))
     }
 
-    fn decide(&mut self, sent: &Sent<'_>, to: Option<EndpointId>) -> Result<Box<Explained>, String> {
+    fn decide(
+        &mut self,
+        sent: &Sent<'_>,
+        to: Option<EndpointId>,
+    ) -> Result<Box<Explained>, String> {
         let model = self.plan.models[usize::from(sent.id.0)].clone();
         let ids = match to {
             Some(to) if model.uses(to) => vec![to],

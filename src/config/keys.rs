@@ -41,7 +41,8 @@ impl Plan {
 
 /// Reads every `[[keys]]` table.
 pub fn read(root: &Section<'_>, ground: Ground) -> Vec<ClientKey> {
-    let found: Vec<Option<(At<Box<str>>, ClientKey)>> = root.tables("keys", |s| read_key(s, ground));
+    let found: Vec<Option<(At<Box<str>>, ClientKey)>> =
+        root.tables("keys", |s| read_key(s, ground));
     let keys: Vec<(At<Box<str>>, ClientKey)> = found.into_iter().flatten().collect();
     let mut names: HashMap<&str, ()> = HashMap::new();
     let mut secrets: HashMap<&str, &str> = HashMap::new();

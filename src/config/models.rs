@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use super::endpoints::Known;
 use super::isolation::Ground;
-use super::plan::{Capabilities, EndpointId, Model, ModelId, ModelIndex, Named, Policy, Queue, Target};
+use super::plan::{
+    Capabilities, EndpointId, Model, ModelId, ModelIndex, Named, Policy, Queue, Target,
+};
 use super::reader::{At, Section};
 use super::traits::Demand;
 use super::{headers, names};
@@ -26,11 +28,7 @@ const POLICIES: [(&str, Policy); 10] = [
 ];
 
 /// Reads every `[[models]]` table.
-pub fn read(
-    root: &Section<'_>,
-    endpoints: &Known,
-    ground: Ground,
-) -> (Vec<Model>, ModelIndex) {
+pub fn read(root: &Section<'_>, endpoints: &Known, ground: Ground) -> (Vec<Model>, ModelIndex) {
     let mut models = Vec::new();
     let mut index = ModelIndex::default();
     for (name, model) in root.tables("models", |s| read_model(s, endpoints, ground)) {

@@ -1,8 +1,8 @@
 //! `[routing]`: what each shard remembers in order to route.
 
-use super::{headers, isolation};
 use super::plan::Routing;
 use super::reader::Section;
+use super::{headers, isolation};
 
 const HOUR: f64 = 3600.0;
 

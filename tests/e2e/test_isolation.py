@@ -4,7 +4,7 @@ import json
 
 import httpx
 import pytest
-from harness import Upstream, json_answer
+from harness import Upstream, json_answer, wait_for
 from harness.upstream import ANSWER
 from test_routing import MODEL, conversation, fresh
 
@@ -191,3 +191,35 @@ def test_who_passes_over_salts_gets_no_isolated_request(isolating, sims):
     assert post(gateway, "KEY_A", body, "/v1/messages/count_tokens").status_code == 200
     assert post(gateway, "KEY_OPEN", body, "/v1/messages").status_code == 200
     blind.stop()
+
+
+def test_copies_carry_the_salt(isolating):
+    upstream, shadow = Upstream(), Upstream()
+    models = [*MODELS, {"name": "next", "endpoints": ["gpu-1"]}]
+    shadows = [{"model": MODEL, "copy_to": "next"}]
+    gateway = isolating([upstream.url, shadow.url], models=models, shadows=shadows)
+    body = {"model": MODEL, "messages": [], "cache_salt": "mine"}
+    assert post(gateway, "KEY_A", body).status_code == 200
+    wait_for(lambda: shadow.requests, 10, "the copy")
+    salts = {one.requests[0].json()["cache_salt"] for one in (upstream, shadow)}
+    assert len(salts) == 1 and salts != {"mine"}
+    gateway.stop()
+    for one in (upstream, shadow):
+        one.stop()
+
+
+def test_both_legs_of_a_pair_carry_the_salt(isolating):
+    kept = {**ANSWER, "kv_transfer_params": {"remote_engine_id": "e", "remote_block_ids": [1]}}
+    prefill, decode = Upstream(answer=lambda _: json_answer(kept)), Upstream()
+    pairs = [
+        {"model": MODEL, "protocol": "nixl", "prefill": ["gpu-1"], "uncached_tokens_min": 0},
+    ]
+    gateway = isolating([decode.url, prefill.url], pairs=pairs)
+    messages = [{"role": "user", "content": "Hello"}]
+    assert post(gateway, "KEY_A", {"model": MODEL, "messages": messages}).status_code == 200
+    first, second = prefill.requests[0].json(), decode.requests[0].json()
+    assert first["cache_salt"] == second["cache_salt"] and len(first["cache_salt"]) == 64
+    assert second["kv_transfer_params"] == kept["kv_transfer_params"]
+    gateway.stop()
+    for one in (prefill, decode):
+        one.stop()

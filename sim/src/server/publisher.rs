@@ -137,9 +137,8 @@ fn event(told: &Told, block_size: u32) -> Value {
             Value::Nil,
             "GPU".into(),
             Value::Nil,
-            salt.as_deref().map_or(Value::Nil, |salt| {
-                Value::Array(vec![Value::Array(vec![salt.into()])])
-            }),
+            salt.as_deref()
+                .map_or(Value::Nil, |salt| Value::Array(vec![Value::Array(vec![salt.into()])])),
         ],
         Told::Removed { hash } => vec!["BlockRemoved".into(), list(&[*hash]), "GPU".into()],
         Told::Cleared => vec!["AllBlocksCleared".into()],

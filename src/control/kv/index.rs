@@ -59,7 +59,8 @@ fn link(parent: Link, extra: u64, tokens: &[u32]) -> Link {
 }
 
 impl Places {
-    /// Takes a tokenised prompt in, whose salt is the `extra` of its first block, or 0. Blocks that `blocks` holds already are told of at once.
+    /// Takes a tokenised prompt in; its salt is the `extra` of its first block, or 0. Blocks that `blocks`
+    /// holds already are told of at once.
     pub fn learn(
         &mut self,
         (tokens, extra): (&[u32], u64),
@@ -189,7 +190,12 @@ mod tests {
         let tokens: Vec<u32> = (0..16).collect();
         blocks.apply(&stored(&[100, 101], None, &tokens[..8]), &places, &mut changes);
         assert!(changes.is_empty(), "no prompt is known yet");
-        places.learn((&tokens, 0), &marks(&[(1, 3), (2, 4), (3, 9), (4, 15)]), &blocks, &mut changes);
+        places.learn(
+            (&tokens, 0),
+            &marks(&[(1, 3), (2, 4), (3, 9), (4, 15)]),
+            &blocks,
+            &mut changes,
+        );
         assert_eq!(
             std::mem::take(&mut changes),
             [Change::Holds(2)],
