@@ -129,6 +129,7 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let splits = splits::read(root, &mut model_index, &mut other_names);
     let aliases = aliases::read(root, &mut model_index, &mut other_names);
     let shadows = shadows::read(root, &mut models, &model_index);
+    let isolates = keys.iter().any(|key| key.isolate) || models.iter().any(|model| model.isolate);
     let server = server?;
     if let Some(admin) = &admin {
         listeners::check_apart(root, &server, admin);
@@ -149,6 +150,7 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
         aliases,
         other_names,
         model_index,
+        isolates,
         digests: Digests::of(&keys),
         keys,
         files: root.reader.files(),

@@ -85,6 +85,8 @@ pub struct Plan {
     pub model_index: ModelIndex,
     /// Empty: access is open (and was said to be, or the listener is on loopback).
     pub keys: Vec<ClientKey>,
+    /// Some requests must share no engine's cache with other tenants'.
+    pub isolates: bool,
     /// For [`Plan::authenticate`].
     pub digests: Digests,
     /// The files besides the configuration itself that this plan was made from (certificates, CA
@@ -93,11 +95,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether some requests must share no engine's cache with other tenants'.
-    pub fn isolates(&self) -> bool {
-        self.keys.iter().any(|key| key.isolate) || self.models.iter().any(|model| model.isolate)
-    }
-
     /// The name of a model or split; empty for an id of another plan.
     pub fn name_of(&self, target: Target) -> &str {
         let name = match target {
@@ -394,6 +391,8 @@ pub struct Traits {
     pub bootstrap_port: u16,
     /// Tokens that its KV cache holds; 0 is unknown.
     pub kv_tokens: u32,
+    /// How much of it requests under way may take by estimate, percent; 0 is no bound.
+    pub kv_percent_max: u32,
     pub capabilities: Capabilities,
     /// Adapters (LoRA) that it has loaded, by name.
     pub adapters: Vec<Box<str>>,
@@ -414,8 +413,8 @@ impl Capabilities {
     /// Output bound to a JSON schema.
     pub const JSON_SCHEMA: Self = Self(4);
     pub const ALL: Self = Self(7);
-    /// Keeping the caches of chat completions apart by a salt, those of completions and responses, and those of
-    /// embeddings and ranks: by engine.
+    /// Keeping caches apart by a salt: of chat completions; of completions and responses; of embeddings and
+    /// ranks. Known by the engine, not configured.
     pub const SALTED_CHAT: Self = Self(8);
     pub const SALTED_TEXT: Self = Self(16);
     pub const SALTED_POOLING: Self = Self(32);

@@ -200,6 +200,7 @@ fn write_traits(out: &mut String, t: &Traits) -> std::fmt::Result {
         ("context_tokens_max", t.context_tokens_max),
         ("requests_max", t.requests_max),
         ("kv_tokens", t.kv_tokens),
+        ("kv_percent_max", t.kv_percent_max),
     ] {
         if value > 0 {
             writeln!(out, "  {name} = {value}")?;

@@ -27,6 +27,7 @@ pub fn read(s: &Section<'_>, engine: Option<Engine>) -> Traits {
         context_tokens_max: whole("context_tokens_max", 0, 0..=TOKENS_MAX),
         requests_max: whole("requests_max", 0, 0..=1_000_000),
         kv_tokens: whole("kv_tokens", 0, 0..=TOKENS_MAX),
+        kv_percent_max: whole("kv_percent_max", 0, 0..=1_000),
         bootstrap_port: s.whole("bootstrap_port", 8_998, 1..=65_535) as u16,
         capabilities: capabilities(s).with(engine.map_or(Capabilities::NONE, keeps_apart)),
         adapters: adapters.map(|name| name.value.into()).collect(),

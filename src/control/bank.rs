@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::config::plan::Plan;
+use crate::config::plan::{EndpointId, Plan};
 use crate::route::admission::share::{Grant, Word, issue};
 use crate::route::admission::split::{Claim, Owed, split};
 use crate::shard::link::Bell;
@@ -51,8 +51,7 @@ impl Bank {
             let Some(series) = series.get(&*endpoint.name).filter(|_| capacity > 0) else {
                 continue;
             };
-            let served =
-                plan.models.iter().filter(|model| model.endpoints.iter().any(|e| e.0 == id));
+            let served = plan.models.iter().filter(|model| model.uses(EndpointId(id)));
             let served = served.filter_map(|model| models.get(&*model.name).copied().cloned());
             let old = known.get(&endpoint.name);
             self.accounts.push(Account::new(

@@ -11,7 +11,8 @@ use crate::relay::exit::Exit;
 use crate::relay::explain;
 use crate::relay::inbound::Inbound;
 use crate::relay::isolate;
-use crate::relay::places::has_room;
+use crate::relay::pair::room;
+use crate::relay::places;
 use crate::relay::seating::{Look, ModelSeat};
 use crate::relay::session;
 use crate::relay::state::Admitted;
@@ -58,6 +59,8 @@ pub struct Want {
     pub needs: Needs,
     /// Of its prompt, those that must be computed wherever it goes.
     pub tokens: u32,
+    /// What it takes of a cache: prompt and expected answer.
+    pub kv_tokens: u64,
 }
 
 /// Why there is no decision.
@@ -193,18 +196,20 @@ impl<'a> Asking<'a> {
         let estimate = self.core.router(|router| router.estimate(self.now, &inquiry));
         let estimate = estimate.ok_or(Fault::Internal)?;
         let needs = self.needs(&estimate);
-        let gate = match self.gate(&needs, called) {
+        let kv_tokens = u64::from(estimate.input_tokens) + u64::from(estimate.output_tokens);
+        let gate = match self.gate(&needs, kv_tokens, called) {
             Err(Nobody::Busy) => {
                 let tokens = self.core.router(|router| router.uncached_tokens(&inquiry, &estimate));
                 let tokens = tokens.unwrap_or(estimate.input_tokens);
-                return Err(Undecided::Busy(Want { needs, tokens }));
+                return Err(Undecided::Busy(Want { needs, tokens, kv_tokens }));
             }
             gate => gate.map_err(fault)?,
         };
         let epoch = self.admitted.epoch();
         let seats = self.admitted.epoch().seats(self.admitted.model).filter(|seat| {
             let endpoint = &plan.endpoints[usize::from(seat.candidate.endpoint.0)];
-            let full = self.seat.limited && !has_room(epoch, seat.candidate.endpoint);
+            let id = seat.candidate.endpoint;
+            let full = self.seat.limited && !places::takes(epoch, id, kv_tokens);
             gate.lets(&endpoint.traits, full)
         });
         let decided =
@@ -224,17 +229,20 @@ impl<'a> Asking<'a> {
     }
 
     /// Who can take it at all. Where others wait, a newcomer does not overtake them.
-    fn gate(&self, needs: &Needs, called: bool) -> Result<Gate, Nobody> {
+    fn gate(&self, needs: &Needs, kv_tokens: u64, called: bool) -> Result<Gate, Nobody> {
         if !self.seat.guarded {
             return Ok(Gate::Open);
         }
         let (epoch, hall) = (self.admitted.epoch(), &self.core.hall);
         let limited = self.seat.limited;
         let all = self.model.endpoints.iter().map(|id| {
-            let full = limited && !has_room(epoch, *id);
+            let full = limited && !places::takes(epoch, *id, kv_tokens);
             (&epoch.plan().endpoints[usize::from(id.0)].traits, full)
         });
         let gate = needs.gate(all)?;
+        if limited && !room::suffices(epoch, self.model, kv_tokens) {
+            return Err(Nobody::Busy);
+        }
         match limited && !called && hall.is_waited_for(epoch, self.admitted.model) {
             true => Err(Nobody::Busy),
             false => Ok(gate),

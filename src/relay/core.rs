@@ -179,12 +179,24 @@ impl Epoch {
         })
     }
 
-    /// Whether an endpoint is thought to be up, and has room for a request.
-    pub fn takes(&self, id: EndpointId) -> bool {
+    /// Whether an endpoint is thought to be up.
+    pub fn is_up(&self, id: EndpointId) -> bool {
         let views = self.views.borrow();
-        let healthy = views.endpoints.get(usize::from(id.0)).is_none_or(|view| view.healthy);
-        let most = u64::from(self.plan().endpoints[usize::from(id.0)].traits.requests_max);
-        healthy && (most == 0 || self.series().load(id).requests < most)
+        views.endpoints.get(usize::from(id.0)).is_none_or(|view| view.healthy)
+    }
+
+    /// Tokens that requests under way may take of an endpoint's cache; `None`: as many as they like, or the
+    /// cache's size is not known.
+    pub fn kv_tokens_max(&self, id: EndpointId) -> Option<u64> {
+        let traits = &self.plan().endpoints[usize::from(id.0)].traits;
+        if traits.kv_percent_max == 0 {
+            return None;
+        }
+        let views = self.views.borrow();
+        let engine = views.endpoints.get(usize::from(id.0)).and_then(|view| view.engine.as_ref());
+        let told = || engine.and_then(|engine| engine.kv_tokens);
+        let all = Some(traits.kv_tokens).filter(|tokens| *tokens > 0).or_else(told)?;
+        Some(u64::from(all) * u64::from(traits.kv_percent_max) / 100)
     }
 
     /// What is known of an endpoint whoever asks.

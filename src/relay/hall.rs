@@ -17,7 +17,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::plan::{ModelId, Plan};
 use crate::relay::core::Epoch;
-use crate::relay::places::{self, Work, has_room};
+use crate::relay::pair::room;
+use crate::relay::places::{self, Work};
 use crate::route::admission::drain::Drain;
 use crate::route::admission::fair::{Bounds, Entry, FairQueue, Full, Id};
 use crate::route::eligible::Needs;
@@ -47,6 +48,8 @@ struct Line {
     drain: Drain,
     /// Time for which places were taken, and tokens for which they were: decaying sums.
     pace: (f64, f64),
+    /// Some endpoint takes only so many tokens at once.
+    kv_bounded: bool,
 }
 
 /// One request in a line.
@@ -55,6 +58,8 @@ pub struct Waiter {
     pub epoch: Rc<Epoch>,
     pub model: ModelId,
     pub needs: Needs,
+    /// Tokens of its prompt and its expected answer.
+    pub kv_tokens: u64,
 }
 
 /// What a waiting request is told.
@@ -94,19 +99,40 @@ impl Word {
 impl Waiter {
     /// Whether some endpoint could take it now.
     fn fits(&self) -> bool {
+        self.could_go(self.kv_tokens)
+    }
+
+    /// Whether nothing but its size keeps it: those behind it must not take what it waits for.
+    fn is_too_large(&self) -> bool {
+        !self.fits() && self.could_go(0)
+    }
+
+    fn could_go(&self, kv_tokens: u64) -> bool {
         let plan = self.epoch.plan();
-        let all = plan.models[usize::from(self.model.0)].endpoints.iter().map(|id| {
+        let model = &plan.models[usize::from(self.model.0)];
+        let all = model.endpoints.iter().map(|id| {
             let traits = &plan.endpoints[usize::from(id.0)].traits;
-            (traits, !has_room(&self.epoch, *id))
+            (traits, !places::takes(&self.epoch, *id, kv_tokens))
         });
-        self.needs.gate(all).is_ok()
+        self.needs.gate(all).is_ok() && room::suffices(&self.epoch, model, kv_tokens)
     }
 }
 
 impl Line {
     fn new(bounds: Bounds) -> Self {
         let (queue, drain) = (FairQueue::new(bounds), Drain::default());
-        Self { queue, turn: None, drain, pace: (0.0, 0.0) }
+        Self { queue, turn: None, drain, pace: (0.0, 0.0), kv_bounded: false }
+    }
+}
+
+impl Line {
+    /// Whose turn it is, if anybody's: who would be next and is only too large is waited for.
+    fn next(&self) -> Option<Id> {
+        let first = || self.queue.get(self.queue.next(|_| true)?);
+        if self.kv_bounded && first().is_some_and(Waiter::is_too_large) {
+            return None;
+        }
+        self.queue.next(Waiter::fits)
     }
 }
 
@@ -146,6 +172,7 @@ impl Hall {
         let line = lines.entry(key(&waiter.epoch, waiter.model));
         let line = line.or_insert_with(|| Line::new(bounds));
         line.queue.set_bounds(bounds);
+        line.kv_bounded = waiter.epoch.seating().kv_bounded;
         let tokens = line.queue.tokens_before(entry.class) + u64::from(entry.tokens);
         let pushed = line.queue.push(entry, waiter);
         let pushed = pushed.map_err(|full| (full, line.drain.retry_after_s(now, tokens)))?;
@@ -217,7 +244,7 @@ impl Hall {
             if line.turn.is_some() {
                 continue;
             }
-            line.turn = line.queue.next(Waiter::fits);
+            line.turn = line.next();
             let waiter = line.turn.and_then(|id| line.queue.get(id));
             if let Some(waiter) = waiter {
                 if called.is_empty() {

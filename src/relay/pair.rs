@@ -5,11 +5,13 @@
 //! deadline. Where a leg dies, the other one is dropped, and so is its connection; as long as nothing of an
 //! answer has left, a server that can do all of it by itself is tried.
 //!
-//! Invariants: nobody waits for a server whose partner is gone; the place of a prompt's blocks is given
-//! to one attempt at most that may have read it; models without pairs pay a look at one field.
+//! Invariants: both servers' places are taken at once, or neither's; nobody waits for a server whose partner
+//! is gone; the place of a prompt's blocks is given to one attempt at most that may have read it; models
+//! without pairs pay a look at one field.
 
 pub mod blocks;
 pub mod leg;
+pub mod room;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -21,6 +23,7 @@ use crate::api::fault::Fault;
 use crate::config::plan::{Authority, EndpointId, Pair, PairProtocol};
 use crate::dialect::pair::{self as dialect, Asked, Meeting};
 use crate::json::{Bounds, EditError, Edits};
+use crate::lifecycle::permit::KvTokens;
 use crate::relay::choose::{self, Order};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
@@ -31,9 +34,10 @@ use crate::relay::isolate;
 use crate::relay::pair::blocks::Blocks;
 use crate::relay::pair::leg::{Errand, Leg};
 use crate::relay::place::{self, Attempt, Failed, Opening, watched};
+use crate::relay::places::{Place, Work};
 use crate::relay::state::Admitted;
 use crate::relay::stop::Stop;
-use crate::relay::trip::Trip;
+use crate::relay::trip::{Claim, Trip};
 use crate::route::pair::{Course, Terms, course};
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::wheel::Due;
@@ -52,8 +56,12 @@ pub struct Pairing {
     tried: usize,
     /// How long either half may take.
     half: Duration,
-    /// The place at the server that is to decode, taken before the other one begins.
+    /// The place at the server that is to decode, taken before the other one begins, and its tokens there.
     seat: Option<Lease>,
+    tokens: Option<Claim<KvTokens>>,
+    /// The place at the server that is to prefill.
+    place: Option<Box<Place>>,
+    work: Work,
     /// What the first server keeps.
     kept: Option<Kept>,
     /// The attempt under way is one of two.
@@ -96,7 +104,7 @@ pub async fn prepare<X: Exchange>(
     inbound: &Inbound,
     x: &mut X,
     admitted: &Admitted,
-    order: Order,
+    (order, work): (Order, Work),
 ) -> Result<Order, Stop> {
     let epoch = exit.epoch.clone();
     let model = &epoch.plan().models[usize::from(admitted.model.0)];
@@ -104,7 +112,7 @@ pub async fn prepare<X: Exchange>(
     let Some(asked) = splits(exit, inbound, admitted, pair)? else {
         return Ok(whole(core, exit, pair, &model.endpoints, order));
     };
-    let trip = enter(core, exit, inbound, admitted, (pair, asked, order));
+    let trip = enter(core, exit, inbound, admitted, (pair, asked, order, work))?;
     let computed = match pair.protocol {
         PairProtocol::Nixl => prefill_first(core, exit, inbound, x, admitted, pair, trip).await?,
         PairProtocol::Sglang => true,
@@ -141,8 +149,8 @@ fn enter(
     exit: &mut Exit,
     inbound: &Inbound,
     admitted: &Admitted,
-    (pair, asked, order): (&Pair, Asked, Order),
-) -> Option<Box<Trip>> {
+    (pair, asked, order, work): (&Pair, Asked, Order, Work),
+) -> Result<Option<Box<Trip>>, Fault> {
     let epoch = exit.epoch.clone();
     let able = able(exit, pair);
     let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&able, exit.mark()));
@@ -156,7 +164,11 @@ fn enter(
     if let (Some(trip), Some(first)) = (&trip, prefill.endpoints().first()) {
         choose::offer(core, exit, admitted, *first, inbound, trip.chain());
     }
+    let place = prefill.endpoints().iter().find_map(|id| Place::take(core, &epoch, *id, work).ok());
+    let place = place.ok_or(Fault::Saturated { retry_after_s: 1 })?;
     let seat = order.endpoints().first();
+    let tokens = seat.zip(exit.trip.as_ref()).filter(|_| epoch.seating().kv_bounded);
+    let tokens = tokens.and_then(|(id, trip)| Claim::take(core, &epoch, *id, trip.kv_tokens()));
     exit.pair = Some(Box::new(Pairing {
         asked,
         until: exit.mark().after(place::patience(exit, admitted)),
@@ -164,29 +176,34 @@ fn enter(
         tried: 0,
         half: pair.prefill_timeout,
         seat: seat.and_then(|id| Lease::reserve(&core.kit, epoch.series(), *id)),
+        tokens,
+        place,
+        work,
         kept: None,
         split: false,
         fell_back: false,
     }));
-    trip
+    Ok(trip)
 }
 
 /// The servers that may prefill: those with room, or all where none has.
 fn able(exit: &Exit, pair: &Pair) -> Vec<EndpointId> {
     let allowed = pair.prefill.iter().filter(|id| isolate::allows(exit, **id));
-    let takes = |id: &&EndpointId| exit.epoch.takes(**id);
-    let able: Vec<_> = allowed.clone().filter(takes).copied().collect();
-    if able.is_empty() { allowed.copied().collect() } else { able }
+    let kv_tokens = exit.trip.as_ref().map_or(0, |trip| trip.kv_tokens());
+    let free: Vec<_> = room::free(&exit.epoch, allowed.clone(), kv_tokens).collect();
+    if free.is_empty() { allowed.copied().collect() } else { free }
 }
 
 fn terms(exit: &Exit, pair: &Pair, asked: &Asked) -> Terms {
     let first = exit.trip.as_ref().and_then(|trip| trip.decision.picks().next());
     let usable = |id: &EndpointId| isolate::allows(exit, *id);
+    let kv_tokens = exit.trip.as_ref().map_or(0, |trip| trip.kv_tokens());
     Terms {
         uncached_tokens: first.map_or(u32::MAX, |pick| pick.prefill_tokens),
         uncached_tokens_min: pair.uncached_tokens_min,
         splittable: asked.splittable,
-        prefill_up: pair.prefill.iter().any(|id| usable(id) && exit.epoch.takes(*id)),
+        prefill_up: room::free(&exit.epoch, pair.prefill.iter().filter(|id| usable(id)), kv_tokens)
+            .any(|id| exit.epoch.is_up(id)),
         whole: pair.whole.iter().any(usable),
     }
 }
@@ -227,6 +244,8 @@ async fn prefill_first<X: Exchange>(
     mut trip: Option<Box<Trip>>,
 ) -> Result<bool, Stop> {
     let epoch = exit.epoch.clone();
+    let Some(pairing) = &mut exit.pair else { return Ok(false) };
+    let (mut taken, work) = (pairing.place.take(), pairing.work);
     let Some(pairing) = &exit.pair else { return Ok(false) };
     let until = pairing.until.min(exit.mark().after(pair.prefill_timeout));
     let mut edits = place::named(exit, admitted)?;
@@ -234,7 +253,10 @@ async fn prefill_first<X: Exchange>(
     let order = pairing.prefill;
     for (at, id) in order.endpoints().iter().enumerate() {
         let errand = Errand::of(exit, inbound, &admitted.ask, &edits, until);
-        let Some(mut leg) = Leg::begin(core, &epoch, *id, trip.take(), None) else { break };
+        let Ok(place) = room::take(core, &epoch, &mut taken, *id, work) else { continue };
+        let Some(mut leg) = Leg::begin(core, &epoch, *id, (trip.take(), place), None) else {
+            break;
+        };
         let done = watched(x, leg.run(&errand)).await?;
         exit.woke();
         let Err(error) = done else { return Ok(keep(core, exit, pair, leg)) };
@@ -309,6 +331,8 @@ fn divide(
 impl Pairing {
     /// The place at `endpoint` that was taken beforehand.
     pub fn seat(&mut self, endpoint: EndpointId) -> Option<Lease> {
+        // Its attempt has claimed them by now.
+        self.tokens = None;
         let seat = self.seat.take()?;
         if seat.endpoint != endpoint {
             return None;
@@ -350,10 +374,8 @@ impl Pairing {
         pair: &Pair,
         edits: &Edits,
     ) -> Result<Share, Fault> {
-        let all = self.prefill.endpoints();
-        let id = *all.get(self.tried % all.len().max(1)).ok_or(Fault::Internal)?;
-        self.tried += 1;
         let epoch = &exit.epoch;
+        let (id, place) = self.next_place(core, epoch)?;
         let endpoint = &epoch.plan().endpoints[usize::from(id.0)];
         let host = match &endpoint.authority {
             Authority::Address(address) => address.ip().to_string(),
@@ -365,10 +387,29 @@ impl Pairing {
         self.asked.meet(&mut edits, &meeting).map_err(internal)?;
         let trip = exit.trip.as_ref().and_then(|trip| trip.prefill(&[id], exit.mark()));
         let streamed = admitted.ask.stream.then_some(admitted.ask.op);
-        let leg = Leg::begin(core, epoch, id, trip, streamed);
+        let leg = Leg::begin(core, epoch, id, (trip, place), streamed);
         let until = self.until.min(exit.mark().after(pair.prefill_timeout));
         let leg = leg.ok_or(Fault::Overloaded { retry_after_s: 1 })?;
         Ok(Share { edits, by: id, beside: Some(Box::new(leg)), until })
+    }
+}
+
+impl Pairing {
+    /// The next server that prefills and has a place.
+    fn next_place(
+        &mut self,
+        core: &Rc<Core>,
+        epoch: &Rc<Epoch>,
+    ) -> Result<(EndpointId, Option<Box<Place>>), Fault> {
+        let all = self.prefill;
+        for _ in all.endpoints() {
+            let id = all.endpoints()[self.tried % all.endpoints().len()];
+            self.tried += 1;
+            if let Ok(place) = room::take(core, epoch, &mut self.place, id, self.work) {
+                return Ok((id, place));
+            }
+        }
+        Err(Fault::Saturated { retry_after_s: 1 })
     }
 }
 

@@ -83,7 +83,7 @@ impl Drop for Place {
     }
 }
 
-/// Whether a request could be sent there now. Says the same until the next wait: shares change in ticks, and
+/// Whether there is a place for a request now. Says the same until the next wait: shares change in ticks, and
 /// when the bank rings.
 pub fn has_room(epoch: &Epoch, id: EndpointId) -> bool {
     if epoch.plan().endpoints[usize::from(id.0)].traits.requests_max == 0 {
@@ -93,6 +93,18 @@ pub fn has_room(epoch: &Epoch, id: EndpointId) -> bool {
     // What was sent there under a plan that had no bound took no place, and is there all the same.
     let used = series.share.used.get().max(series.in_flight.get());
     used < u64::from(Word::from_bits(series.share.held()).places)
+}
+
+/// Whether a request of so many tokens, prompt and answer, could be sent there now. One that is larger than
+/// the endpoint's cache is let in alone.
+pub fn takes(epoch: &Epoch, id: EndpointId, kv_tokens: u64) -> bool {
+    has_room(epoch, id) && has_tokens(epoch, id, kv_tokens)
+}
+
+fn has_tokens(epoch: &Epoch, id: EndpointId, kv_tokens: u64) -> bool {
+    let Some(most) = epoch.kv_tokens_max(id) else { return true };
+    let taken = epoch.series().load(id).context_tokens;
+    taken == 0 || taken.saturating_add(kv_tokens) <= most
 }
 
 /// Does what the bank has ordered since. Places that it takes back it hears of at once.

@@ -19,6 +19,7 @@ use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
 use crate::relay::hall::{Verdict, Waiter, Word};
 use crate::relay::inbound::Inbound;
+use crate::relay::pair::room;
 use crate::relay::places::{self, Place, Stake, Work};
 use crate::relay::session;
 use crate::relay::state::Admitted;
@@ -182,7 +183,8 @@ impl Ticket {
         let permit = core.kit.ledgers.take::<QueuePlace>(1);
         let permit = permit.ok_or(Fault::Overloaded { retry_after_s: 1 })?;
         let word = Rc::new(Word::default());
-        let waiter = Waiter { word: word.clone(), epoch: epoch.clone(), model, needs: want.needs };
+        let Want { needs, kv_tokens, .. } = want;
+        let waiter = Waiter { word: word.clone(), epoch: epoch.clone(), model, needs, kv_tokens };
         let id = core.hall.enter(entry, waiter, bounds).map_err(|(full, retry_after_s)| {
             series(&epoch, model, class).refuse(Refusal::Full);
             match full {
@@ -191,11 +193,10 @@ impl Ticket {
             }
         })?;
         series(&epoch, model, class).waiting.add(1);
-        count_wish(&epoch, model, &want.needs, true);
+        count_wish(&epoch, model, &needs, true);
         let _stake = Stake::claim(&epoch, &work);
         let (core, began) = (core.clone(), exit.mark());
         core.hall.ring_bank();
-        let needs = want.needs;
         let ticket = Self {
             needs,
             core,
@@ -266,7 +267,8 @@ fn series(epoch: &Epoch, model: ModelId, class: Class) -> &QueueSeries {
 
 /// Counts a request among those that want places on the endpoints that can take it, or not any more.
 fn count_wish(epoch: &Epoch, model: ModelId, needs: &Needs, comes: bool) {
-    for id in &epoch.plan().models[usize::from(model.0)].endpoints {
+    let model = &epoch.plan().models[usize::from(model.0)];
+    for id in model.endpoints.iter().chain(room::needed(model)) {
         let traits = &epoch.plan().endpoints[usize::from(id.0)].traits;
         // It may be sent to a context that is too short by the estimate, too.
         if matches!(needs.fit(traits, false), Err(Unfit::Capability(_))) {

@@ -27,7 +27,7 @@ pub struct ModelSeat {
     pub guarded: bool,
     /// Some endpoint cannot do everything.
     pub choosy: bool,
-    /// Some endpoint takes only so many requests at once.
+    /// Some endpoint takes only so many requests or tokens at once.
     pub limited: bool,
     pub slot: Option<Slot>,
     /// The columns of its endpoints.
@@ -40,6 +40,8 @@ pub struct Seating {
     pub models: Vec<ModelSeat>,
     /// The endpoints that take only so many requests at once.
     pub limited: Vec<EndpointId>,
+    /// Some endpoint takes only so many tokens at once.
+    pub kv_bounded: bool,
     /// By endpoint.
     pub slots: Vec<Option<Slot>>,
     /// Some requests share no engine's cache with others.
@@ -74,7 +76,7 @@ impl Seating {
             ModelSeat {
                 look: look(plan, model),
                 guarded: guarded(plan, model),
-                limited: traits().any(|traits| traits.requests_max > 0),
+                limited: limited(plan, model),
                 choosy: traits().any(|traits| !traits.capabilities.has(Capabilities::ALL)),
                 slot: places.models.get(at).copied().flatten(),
                 columns: columns.map(|slot| slot.index).collect(),
@@ -84,8 +86,9 @@ impl Seating {
         let limited = (0..).map(EndpointId).zip(&plan.endpoints);
         let limited = limited.filter(|(_, endpoint)| endpoint.traits.requests_max > 0);
         let limited = limited.map(|(id, _)| id).collect();
-        let (isolates, explained) = (plan.isolates(), is_wanted(plan));
-        Self { models, limited, slots, isolates, explained }
+        let kv_bounded = plan.endpoints.iter().any(|one| one.traits.kv_percent_max > 0);
+        let (isolates, explained) = (plan.isolates, is_wanted(plan));
+        Self { models, limited, kv_bounded, slots, isolates, explained }
     }
 
     /// The columns of these endpoints.
@@ -101,13 +104,22 @@ impl Seating {
 
 /// Where tenants are isolated, any model may be asked for what only some engines and APIs can do.
 fn guarded(plan: &Plan, model: &Model) -> bool {
-    plan.isolates()
+    plan.isolates
+        || limited(plan, model)
         || model.endpoints.iter().any(|id| {
             let traits = &plan.endpoints[usize::from(id.0)].traits;
-            traits.context_tokens_max > 0
-                || traits.requests_max > 0
-                || !traits.capabilities.has(Capabilities::ALL)
+            traits.context_tokens_max > 0 || !traits.capabilities.has(Capabilities::ALL)
         })
+}
+
+/// Where nobody can do all of a request alone, it needs room at a server that prefills, too.
+fn limited(plan: &Plan, model: &Model) -> bool {
+    let prefill = model.pair.iter().filter(|pair| pair.whole.is_empty());
+    let prefill = prefill.flat_map(|pair| &pair.prefill);
+    model.endpoints.iter().chain(prefill).any(|id| {
+        let traits = &plan.endpoints[usize::from(id.0)].traits;
+        traits.requests_max > 0 || traits.kv_percent_max > 0
+    })
 }
 
 /// What the policy looks at. Whether a request fits takes its tokens; where there is no choice, a prompt is

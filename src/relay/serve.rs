@@ -103,7 +103,8 @@ async fn stages<X: Exchange>(
     };
     if pair::is_paired(exit, &admitted) {
         // Boxed, so that requests of one server hold no room for it.
-        let order = Box::pin(pair::prepare(core, exit, inbound, x, &admitted, seated.order));
+        let order =
+            Box::pin(pair::prepare(core, exit, inbound, x, &admitted, (seated.order, seated.work)));
         seated.order = order.await?;
     }
     let placed = place::place(core, exit, inbound, x, &admitted, &mut seated).await;

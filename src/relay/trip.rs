@@ -65,7 +65,7 @@ impl Tokens for KvTokens {
 
 impl<R: Tokens> Claim<R> {
     /// `None` where the ledger's limit would be passed.
-    fn take(core: &Core, epoch: &Rc<Epoch>, endpoint: EndpointId, tokens: u64) -> Option<Self> {
+    pub fn take(core: &Core, epoch: &Rc<Epoch>, endpoint: EndpointId, tokens: u64) -> Option<Self> {
         let permit = core.kit.ledgers.take::<R>(tokens)?;
         R::gauge(&epoch.series().endpoints[usize::from(endpoint.0)]).add(tokens);
         Some(Self { epoch: epoch.clone(), endpoint, permit })
@@ -107,8 +107,7 @@ impl Trip {
             flight.carried = self.carried;
             flight
         });
-        let context = u64::from(self.decision.estimate.input_tokens)
-            + u64::from(self.decision.estimate.output_tokens);
+        let context = self.kv_tokens();
         self.leg = flight.map(|flight| Leg {
             flight,
             began: now,
@@ -122,6 +121,12 @@ impl Trip {
             first_token_micros: (pick.ttft_seconds * 1e6) as u64,
             gpu_micros: (pick.gpu_millis * 1e3) as u64,
         })
+    }
+
+    /// What it takes of a cache, as estimated.
+    pub fn kv_tokens(&self) -> u64 {
+        let estimate = self.decision.estimate;
+        u64::from(estimate.input_tokens) + u64::from(estimate.output_tokens)
     }
 
     /// Where a server goes that prefills for this request, among `ids`: a trip of its own.
@@ -203,12 +208,23 @@ impl Trip {
             let at = usize::from(leg.flight.pick.endpoint.0);
             count(&self.epoch.series().endpoints[at], &foresight);
         }
+        drop(leg);
+        self.offer();
+    }
+
+    /// Tokens that its endpoint has room for again may be what others wait for.
+    fn offer(&self) {
+        if self.epoch.seating().kv_bounded {
+            self.core.hall.offer();
+        }
     }
 
     /// The attempt under way has come to nothing, or its answer broke off.
     pub fn fail(&mut self) {
         if let Some(leg) = self.leg.take() {
             self.core.router(|router| router.failed(&self.chain, &leg.flight));
+            drop(leg);
+            self.offer();
         }
     }
 }

@@ -171,6 +171,7 @@ mod tests {
             requests_max: 0,
             bootstrap_port: 0,
             kv_tokens: 0,
+            kv_percent_max: 0,
             capabilities,
             adapters: Vec::new(),
             labels: Default::default(),

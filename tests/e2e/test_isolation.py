@@ -4,7 +4,7 @@ import json
 
 import httpx
 import pytest
-from harness import Upstream, json_answer
+from harness import Upstream, json_answer, wait_for
 from harness.upstream import ANSWER
 from test_routing import MODEL, conversation, fresh
 
@@ -34,6 +34,11 @@ def isolating(gateways):
 
 def bearer(key, **more):
     return {"authorization": f"Bearer {ENV[key]}", **more}
+
+
+def asked(upstream):
+    """What clients asked, and not Sluice itself."""
+    return [request for request in upstream.requests if request.method == "POST"]
 
 
 def post(gateway, key, body, path="/v1/chat/completions", **headers):
@@ -119,7 +124,7 @@ def test_the_salt_takes_the_client_s_place_and_nothing_else_changes(isolating):
             headers = bearer(key, **{"content-type": "application/json"})
             url = f"{gateway.url}/v1/chat/completions"
             assert httpx.post(url, content=text, headers=headers).status_code == 200
-            received = upstream.requests[-1].body.decode()
+            received = asked(upstream)[-1].body.decode()
             salt = json.loads(received)["cache_salt"]
             assert len(salt) == 64 and set(salt) <= set("0123456789abcdef")
             for secret in ENV.values():
@@ -138,7 +143,7 @@ def test_the_salt_takes_the_client_s_place_and_nothing_else_changes(isolating):
     assert sent[0] == sent[3] and len(set(sent[:3])) == 3
     assert not set(sent[:4]) & set(sent[8:])
     post(gateway, "KEY_OPEN", {"model": MODEL, "messages": [], "cache_salt": "mine"})
-    assert upstream.requests[-1].json()["cache_salt"] == "mine"
+    assert asked(upstream)[-1].json()["cache_salt"] == "mine"
     gateway.stop()
     upstream.stop()
 
@@ -152,7 +157,7 @@ def test_salts_outlive_the_process_and_depend_on_the_secret(isolating):
         gateway.env = {**ENV, "ISOLATION": secret}
         gateway.start()
         assert post(gateway, "KEY_A", {"model": MODEL, "messages": []}).status_code == 200
-        salts.append(upstream.requests[-1].json()["cache_salt"])
+        salts.append(asked(upstream)[-1].json()["cache_salt"])
         gateway.stop()
     upstream.stop()
     assert salts[0] == salts[1] != salts[2]
@@ -173,7 +178,7 @@ def test_who_passes_over_salts_gets_no_isolated_request(isolating, sims):
     for _ in range(6):
         answer = post(gateway, "KEY_A", body)
         assert gateway.row(answer.headers["x-request-id"])["endpoint"] == "gpu-0"
-    assert not blind.requests
+    assert not asked(blind)
     seen = {
         gateway.row(post(gateway, "KEY_OPEN", body).headers["x-request-id"])["endpoint"]
         for _ in range(6)
@@ -191,3 +196,35 @@ def test_who_passes_over_salts_gets_no_isolated_request(isolating, sims):
     assert post(gateway, "KEY_A", body, "/v1/messages/count_tokens").status_code == 200
     assert post(gateway, "KEY_OPEN", body, "/v1/messages").status_code == 200
     blind.stop()
+
+
+def test_copies_carry_the_salt(isolating):
+    upstream, shadow = Upstream(), Upstream()
+    models = [*MODELS, {"name": "next", "endpoints": ["gpu-1"]}]
+    shadows = [{"model": MODEL, "copy_to": "next"}]
+    gateway = isolating([upstream.url, shadow.url], models=models, shadows=shadows)
+    body = {"model": MODEL, "messages": [], "cache_salt": "mine"}
+    assert post(gateway, "KEY_A", body).status_code == 200
+    wait_for(lambda: asked(shadow), 10, "the copy")
+    salts = {asked(one)[0].json()["cache_salt"] for one in (upstream, shadow)}
+    assert len(salts) == 1 and salts != {"mine"}
+    gateway.stop()
+    for one in (upstream, shadow):
+        one.stop()
+
+
+def test_both_legs_of_a_pair_carry_the_salt(isolating):
+    kept = {**ANSWER, "kv_transfer_params": {"remote_engine_id": "e", "remote_block_ids": [1]}}
+    prefill, decode = Upstream(answer=lambda _: json_answer(kept)), Upstream()
+    pairs = [
+        {"model": MODEL, "protocol": "nixl", "prefill": ["gpu-1"], "uncached_tokens_min": 0},
+    ]
+    gateway = isolating([decode.url, prefill.url], pairs=pairs)
+    messages = [{"role": "user", "content": "Hello"}]
+    assert post(gateway, "KEY_A", {"model": MODEL, "messages": messages}).status_code == 200
+    first, second = asked(prefill)[0].json(), asked(decode)[0].json()
+    assert first["cache_salt"] == second["cache_salt"] and len(first["cache_salt"]) == 64
+    assert second["kv_transfer_params"] == kept["kv_transfer_params"]
+    gateway.stop()
+    for one in (prefill, decode):
+        one.stop()

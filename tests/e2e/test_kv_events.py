@@ -24,12 +24,12 @@ def telling(*arguments, replay=True):
     return Sim(*arguments), {**table, **({"kv_events_replay": again} if replay else {})}
 
 
-def world(gateways, worlds):
+def world(gateways, worlds, **more):
     endpoints = [
         {"name": f"gpu-{at}", "url": sim.url, **table} for at, (sim, table) in enumerate(worlds)
     ]
     models = [{"name": MODEL, "endpoints": [one["name"] for one in endpoints]}]
-    gateway = gateways([], endpoints=endpoints, models=models, runtime={"shards": 1})
+    gateway = gateways([], endpoints=endpoints, models=models, runtime={"shards": 1}, **more)
     # Listening begins when it begins: only then is the first message the first.
     time.sleep(1.5)
     return gateway
@@ -84,6 +84,31 @@ def test_evictions_are_followed(gateways):
     for asked, name in enumerate(names, len(names) + 1):
         row = ask(gateway, conversation(name, 3))
         off.append(row["expected_cached_tokens"] - row["cached_tokens"])
+        settled(gateway, asked)
+    assert max(off) < 300, off
+    for sim, _ in worlds:
+        sim.stop()
+
+
+def test_evictions_of_isolated_tenants_are_followed(gateways):
+    """Two tenants ask the same, so their blocks hold the same tokens, and only their salts part them."""
+    worlds = [telling("--kv-blocks", "512"), telling("--kv-blocks", "512")]
+    tenants = {"KEY_A": "key-of-tenant-a", "KEY_B": "key-of-tenant-b"}
+    gateway = world(
+        gateways,
+        worlds,
+        keys=[{"name": name, "secret": f"env:{name}", "isolate": True} for name in tenants],
+        routing={"isolation_secret": "env:ISOLATION"},
+        env={**tenants, "ISOLATION": "a secret that nobody can guess"},
+    )
+    names = [fresh() for _ in range(6)]
+    asks = [(name, secret) for name in names for secret in tenants.values()]
+    off = []
+    for asked, (name, secret) in enumerate([*asks, *asks], 1):
+        row = ask(gateway, conversation(name, 3), {"authorization": f"Bearer {secret}"})
+        off.append(row["expected_cached_tokens"] - row["cached_tokens"])
+        if asked <= len(asks):
+            assert row["cached_tokens"] == 0, "nobody has what the other one asked"
         settled(gateway, asked)
     assert max(off) < 300, off
     for sim, _ in worlds:

@@ -21,6 +21,7 @@ use crate::relay::exit::Exit;
 use crate::relay::ids::Id;
 use crate::relay::inbound::Inbound;
 use crate::relay::opening::{Content, content_kind};
+use crate::relay::places::Place;
 use crate::relay::reach;
 use crate::relay::trip::{Claim, Trip};
 use crate::route::router::Report;
@@ -70,6 +71,7 @@ pub struct Leg {
     epoch: Rc<Epoch>,
     lease: Lease,
     trip: Option<Box<Trip>>,
+    _place: Option<Box<Place>>,
     /// All of the request has left.
     sent: bool,
     /// Its answer's head came.
@@ -90,7 +92,7 @@ impl Leg {
         core: &Rc<Core>,
         epoch: &Rc<Epoch>,
         endpoint: EndpointId,
-        mut trip: Option<Box<Trip>>,
+        (mut trip, place): (Option<Box<Trip>>, Option<Box<Place>>),
         streamed: Option<Operation>,
     ) -> Option<Self> {
         let lease = Lease::take(&core.kit, epoch.series(), endpoint)?;
@@ -106,7 +108,8 @@ impl Leg {
             },
         };
         let (core, epoch) = (core.clone(), epoch.clone());
-        Some(Self { core, epoch, lease, trip, sent: false, headed: false, answer })
+        let (sent, headed) = (false, false);
+        Some(Self { core, epoch, lease, trip, _place: place, sent, headed, answer })
     }
 
     /// Where it goes.
