@@ -15,7 +15,7 @@ use super::{COUNTED_UNITS, instructions};
 use crate::target::{Bench, Driver, Target, launch};
 use crate::{Failure, record};
 
-/// Count Sluice's instructions per request and event by callgrind, and fail where they are above their limits.
+/// Count Sluice's instructions per request and event by callgrind; fail where they are above their limits.
 #[derive(Args)]
 pub struct Gate {
     /// The limits, a TOML file.
