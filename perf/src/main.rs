@@ -37,6 +37,7 @@ enum Command {
     Floor(floor::Floor),
     /// Measure Sluice against the floor: CPU, memory, instructions.
     Foundation(foundation::Foundation),
+    Gate(foundation::Gate),
     /// Compare Sluice with other proxies on this machine, round by round.
     Compare(compare::Compare),
     /// Print a comparison as the short table that a README can carry.
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Floor(floor) => floor::run(&floor),
         Command::Foundation(foundation) => foundation::run(&foundation),
+        Command::Gate(gate) => foundation::gate(&gate),
         Command::Compare(compare) => compare::run(&compare),
         Command::Table(brief) => compare::print_brief(&brief),
         Command::Load(load) => load::command::command(&load),

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sluice_sim::api::Dialect;
 use sluice_sim::engine::{EngineConfig, prefill_cost};
 use sluice_sim::fault::{BadFault, Faults};
 use sluice_sim::server::{DefaultFault, KvEvents, PairConfig, Role, Scope, ServerConfig, serve};
@@ -11,13 +12,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A simulated GPU inference server that speaks vLLM's APIs and misbehaves on command.
+/// A simulated GPU inference server that speaks vLLM's APIs, or llama.cpp's, and misbehaves on command.
 #[derive(Parser, Debug)]
 #[command(version, about)]
 struct Arguments {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:9001")]
     listen: SocketAddr,
+    /// Whose server it is taken for.
+    #[arg(long, value_enum, default_value_t = Server::Vllm)]
+    engine: Server,
     /// Model name to serve; may be repeated.
     #[arg(long = "model", default_value = "mock-model")]
     models: Vec<String>,
@@ -42,9 +46,9 @@ struct Arguments {
     /// Blocks of the KV cache.
     #[arg(long, default_value_t = 65_536)]
     kv_blocks: u32,
-    /// Tokens in a block.
-    #[arg(long, default_value_t = 16)]
-    block_size: u32,
+    /// Tokens in a block; without it 16, of llama.cpp 1.
+    #[arg(long)]
+    block_size: Option<u32>,
     /// Longest prompt and output together, in tokens.
     #[arg(long, default_value_t = 1 << 20)]
     max_model_len: u32,
@@ -96,6 +100,13 @@ struct Arguments {
     fault_probability: f64,
 }
 
+/// See [`Dialect`].
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Server {
+    Vllm,
+    LlamaCpp,
+}
+
 /// See [`Role`].
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 enum Half {
@@ -107,6 +118,7 @@ enum Half {
 impl Arguments {
     fn config(&self) -> Result<ServerConfig, BadFault> {
         Ok(ServerConfig {
+            dialect: self.dialect(),
             engine: self.engine(),
             models: self.models.clone(),
             seed: self.seed,
@@ -126,6 +138,13 @@ impl Arguments {
         })
     }
 
+    fn dialect(&self) -> Dialect {
+        match self.engine {
+            Server::Vllm => Dialect::Vllm,
+            Server::LlamaCpp => Dialect::LlamaCpp,
+        }
+    }
+
     fn pair(&self) -> PairConfig {
         let seconds = |s: f64| Duration::from_secs_f64(s.clamp(0.0, 1e9));
         let role = match self.role {
@@ -138,9 +157,14 @@ impl Arguments {
     }
 
     fn engine(&self) -> EngineConfig {
+        // llama.cpp compares prompts token by token.
+        let block_size = match self.engine {
+            Server::Vllm => self.block_size.unwrap_or(16),
+            Server::LlamaCpp => self.block_size.unwrap_or(1),
+        };
         let nanoseconds = |ms: f64| (ms.max(0.0) * 1e6) as u64;
         EngineConfig {
-            block_size: self.block_size.max(1),
+            block_size: block_size.max(1),
             kv_blocks: self.kv_blocks.max(1),
             max_num_seqs: self.max_num_seqs.max(1),
             max_num_batched_tokens: self.max_num_batched_tokens.max(1),

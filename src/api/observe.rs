@@ -76,6 +76,10 @@ pub struct Observer {
     prefilter: &'static Prefilter,
     repeat: Repeat,
     counts: Usage,
+    /// A usage came by itself, and no choice has ended since.
+    counted: bool,
+    /// Choices that had ended when it came, and one has ended since: the next one counts that.
+    earlier: Option<Usage>,
     finish: Option<Finish>,
     terminal: bool,
     output_events: u64,
@@ -92,6 +96,8 @@ impl Observer {
             prefilter: prefilter::prefilter(op),
             repeat: Repeat::new(),
             counts: Usage::default(),
+            counted: false,
+            earlier: None,
             finish: None,
             terminal: false,
             output_events: 0,
@@ -222,9 +228,22 @@ impl Observer {
         self.note(Reading { terminal, ..Reading::default() })
     }
 
+    /// llama.cpp counts each choice by itself, in a usage after that choice's end; others count all of them in
+    /// one usage after the last one's.
+    fn count(&mut self, mut counts: Usage, usage_only: bool, ended: bool) {
+        if ended && std::mem::take(&mut self.counted) {
+            self.earlier = Some(self.counts);
+        }
+        if usage_only {
+            self.counted = true;
+            counts.add_output(self.earlier.take().unwrap_or_default());
+        }
+        self.counts.absorb(counts);
+    }
+
     fn note(&mut self, reading: Reading) -> Seen {
         let Reading { content, usage_only, counts, finish, terminal, error } = reading;
-        self.counts.absorb(counts);
+        self.count(counts, usage_only, finish.is_some());
         self.finish = finish.or(self.finish);
         self.terminal |= terminal;
         self.output_events += u64::from(content);

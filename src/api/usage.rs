@@ -31,6 +31,16 @@ impl Usage {
         self.cache_write = later.cache_write.or(self.cache_write);
         self.reasoning = later.reasoning.or(self.reasoning);
     }
+
+    /// Counts what another choice of the same prompt generated, too.
+    pub fn add_output(&mut self, other: Usage) {
+        let sum = |own: Option<u64>, other: Option<u64>| match (own, other) {
+            (Some(own), Some(other)) => Some(own.saturating_add(other)),
+            _ => own.or(other),
+        };
+        self.output = sum(self.output, other.output);
+        self.reasoning = sum(self.reasoning, other.reasoning);
+    }
 }
 
 /// Why a generation ended.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -88,3 +89,21 @@ def test_an_interrupt_leaves_nothing_but_the_finished_rounds(tmp_path, how):
         run.kill()
     assert gone(mark) == []
     assert len(rows(tmp_path)) % 3 == 0 and rows(tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="there is no valgrind")
+def test_the_gate_closes_where_a_count_is_above_its_limit(tmp_path):
+    limits = tmp_path / "limits.toml"
+
+    def gate(text):
+        limits.write_text(text)
+        arguments = [binary("sluice-perf"), "gate", limits, "--driver", "epoll", "--scenario", "event-alone"]
+        run = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+        return run.returncode, run.stdout + run.stderr
+
+    status, said = gate("[epoll]\nevent-alone = 100\n")
+    assert status == 1 and "limit 100 (+" in said and "ABOVE" in said, said
+    status, said = gate("[epoll]\nevent-alone = 1000000\n")
+    assert status == 0 and "within" in said, said
+    status, said = gate("[epoll]\nevent-in-8 = 1000000\n")
+    assert status == 1 and "has no epoll event-alone" in said, said

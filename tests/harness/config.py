@@ -36,10 +36,10 @@ def toml_text(config):
     return "\n".join(out) + "\n"
 
 
-def base_config(driver, port, admin_port, urls, directory, **more):
-    """One model over `urls`, two shards, both logs in `directory`. `more` replaces or adds tables."""
+def base_config(driver, port, admin_port, urls, directory, engine="vllm", **more):
+    """One model over `urls`, which run `engine`, two shards, both logs in `directory`. `more` replaces or adds tables."""
     endpoints = [
-        {"name": f"gpu-{at}", "url": url, "engine": "vllm"} for at, url in enumerate(urls)
+        {"name": f"gpu-{at}", "url": url, "engine": engine} for at, url in enumerate(urls)
     ]
     config = {
         "server": {"listen": f"127.0.0.1:{port}"},

@@ -9,6 +9,7 @@ use super::scenario;
 use crate::load::outcome::{GAP, TOTAL, TTFT};
 use crate::peers::{self, DIRECT};
 use crate::record::range::{Range, range};
+use crate::target::tree::Holds;
 
 /// How the tables are read.
 const LEGEND: &str = concat!(
@@ -153,7 +154,20 @@ fn columns(rows: &[&Row], streams: bool, latency: bool) -> Vec<Column> {
         columns.extend(latencies(streams));
     }
     columns.push(Column { head: "lost", cell: lost });
-    columns.push(Column { head: "RSS MiB idle/loaded/after", cell: memory });
+    columns.extend([
+        Column {
+            head: "RSS MiB idle/loaded/after",
+            cell: |peer, all| held(peer, all, |it| it.rss_kib as f64 / 1024.0, 1),
+        },
+        Column {
+            head: "PSS MiB idle/loaded/after",
+            cell: |peer, all| held(peer, all, |it| it.pss_kib as f64 / 1024.0, 1),
+        },
+        Column {
+            head: "descriptors idle/loaded/after",
+            cell: |peer, all| held(peer, all, |it| it.fds as f64, 0),
+        },
+    ]);
     if rows.iter().all(|row| row.outcome.completed == 0 && row.open.is_some()) {
         columns.push(Column { head: "RSS KiB each", cell: memory_each });
     }
@@ -257,14 +271,18 @@ pub fn lost(peer: &str, all: &ByPeer<'_>) -> String {
     }
 }
 
-fn memory(peer: &str, all: &ByPeer<'_>) -> String {
-    let of = |pick: fn(&Moments) -> u64| {
+/// The middle of what it held before, during and after the load.
+fn held(peer: &str, all: &ByPeer<'_>, of: fn(&Holds) -> f64, digits: usize) -> String {
+    let middle = |pick: fn(&Moments) -> Holds| {
         let values = rounds(peer, all).filter_map(|row| Some(pick(&row.proxy.as_ref()?.holds)));
-        range(values.map(|kib| kib as f64 / 1024.0).collect())
-            .map_or("-".into(), |it| format!("{:.1}", it.median))
+        range(values.map(|holds| of(&holds)).collect()).map(|it| it.median)
     };
-    let parts = [of(|it| it.idle.rss_kib), of(|it| it.loaded.rss_kib), of(|it| it.after.rss_kib)];
-    if parts[0] == "-" { "-".into() } else { parts.join("/") }
+    let moments = [middle(|it| it.idle), middle(|it| it.loaded), middle(|it| it.after)];
+    // Nothing to tell where there is no proxy, or where it could not be looked into.
+    if moments.iter().all(|it| it.is_none_or(|value| value == 0.0)) {
+        return "-".into();
+    }
+    moments.map(|it| format!("{:.digits$}", it.unwrap_or(0.0))).join("/")
 }
 
 /// Growth of resident memory over the requests that were open, where none came to its end.

@@ -2,6 +2,7 @@
 
 mod aims;
 mod cpu;
+mod gate;
 mod instructions;
 mod memory;
 mod profile;
@@ -19,6 +20,7 @@ use crate::target::{Bench, Driver, Target, launch};
 use crate::{Failure, record};
 
 pub use aims::aim;
+pub use gate::{Gate, run as gate};
 
 /// What the scenarios show, by name.
 pub fn shows() -> Vec<(&'static str, &'static str)> {
@@ -98,7 +100,12 @@ const MEMORY_ROUNDS: u32 = 3;
 /// Something does not run; the rounds that were finished are kept.
 pub fn run(wanted: &Foundation) -> Result<(), Failure> {
     let out = wanted.out.clone().unwrap_or_else(record::machine::default_dir);
-    let bench = bench(wanted)?;
+    let bench = Bench {
+        profiles: wanted.profiles.clone(),
+        realtime: wanted.realtime,
+        spin: !wanted.load_sleeps,
+        ..bench(wanted.sluice.as_deref(), (wanted.proxy_cpu, wanted.load_cpu))?
+    };
     launch::pin(&[wanted.load_cpu])?;
     launch::prefer();
     if wanted.realtime {
@@ -147,9 +154,10 @@ pub fn count(
     })
 }
 
-fn bench(wanted: &Foundation) -> Result<Bench, Failure> {
+/// Where counts are made: `sluice`, or the program beside this one.
+fn bench(sluice: Option<&Path>, (proxy_cpu, load_cpu): (usize, usize)) -> Result<Bench, Failure> {
     let beside = std::env::current_exe()?.with_file_name("sluice");
-    let sluice = wanted.sluice.clone().unwrap_or(beside);
+    let sluice = sluice.map_or(beside, Path::to_owned);
     if !sluice.exists() {
         return Err(
             format!("no gateway at {}: build it, or say --sluice FILE", sluice.display()).into()
@@ -157,22 +165,27 @@ fn bench(wanted: &Foundation) -> Result<Bench, Failure> {
     }
     let scratch = std::env::temp_dir().join(format!("sluice-perf-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
-    let (proxy_cpu, load_cpu) = (wanted.proxy_cpu, wanted.load_cpu);
-    let profiles = wanted.profiles.clone();
-    let (realtime, spin) = (wanted.realtime, !wanted.load_sleeps);
-    Ok(Bench { sluice, scratch, profiles, proxy_cpu, load_cpu, realtime, spin })
+    Ok(Bench { sluice, scratch, profiles: None, proxy_cpu, load_cpu, realtime: false, spin: true })
+}
+
+/// The wanted driver, or both.
+fn drivers(wanted: Option<Driver>) -> Vec<Driver> {
+    wanted.map_or(vec![Driver::Uring, Driver::Epoll], |driver| vec![driver])
+}
+
+/// The scenarios whose names contain one of `parts`; all without any.
+fn chosen<'a>(all: &'a [Scenario], parts: &'a [String]) -> impl Iterator<Item = &'a Scenario> {
+    let wanted = |name: &str| parts.is_empty() || parts.iter().any(|part| name.contains(part));
+    all.iter().filter(move |scenario| wanted(scenario.name))
 }
 
 impl Foundation {
     fn drivers(&self) -> Vec<Driver> {
-        self.driver.map_or(vec![Driver::Uring, Driver::Epoll], |driver| vec![driver])
+        drivers(self.driver)
     }
 
     fn chosen<'a>(&'a self, all: &'a [Scenario]) -> impl Iterator<Item = &'a Scenario> {
-        let wanted = |name: &str| {
-            self.scenario.is_empty() || self.scenario.iter().any(|part| name.contains(part))
-        };
-        all.iter().filter(move |scenario| wanted(scenario.name))
+        chosen(all, &self.scenario)
     }
 
     fn rounds(&self, most: u32) -> u32 {

@@ -6,6 +6,7 @@ use super::spread::{Spread, Standing};
 use super::study::{Contender, Sample};
 use super::unit;
 use crate::compare::row::Proxy;
+use crate::target::tree::Holds;
 
 /// One figure.
 #[derive(Clone, Copy)]
@@ -58,23 +59,25 @@ pub const CPU_EVENT: Figure =
     times("CPU per event", |sample| positive(proxy(sample)?.cpu_us_per_event), unit::micros);
 
 /// All figures, in the order of the table.
-pub const ALL: [Figure; 8] = [
+pub const ALL: [Figure; 10] = [
     CPU_REQUEST,
     CPU_EVENT,
     by("Added p50", |sample| added(sample, 0.5), unit::micros),
     by("Added p99", |sample| added(sample, 0.99), unit::micros),
     by("Added p99.9", |sample| added(sample, 0.999), unit::micros),
     by("Token gap p99", |sample| latency::at(timed(sample)?.gap.as_ref()?, 0.99), unit::micros),
-    times(
-        "Memory, loaded",
-        |sample| positive(Some(proxy(sample)?.holds.loaded.rss_kib as f64)),
-        unit::kib,
-    ),
+    times("RSS, loaded", |sample| loaded(sample, |holds| holds.rss_kib), unit::kib),
+    times("PSS, loaded", |sample| loaded(sample, |holds| holds.pss_kib), unit::kib),
+    times("Descriptors, loaded", |sample| loaded(sample, |holds| holds.fds), unit::count),
     by("Errors", |sample| Some(sample.round.outcome.failed() as f64), unit::count),
 ];
 
 fn proxy<'a>(sample: &'a Sample<'_>) -> Option<&'a Proxy> {
     sample.round.proxy.as_ref()
+}
+
+fn loaded(sample: &Sample<'_>, of: fn(&Holds) -> u64) -> Option<f64> {
+    positive(Some(of(&proxy(sample)?.holds.loaded) as f64))
 }
 
 fn positive(value: Option<f64>) -> Option<f64> {

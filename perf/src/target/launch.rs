@@ -5,7 +5,7 @@ use std::process::Command;
 
 use clap::Args;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal, setpriority_process};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Failure;
 
@@ -81,4 +81,13 @@ pub fn pin(cpus: &[usize]) -> Result<(), Failure> {
     cpus.iter().for_each(|cpu| set.set(*cpu));
     sched_setaffinity(None, &set)
         .map_err(|error| format!("cannot use CPU {cpus:?}: {error}").into())
+}
+
+/// The CPUs that this thread may use.
+///
+/// # Errors
+/// The kernel's.
+pub fn allowed() -> Result<Vec<usize>, Failure> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
 }

@@ -43,6 +43,10 @@ pub struct Body<'a> {
     pub dimensions: Option<usize>,
     pub encoding_format: Option<String>,
     pub return_token_strs: Option<bool>,
+    #[serde(borrow)]
+    pub content: Option<&'a RawValue>,
+    pub return_progress: Option<bool>,
+    pub timings_per_token: Option<bool>,
 }
 
 /// A chat message, or an item of a responses input.

@@ -159,7 +159,7 @@ pub fn finish_json(finish: Option<Finish>) -> String {
 }
 
 /// The answer that is not streamed.
-pub fn render(meta: &Meta, choices: &[Choice], usage: Usage) -> String {
+pub fn render(meta: &Meta, choices: &[Choice], last: &Step<'_>) -> String {
     let choices: Vec<String> =
         choices.iter().enumerate().map(|(at, choice)| render_choice(meta, at, choice)).collect();
     format!(
@@ -168,7 +168,7 @@ pub fn render(meta: &Meta, choices: &[Choice], usage: Usage) -> String {
         meta.created,
         Quoted(&meta.model),
         choices.join(","),
-        final_usage(usage)
+        final_usage(last.usage)
     )
 }
 

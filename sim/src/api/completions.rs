@@ -1,7 +1,7 @@
 //! `/v1/completions`: text chunks, and the whole answer.
 
 use super::chat::{FINGERPRINT, final_usage, finish_json};
-use super::encode::{Encoder, Meta, Sink, Step, Usage};
+use super::encode::{Encoder, Meta, Sink, Step};
 use super::json::Quoted;
 use super::whole::Choice;
 
@@ -68,7 +68,7 @@ fn choice_json(index: usize, text: &str, finish: Option<super::Finish>) -> Strin
 }
 
 /// The answer that is not streamed.
-pub fn render(meta: &Meta, choices: &[Choice], usage: Usage) -> String {
+pub fn render(meta: &Meta, choices: &[Choice], last: &Step<'_>) -> String {
     let choices: Vec<String> = choices
         .iter()
         .enumerate()
@@ -78,6 +78,6 @@ pub fn render(meta: &Meta, choices: &[Choice], usage: Usage) -> String {
         r#"{}[{}],"service_tier":null,"system_fingerprint":"{FINGERPRINT}","usage":{},"kv_transfer_params":null}}"#,
         opening(meta),
         choices.join(","),
-        final_usage(usage)
+        final_usage(last.usage)
     )
 }

@@ -1,6 +1,7 @@
 //! Between the engine's steps and an API's bytes: what an encoder is told, and where it writes.
 
 use super::tool::ToolCall;
+use crate::engine::Time;
 
 /// Why a choice ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,10 @@ pub struct Meta {
     pub continuous_usage: bool,
     /// As asked; only echoed.
     pub max_tokens: Option<u32>,
+    /// llama.cpp: events before the prompt is computed, and once it is.
+    pub progress: bool,
+    /// llama.cpp: timings in every event.
+    pub timings: bool,
 }
 
 /// New text of one choice.
@@ -87,6 +92,12 @@ pub struct Step<'a> {
     pub finish: Option<Finish>,
     /// Of the request so far.
     pub usage: Usage,
+    /// Tokens of this choice so far.
+    pub tokens: u32,
+    /// What its prompt took.
+    pub prompt_time: Time,
+    /// Since its first token.
+    pub decode_time: Time,
     /// Every choice is over.
     pub end: bool,
 }
@@ -103,6 +114,8 @@ pub trait Sink {
 
 /// Turns the steps of one request into an answer.
 pub trait Encoder {
+    /// The request is with the engine; `usage` knows the prompt's length only.
+    fn begin(&mut self, _usage: Usage, _sink: &mut dyn Sink) {}
     /// Takes the next step.
     fn step(&mut self, step: &Step<'_>, sink: &mut dyn Sink);
 }

@@ -7,6 +7,8 @@ use super::json::Quoted;
 pub enum Family {
     OpenAi,
     Anthropic,
+    /// llama.cpp's own, in every API.
+    LlamaCpp,
 }
 
 /// An answer that is not a success.
@@ -57,6 +59,7 @@ impl ApiError {
     pub fn body(&self, family: Family) -> String {
         match family {
             Family::OpenAi => self.open_ai(),
+            Family::LlamaCpp => self.llama(),
             Family::Anthropic => format!(
                 r#"{{"type":"error","error":{{"type":"{}","message":{}}}}}"#,
                 self.anthropic_type(),
@@ -68,7 +71,7 @@ impl ApiError {
     /// The event that tells of it inside a stream.
     pub fn event(&self, family: Family) -> String {
         match family {
-            Family::OpenAi => format!("data: {}\n\n", self.open_ai()),
+            Family::OpenAi | Family::LlamaCpp => format!("data: {}\n\n", self.body(family)),
             Family::Anthropic => format!("event: error\ndata: {}\n\n", self.body(family)),
         }
     }
@@ -80,6 +83,22 @@ impl ApiError {
             Quoted(&self.message),
             self.kind,
             self.status
+        )
+    }
+
+    fn llama(&self) -> String {
+        let kind = match self.status {
+            400 => "invalid_request_error",
+            401 => "authentication_error",
+            404 => "not_found_error",
+            501 => "not_supported_error",
+            503 => "unavailable_error",
+            _ => "server_error",
+        };
+        format!(
+            r#"{{"error":{{"code":{},"message":{},"type":"{kind}"}}}}"#,
+            self.status,
+            Quoted(&self.message)
         )
     }
 

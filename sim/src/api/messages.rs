@@ -111,7 +111,7 @@ fn usage_json(usage: Usage) -> String {
 }
 
 /// The answer that is not streamed.
-pub fn render(meta: &Meta, choices: &[Choice], usage: Usage) -> String {
+pub fn render(meta: &Meta, choices: &[Choice], last: &Step<'_>) -> String {
     let empty = Choice::default();
     let choice = choices.first().unwrap_or(&empty);
     let content = match &meta.tool {
@@ -129,6 +129,6 @@ pub fn render(meta: &Meta, choices: &[Choice], usage: Usage) -> String {
         Quoted(&format!("chatcmpl-{}", meta.id)),
         Quoted(&meta.model),
         stop_reason(choice.finish),
-        usage_json(usage)
+        usage_json(last.usage)
     )
 }

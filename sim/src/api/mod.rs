@@ -1,7 +1,7 @@
 //! The APIs the server speaks: a request body becomes a [`Plan`], steps of the engine become bytes.
 //!
 //! Pure: no sockets, no engine. Shapes follow recordings of vLLM 0.32 (the key order too); fields
-//! it leaves null are null here.
+//! it leaves null are null here. [`Dialect::LlamaCpp`] has the shapes of llama.cpp's server in their place.
 
 mod body;
 mod chat;
@@ -9,6 +9,7 @@ mod completions;
 mod encode;
 mod error;
 mod json;
+mod llama;
 mod messages;
 mod plan;
 mod pooling;
@@ -23,6 +24,14 @@ pub use error::{ApiError, Family};
 pub use json::Quoted;
 pub use plan::{Context, Generation, Limits, Plan, Script, SequencePlan, plan};
 pub use tool::ToolCall;
+
+/// Whose server it is taken for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    #[default]
+    Vllm,
+    LlamaCpp,
+}
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

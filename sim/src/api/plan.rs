@@ -5,13 +5,14 @@ use super::chat::{self, ChatStream};
 use super::completions::{self, CompletionStream};
 use super::encode::{Encoder, Finish, Meta};
 use super::error::ApiError;
+use super::llama;
 use super::messages::{self, MessageStream};
 use super::pooling;
 use super::prompt::{self, Rendered};
 use super::responses::{self, ResponseStream};
 use super::tool::ToolCall;
 use super::whole::Whole;
-use super::{Op, Quoted};
+use super::{Dialect, Op, Quoted};
 use crate::engine::{Prompt, chain};
 use crate::text::mix;
 use crate::text::voice::Voice;
@@ -19,6 +20,7 @@ use crate::text::voice::Voice;
 /// What the server allows and assumes.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    pub dialect: Dialect,
     /// Names it serves; each has a cache of its own, as adapters have.
     pub models: Vec<String>,
     /// Decides the text.
@@ -121,7 +123,7 @@ pub fn plan(op: Op, bytes: &[u8], limits: &Limits, context: Context) -> Result<P
         Op::Messages => planner.chat(prompt::messages(&body)?, op),
         Op::Responses => planner.chat(prompt::responses(&body)?, op),
         Op::Completions => planner.completions(),
-        Op::CountTokens => Ok(Plan::Reply(count_tokens(&prompt::messages(&body)?))),
+        Op::CountTokens => Ok(Plan::Reply(planner.count_tokens(&prompt::messages(&body)?))),
         Op::Tokenize => Ok(Plan::Reply(planner.tokenize()?)),
         Op::Embeddings => planner.embeddings(),
         Op::Rerank => planner.rerank(),
@@ -173,6 +175,9 @@ impl Planner<'_> {
         }
         let meta = self.meta(n, tool);
         let encoder: Box<dyn Encoder> = match (op, self.streams()) {
+            _ if self.limits.dialect == Dialect::LlamaCpp => {
+                llama::encoder(op, self.streams(), meta)
+            }
             (Op::Messages, true) => Box::new(MessageStream::new(meta)),
             (Op::Messages, false) => Box::new(Whole::new(meta, messages::render)),
             (Op::Responses, true) => Box::new(ResponseStream::new(meta)),
@@ -195,9 +200,11 @@ impl Planner<'_> {
             }
         }
         let meta = self.meta(sequences.len(), None);
-        let encoder: Box<dyn Encoder> = match self.streams() {
-            true => Box::new(CompletionStream::new(meta)),
-            false => Box::new(Whole::new(meta, completions::render)),
+        let streams = self.streams();
+        let encoder: Box<dyn Encoder> = match (self.limits.dialect, streams) {
+            (Dialect::LlamaCpp, _) => llama::encoder(Op::Completions, streams, meta),
+            (_, true) => Box::new(CompletionStream::new(meta)),
+            (_, false) => Box::new(Whole::new(meta, completions::render)),
         };
         Ok(Plan::Run(Generation { stream: self.streams(), sequences, encoder }))
     }
@@ -235,7 +242,21 @@ impl Planner<'_> {
         Ok(Plan::Run(Generation { stream: false, sequences, encoder }))
     }
 
+    fn count_tokens(self, rendered: &Rendered) -> String {
+        let count = rendered.ids.len();
+        match self.limits.dialect {
+            Dialect::LlamaCpp => format!(r#"{{"input_tokens":{count}}}"#),
+            Dialect::Vllm => format!(
+                r#"{{"input_tokens":{count},"context_management":{{"original_input_tokens":{count}}}}}"#
+            ),
+        }
+    }
+
     fn tokenize(self) -> Result<String, ApiError> {
+        if self.limits.dialect == Dialect::LlamaCpp {
+            let texts = prompt::texts(self.body.content, "content")?;
+            return Ok(llama::tokens(&texts));
+        }
         let rendered = match self.body.messages {
             Some(_) => prompt::chat(self.body)?,
             None => {
@@ -355,6 +376,8 @@ impl Planner<'_> {
             include_usage,
             continuous_usage: include_usage && options.continuous_usage_stats == Some(true),
             max_tokens: self.max_tokens(),
+            progress: self.body.return_progress == Some(true),
+            timings: self.body.timings_per_token == Some(true),
         }
     }
 
@@ -372,13 +395,6 @@ impl Planner<'_> {
 fn silent(prompt: Prompt) -> SequencePlan {
     let finish = Some(Finish::Stop);
     SequencePlan { prompt, output_tokens: 0, finish, script: Script::Silent, counted: true }
-}
-
-fn count_tokens(rendered: &Rendered) -> String {
-    let count = rendered.ids.len();
-    format!(
-        r#"{{"input_tokens":{count},"context_management":{{"original_input_tokens":{count}}}}}"#
-    )
 }
 
 fn token_strings(raw: &serde_json::value::RawValue) -> String {

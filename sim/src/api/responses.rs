@@ -194,10 +194,10 @@ fn usage_json(usage: Usage) -> String {
 }
 
 /// The answer that is not streamed.
-pub fn render(meta: &Meta, choices: &[Choice], usage: Usage) -> String {
+pub fn render(meta: &Meta, choices: &[Choice], last: &Step<'_>) -> String {
     let empty = Choice::default();
     let choice = choices.first().unwrap_or(&empty);
     let item = item_json(meta, &item_id(meta), Some(&choice.text), "completed");
     let status = choice.finish.map_or("in_progress", status);
-    response_json(meta, status, &item, choice.finish, Some(usage))
+    response_json(meta, status, &item, choice.finish, Some(last.usage))
 }

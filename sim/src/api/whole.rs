@@ -1,6 +1,6 @@
 //! Answers that are not streamed: the text is gathered, and written once at the end.
 
-use super::encode::{Encoder, Finish, Meta, Sink, Step, Usage};
+use super::encode::{Encoder, Finish, Meta, Sink, Step};
 
 /// One choice's text and end.
 #[derive(Clone, Debug, Default)]
@@ -9,8 +9,8 @@ pub struct Choice {
     pub finish: Option<Finish>,
 }
 
-/// How an API writes a whole answer.
-pub type Render = fn(&Meta, &[Choice], Usage) -> String;
+/// How an API writes a whole answer, of which this was the last step.
+pub type Render = fn(&Meta, &[Choice], &Step<'_>) -> String;
 
 /// Gathers, then renders.
 pub struct Whole {
@@ -32,7 +32,7 @@ impl Encoder for Whole {
         choice.text.push_str(step.text);
         choice.finish = step.finish;
         if step.end {
-            sink.whole((self.render)(&self.meta, &self.choices, step.usage).as_bytes());
+            sink.whole((self.render)(&self.meta, &self.choices, step).as_bytes());
             sink.end();
         }
     }

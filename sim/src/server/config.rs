@@ -1,7 +1,7 @@
 //! What a simulated server is told at its start.
 
 use super::pairs::PairConfig;
-use crate::api::Limits;
+use crate::api::{Dialect, Limits};
 use crate::engine::EngineConfig;
 use crate::fault::Faults;
 use std::time::Duration;
@@ -33,6 +33,7 @@ pub struct DefaultFault {
 /// One simulated server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
+    pub dialect: Dialect,
     pub engine: EngineConfig,
     /// Names it serves.
     pub models: Vec<String>,
@@ -70,6 +71,7 @@ pub struct KvEvents {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
+            dialect: Dialect::default(),
             engine: EngineConfig::default(),
             models: vec!["mock-model".to_string()],
             seed: 0,
@@ -92,6 +94,7 @@ impl ServerConfig {
     pub fn limits(&self) -> Limits {
         let capacity = u32::try_from(self.engine.capacity_tokens()).unwrap_or(u32::MAX);
         Limits {
+            dialect: self.dialect,
             models: self.models.clone(),
             seed: self.seed,
             context_tokens_max: self.context_tokens_max.min(capacity),

@@ -6,10 +6,11 @@ use super::core::Core;
 use super::counts::End;
 use super::head::{EVENTS, Framing, HTML, Head, JSON, unix_now};
 use super::live::{Live, State, Writer};
+use super::llama;
 use super::out::Out;
 use super::pairs::{self, Part};
 use super::request::{NoRequest, Request, Wire};
-use crate::api::{self, ApiError, Context, Family, Generation, Op, Plan};
+use crate::api::{self, ApiError, Context, Dialect, Family, Generation, Op, Plan};
 use crate::fault::{Ending, Faults, Hang, Substitute};
 use socket2::SockRef;
 use std::cell::RefCell;
@@ -47,6 +48,7 @@ const PROMISED_BYTES: usize = 1_000;
 pub struct Connection {
     shared: Rc<Shared>,
     wire: Wire,
+    answers: u32,
 }
 
 /// One request and how it is to be mistreated.
@@ -54,6 +56,10 @@ struct Exchange<'a> {
     request: &'a Request,
     faults: Faults,
     op: Option<Op>,
+    /// llama.cpp's: for how many seconds connections are kept.
+    llama: Option<u64>,
+    /// The connection has had as many answers as it may.
+    last: bool,
 }
 
 impl Exchange<'_> {
@@ -69,13 +75,22 @@ impl Exchange<'_> {
     }
 
     fn family(&self) -> Family {
-        self.op.map_or(Family::OpenAi, Op::family)
+        match self.llama {
+            Some(_) => Family::LlamaCpp,
+            None => self.op.map_or(Family::OpenAi, Op::family),
+        }
+    }
+
+    /// Whether the answer's head says that the connection closes.
+    fn closes(&self, status: u16) -> bool {
+        let told = self.faults.close || self.faults.until_close || self.request.close;
+        told || self.last || self.llama.is_some() && status >= 400
     }
 
     fn head(&self, status: u16, content_type: &'static str) -> Head {
-        let close = self.faults.close || self.faults.until_close || self.request.close;
+        let (close, llama) = (self.closes(status), self.llama);
         let request_id = self.request.request_id.clone();
-        Head { close, request_id, ..Head::new(status, content_type) }
+        Head { close, request_id, llama, ..Head::new(status, content_type) }
     }
 
     fn out(&self, wire: &Wire) -> Out {
@@ -97,7 +112,7 @@ impl Connection {
         // Without it a token waits for the acknowledgement of the one before; a socket that
         // refuses it is as good as closed, which the first read tells.
         let _ = socket.set_nodelay(true);
-        Self { shared: shared.clone(), wire: Wire::new(socket) }
+        Self { shared: shared.clone(), wire: Wire::new(socket), answers: 0 }
     }
 
     /// Answers requests until one side has enough.
@@ -139,7 +154,11 @@ impl Connection {
 
     async fn answer(&mut self, request: &Request) -> Flow {
         let op = Op::of_path(&request.path).filter(|_| request.method == "POST");
-        let mut exchange = Exchange { request, faults: Faults::default(), op };
+        let config = &self.shared.config;
+        let llama = (config.dialect == Dialect::LlamaCpp).then_some(config.keep_alive.as_secs());
+        self.answers += 1;
+        let last = llama.is_some() && self.answers >= llama::ANSWERS_MAX;
+        let mut exchange = Exchange { request, faults: Faults::default(), op, llama, last };
         if let Some(op) = exchange.booked() {
             self.shared.core.borrow_mut().book.begin(op);
         }
@@ -304,9 +323,14 @@ impl Connection {
             exchange.end(&self.shared, End::Faulted(0));
             return Flow::Close;
         }
+        live.borrow_mut().begin();
         self.shared.work.notify_one();
         let flow = self.watch(&live, &wake).await;
-        self.settle(exchange, op, &live, flow)
+        match self.settle(exchange, op, &live, flow) {
+            // It ends every stream with the connection, whatever the head said.
+            Flow::Next if stream && exchange.llama.is_some() => Flow::Close,
+            flow => flow,
+        }
     }
 
     fn writer(&self, exchange: &Exchange<'_>, stream: bool) -> Writer {
@@ -368,12 +392,7 @@ impl Connection {
                 core.book.end(End::Faulted(usage.completion));
             }
         }
-        if flow == Flow::Next { self.next(exchange) } else { flow }
-    }
-
-    fn next(&self, exchange: &Exchange<'_>) -> Flow {
-        let over = exchange.faults.close || exchange.faults.until_close || exchange.request.close;
-        if over { Flow::Close } else { Flow::Next }
+        if flow == Flow::Next && exchange.closes(200) { Flow::Close } else { flow }
     }
 
     async fn reply(&mut self, exchange: &Exchange<'_>, head: Head, body: &str) -> Flow {
@@ -396,7 +415,8 @@ impl Connection {
         match out.due_cut() {
             Some(ending) => ending.into(),
             None if out.is_broken() => Flow::Gone,
-            None => self.next(exchange),
+            None if head.close => Flow::Close,
+            None => Flow::Next,
         }
     }
 

@@ -3,9 +3,10 @@
 use super::Shared;
 use super::config::{DefaultFault, Scope};
 use super::head::{JSON, METRICS};
+use super::llama;
 use super::publisher::Order;
 use super::request::Request;
-use crate::api::{ApiError, Family, Op, Quoted};
+use crate::api::{ApiError, Dialect, Family, Op, Quoted};
 use crate::fault::Faults;
 use serde::Deserialize;
 
@@ -27,6 +28,11 @@ impl Answer {
         Self { content_type: "", ..Self::ok(String::new()) }
     }
 
+    /// llama.cpp's 404.
+    fn nothing() -> Self {
+        Self { status: 404, ..Self::ok(llama::NOTHING.to_string()) }
+    }
+
     fn error(error: &ApiError) -> Self {
         Self { status: error.status, ..Self::ok(error.body(Family::OpenAi)) }
     }
@@ -34,7 +40,11 @@ impl Answer {
 
 /// Answers a request that is not for tokens.
 pub fn answer(shared: &Shared, request: &Request) -> Answer {
+    let llama = shared.config.dialect == Dialect::LlamaCpp;
     match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/health") if llama => Answer::ok(llama::HEALTHY.to_string()),
+        ("GET", "/v1/models") if llama => Answer::ok(llama::models(shared)),
+        ("GET", "/version" | "/ping") if llama => Answer::nothing(),
         ("GET", "/health" | "/ping") => Answer::empty(),
         ("GET", "/version") => Answer::ok(r#"{"version":"0.32.0"}"#.to_string()),
         ("GET", "/v1/models") => Answer::ok(models(shared)),
@@ -55,6 +65,7 @@ pub fn answer(shared: &Shared, request: &Request) -> Answer {
             shared.core.borrow_mut().book.reset();
             Answer::ok("{}".to_string())
         }
+        _ if llama => Answer::nothing(),
         (_, path) => unroutable(path),
     }
 }
@@ -91,7 +102,14 @@ fn models(shared: &Shared) -> String {
 fn metrics(shared: &Shared) -> Answer {
     let core = shared.core.borrow();
     let page = core.metrics.page(&core.engine.stats(), &shared.config);
-    Answer { content_type: METRICS, ..Answer::ok(page) }
+    let extra = match shared.config.dialect {
+        Dialect::Vllm => String::new(),
+        Dialect::LlamaCpp => {
+            let began = super::head::unix_now().saturating_sub(shared.started.elapsed());
+            format!("Process-Start-Time-Unix: {}\r\n", began.as_micros())
+        }
+    };
+    Answer { content_type: METRICS, extra, ..Answer::ok(page) }
 }
 
 fn pairs(shared: &Shared) -> super::PairCounts {

@@ -1,5 +1,6 @@
-//! Response heads, as uvicorn writes them.
+//! Response heads, as uvicorn writes them, or llama.cpp's HTTP library.
 
+use super::llama;
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,6 +26,8 @@ pub struct Head {
     pub request_id: Option<String>,
     /// Whole lines, CRLF included.
     pub extra: String,
+    /// llama.cpp's, which says for how many seconds the connection is kept.
+    pub llama: Option<u64>,
 }
 
 /// JSON.
@@ -39,11 +42,47 @@ pub const HTML: &str = "text/html; charset=utf-8";
 impl Head {
     /// A head without anything special.
     pub fn new(status: u16, content_type: &'static str) -> Self {
-        Self { status, content_type, close: false, request_id: None, extra: String::new() }
+        let (request_id, extra) = (None, String::new());
+        Self { status, content_type, close: false, request_id, extra, llama: None }
     }
 
     /// The bytes of the head, blank line included.
     pub fn write(&self, framing: Framing) -> Vec<u8> {
+        match self.llama {
+            None => self.uvicorn(framing),
+            Some(keep_seconds) => self.llama(framing, keep_seconds),
+        }
+    }
+
+    fn llama(&self, framing: Framing, keep_seconds: u64) -> Vec<u8> {
+        let mut text = String::with_capacity(256);
+        put(&mut text, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status)));
+        text.push_str("Server: llama.cpp\r\nAccess-Control-Allow-Origin: \r\n");
+        if self.content_type == EVENTS {
+            text.push_str("X-Accel-Buffering: no\r\n");
+        }
+        text.push_str(&self.extra);
+        let kind = llama::content_type(self.content_type);
+        put(&mut text, format_args!("Content-Type: {kind}\r\n"));
+        match framing {
+            Framing::Length(bytes) => {
+                put(&mut text, format_args!("Content-Length: {bytes}\r\n"));
+            }
+            Framing::Chunked => text.push_str("Transfer-Encoding: chunked\r\n"),
+            Framing::UntilClose => {}
+        }
+        let most = llama::ANSWERS_MAX;
+        match self.close || framing == Framing::UntilClose {
+            true => text.push_str("Connection: close\r\n"),
+            false => {
+                put(&mut text, format_args!("Keep-Alive: timeout={keep_seconds}, max={most}\r\n"))
+            }
+        }
+        text.push_str("\r\n");
+        text.into_bytes()
+    }
+
+    fn uvicorn(&self, framing: Framing) -> Vec<u8> {
         let mut text = String::with_capacity(256);
         text.push_str("HTTP/1.1 ");
         put(&mut text, format_args!("{} {}\r\n", self.status, reason(self.status)));

@@ -32,6 +32,7 @@ struct Choice {
     finish: Option<Finish>,
     counted: bool,
     seq: Option<SeqId>,
+    first_at: Time,
     last_at: Time,
 }
 
@@ -67,6 +68,7 @@ impl Live {
                 finish: plan.finish,
                 counted: plan.counted,
                 seq: None,
+                first_at: 0,
                 last_at: 0,
             })
             .collect();
@@ -79,6 +81,11 @@ impl Live {
             writer,
             wake,
         }
+    }
+
+    /// The engine has all of its sequences.
+    pub fn begin(&mut self) {
+        self.encoder.begin(self.usage, &mut self.writer);
     }
 
     /// Which sequence of the engine a choice is.
@@ -112,8 +119,9 @@ impl Live {
     /// Takes what a step gave to one choice.
     pub fn output(&mut self, index: usize, output: &Output) -> Progress {
         let choice = &mut self.choices[index];
-        if output.first == 0 && choice.counted {
-            self.usage.cached += output.cached;
+        if output.first == 0 {
+            choice.first_at = output.at;
+            self.usage.cached += if choice.counted { output.cached } else { 0 };
         }
         self.usage.completion += output.count;
         self.open -= usize::from(output.last);
@@ -129,6 +137,9 @@ impl Live {
             last: output.last,
             finish: choice.finish.filter(|_| output.last),
             usage: self.usage,
+            tokens: output.first + output.count,
+            prompt_time: choice.first_at.saturating_sub(output.scheduled),
+            decode_time: output.at.saturating_sub(choice.first_at),
             end: self.open == 0,
         };
         let progress = Progress { last_at: choice.last_at, finish: choice.finish };

@@ -1,7 +1,8 @@
-//! The metrics page, with vLLM's names, labels and bucket bounds.
+//! What the metrics page says, with vLLM's names, labels and bucket bounds.
 
 use super::config::ServerConfig;
-use crate::api::{Finish, Quoted};
+use super::llama;
+use crate::api::{Dialect, Finish, Quoted};
 use crate::engine::{Output, SECOND, Stats, Time};
 use std::fmt::Write;
 
@@ -61,6 +62,7 @@ pub struct Metrics {
     /// By reason: stop, length, abort, error, repetition.
     finished: [u64; REASONS.len()],
     cached_tokens: u64,
+    tokens_max: u64,
 }
 
 const REASONS: [&str; 5] = ["stop", "length", "abort", "error", "repetition"];
@@ -98,6 +100,7 @@ impl Metrics {
             generation_tokens: tokens("request_generation_tokens", "Output of each request."),
             finished: [0; REASONS.len()],
             cached_tokens: 0,
+            tokens_max: 0,
         }
     }
 
@@ -118,6 +121,7 @@ impl Metrics {
     pub fn finish(&mut self, output: &Output, track: Track, finish: Option<Finish>) {
         let generated = output.first + output.count;
         let decode = seconds(output.at - track.first_token);
+        self.tokens_max = self.tokens_max.max(u64::from(track.prompt_tokens + generated));
         self.whole.record(seconds(output.at - output.arrived));
         self.inference.record(seconds(output.at - output.scheduled));
         self.decode.record(decode);
@@ -136,6 +140,21 @@ impl Metrics {
 
     /// The page.
     pub fn page(&self, stats: &Stats, config: &ServerConfig) -> String {
+        match config.dialect {
+            Dialect::Vllm => self.vllm(stats, config),
+            Dialect::LlamaCpp => llama::metrics(
+                stats,
+                llama::Told {
+                    cached_tokens: self.cached_tokens,
+                    prefill_seconds: self.prefill.sum,
+                    decode_seconds: self.decode.sum,
+                    tokens_max: self.tokens_max,
+                },
+            ),
+        }
+    }
+
+    fn vllm(&self, stats: &Stats, config: &ServerConfig) -> String {
         let mut page = Page { text: String::with_capacity(16 << 10), model: &self.model };
         let used = f64::from(stats.blocks_used) / f64::from(stats.blocks_total.max(1));
         page.gauge("num_requests_running", "Requests in the batch.", f64::from(stats.running));

@@ -11,6 +11,7 @@ mod core;
 mod counts;
 mod head;
 mod live;
+mod llama;
 mod metrics;
 mod out;
 mod pairs;

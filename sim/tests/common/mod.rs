@@ -4,6 +4,7 @@
 pub mod shape;
 
 use serde_json::Value;
+use sluice_sim::api::Dialect;
 use sluice_sim::engine::{EngineConfig, MILLISECOND, prefill_cost};
 use sluice_sim::server::{Running, ServerConfig, spawn_thread};
 use std::io::{ErrorKind, Read, Write};
@@ -31,6 +32,11 @@ pub fn slow_prefill() -> ServerConfig {
 /// A server without pacing.
 pub fn instant() -> ServerConfig {
     ServerConfig { instant: true, ..ServerConfig::default() }
+}
+
+/// The same, as llama.cpp's.
+pub fn llama() -> ServerConfig {
+    ServerConfig { dialect: Dialect::LlamaCpp, ..instant() }
 }
 
 pub fn start(config: ServerConfig) -> Running {
@@ -147,7 +153,7 @@ impl Client {
             (Vec::new(), 0)
         } else if let Some(length) = length(&head) {
             (self.read.get(head_end..head_end + length)?.to_vec(), length)
-        } else if head.contains("transfer-encoding: chunked") {
+        } else if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
             dechunk(&self.read[head_end..])?
         } else {
             return None;
@@ -176,6 +182,7 @@ fn status(head: &str) -> u16 {
 }
 
 fn length(head: &str) -> Option<usize> {
+    let head = head.to_ascii_lowercase();
     head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
 }
 
