@@ -190,7 +190,10 @@ impl Gateway {
     }
 
     fn write(&self, text: &str) {
-        std::fs::write(self.folder.join("sluice.toml"), text).unwrap();
+        // In one step: a busy machine may show an empty file for as long as a change takes to come to rest.
+        let fresh = self.folder.join("sluice.toml.fresh");
+        std::fs::write(&fresh, text).unwrap();
+        std::fs::rename(fresh, self.folder.join("sluice.toml")).unwrap();
     }
 
     fn stop(self) -> Exit {
