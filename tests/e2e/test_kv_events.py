@@ -45,7 +45,7 @@ def settled(gateway, prompts):
 def quiet(gateway):
     """Nothing more is heard."""
     heard, last = -1, time.monotonic()
-    while time.monotonic() - last < 0.3:
+    while time.monotonic() - last < 0.5:
         now = metric(gateway, "sluice_kv_events_total") + metric(gateway, "sluice_kv_changes_total")
         if now != heard:
             heard, last = now, time.monotonic()

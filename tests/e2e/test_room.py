@@ -166,3 +166,29 @@ def test_models_that_pair_the_same_servers_crosswise_do_not_block_each_other(gat
     )
     most = at_once(gateway, [MODEL, "other"] * 6, ["gpu-0", "gpu-1"])
     assert most == {"gpu-0": 1, "gpu-1": 1}
+
+
+def test_a_request_that_goes_elsewhere_holds_no_place_where_it_was_to_go(gateways, sims):
+    decode, prefill = sims(*PREFILL), sims(*PREFILL)
+    whole = sims("--realtime", "--decode-ms", "20")
+    gateway = gateways(
+        runtime={"shards": 1},
+        endpoints=[
+            endpoint("d0", decode, requests_max=1),
+            endpoint("p0", prefill),
+            endpoint("w0", whole),
+        ],
+        models=[{"name": MODEL, "endpoints": ["d0"]}],
+        pairs=[{"model": MODEL, "protocol": "nixl", "prefill": ["p0"], "whole": ["w0"]}],
+    )
+    short = {"messages": [{"role": "user", "content": "short"}], "max_tokens": 100, "stream": True}
+    with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json={"model": MODEL, **short}) as stream:
+        lines = stream.iter_lines()
+        assert next(lines).startswith("data:")
+        assert metric(gateway, "sluice_endpoint_in_flight", endpoint="w0") == 1
+        assert metric(gateway, "sluice_endpoint_places_used") == 0
+        results = []
+        long(gateway, MODEL, results)
+        assert results[0].status_code == 200 and next(lines) is not None
+    wait(lambda: len(gateway.rows()) == 2)
+    assert not any(row.get("queued_ms") for row in gateway.rows()), gateway.rows()
