@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::index::{Blocks, Mark, Places};
+use super::index::{Blocks, Places, marks};
 use super::subscriber::Heard;
 use super::tokens::{self, Tokenised};
 use crate::route::precise::{Change, Lane, Prompt};
@@ -157,34 +157,10 @@ impl Keeper {
             return;
         };
         self.counts.prompts.inc();
-        let marks = marks(&tokenised.prompt, tokens.len());
+        let prompt = &tokenised.prompt;
+        let marks = marks(&prompt.blocks, prompt.bytes, tokens.len());
         let Some(blocks) = self.blocks.get(&tokenised.identity) else { return };
         self.places.learn(tokens, &marks, blocks, &mut self.changes);
         self.tell(tokenised.identity);
-    }
-}
-
-/// Where the blocks of a prompt's chain end in tokens: in proportion to bytes, rather later than too early.
-fn marks(prompt: &Prompt, tokens: usize) -> Vec<Mark> {
-    let per_byte = tokens as f64 / prompt.bytes.max(1) as f64;
-    let mark = |(hash, bytes): &(u64, u64)| Mark {
-        hash: *hash,
-        tokens: (*bytes as f64 * per_byte).ceil() as u32,
-    };
-    prompt.blocks.iter().map(mark).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::plan::EndpointId;
-
-    #[test]
-    fn ends_are_in_proportion() {
-        let blocks: Box<[(u64, u64)]> = [(1, 512), (2, 1_024), (3, 1_536)].into();
-        let (body, endpoint) = (Box::default(), EndpointId(0));
-        let prompt = Prompt { generation: 1, endpoint, body, blocks, bytes: 2_000 };
-        let ends: Vec<u32> = marks(&prompt, 500).iter().map(|mark| mark.tokens).collect();
-        assert_eq!(ends, [128, 256, 384]);
     }
 }
