@@ -1,5 +1,5 @@
-//! Places where prompts left what was known of them: several at one place at a time share a prefix, and are no
-//! conversation.
+//! Places where prompts left what was known of them: several at one place at a time share a prefix, and are
+//! no conversation.
 
 use super::candidate::Nanos;
 

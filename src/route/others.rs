@@ -1,7 +1,7 @@
 //! Which part of the endpoints' requests others send: gateways that this one has no contact with.
 //!
-//! Engines say how many requests they have; ours are known. Both are averaged before they are compared, since an
-//! engine's word is as old as its last scrape.
+//! Engines say how many requests they have; ours are known. Both are averaged before they are compared,
+//! since an engine's word is as old as its last scrape.
 
 use super::candidate::Candidate;
 

@@ -1,5 +1,5 @@
-//! What a control plane makes of engines' KV events, in virtual time: the same tables that serve real ones, with
-//! the delays and bounds of the ways between.
+//! What a control plane makes of engines' KV events, in virtual time: the same tables that serve real ones,
+//! with the delays and bounds of the ways between.
 //!
 //! An engine's events leave it with the end of a step. Prompts are offered after their dispatch, some wait, a
 //! few at a time are tokenised, and what finds no room is not.

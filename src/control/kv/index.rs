@@ -31,8 +31,8 @@ pub struct Mark {
     pub tokens: u32,
 }
 
-/// Where the blocks of a prompt's chain, which end after so many of its `bytes`, end in tokens: in proportion,
-/// rather later than too early.
+/// Where the blocks of a prompt's chain, which end after so many of its `bytes`, end in tokens: in
+/// proportion, rather later than too early.
 pub fn marks(blocks: &[(ChainHash, u64)], bytes: u64, tokens: usize) -> Vec<Mark> {
     let per_byte = tokens as f64 / bytes.max(1) as f64;
     let mark = |(hash, bytes): &(ChainHash, u64)| Mark {

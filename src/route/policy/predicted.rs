@@ -10,7 +10,8 @@
 //!
 //! Two things are known beside the time. Where prompts part that come close together, they are no
 //! conversation, and a burst of them is not held back. And where engines have more to do than this gateway
-//! gives them, other gateways send there, too: what is not known here may be where rendezvous would have put it.
+//! gives them, other gateways send there, too: what is not known here may be where rendezvous would have
+//! put it.
 
 use crate::route::candidate::{Candidate, Question, Ranking, Reason};
 use crate::route::policy::wait::{prefill_rate, uncached_seconds, wait};

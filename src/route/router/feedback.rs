@@ -144,7 +144,7 @@ impl Router {
     }
 
     /// Its cache makes room for so many tokens; what is older than its horizon by that is believed no more.
-    fn computes(&mut self, slot: Slot, tokens: u32) {
+    pub(super) fn computes(&mut self, slot: Slot, tokens: u32) {
         let column = &mut self.columns[usize::from(slot.index)];
         for _ in 0..column.horizon.computes(tokens) {
             self.table.pass(slot.index);
