@@ -33,8 +33,9 @@ impl Others {
 
     /// 0 to 1.
     pub fn share(&self) -> f32 {
-        let share = 1.0 - self.ours / self.all.max(f32::MIN_POSITIVE);
-        if share < SHARE_MIN { 0.0 } else { share.min(1.0) }
+        let others = self.all - self.ours;
+        // Not so where engines do not tell, or have nothing to do.
+        if others > SHARE_MIN * self.all { others / self.all } else { 0.0 }
     }
 }
 
