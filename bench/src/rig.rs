@@ -63,7 +63,8 @@ impl Rig {
         rig
     }
 
-    /// Looks up and decides.
+    /// Looks up and decides. Profilers find it by its name.
+    #[inline(never)]
     pub fn decide(&mut self, chain: &Chain) -> (Decision, Whose) {
         self.now += 1_000_000;
         let model = self.places.models[0].expect("a slot");
@@ -102,6 +103,9 @@ fn candidate(at: u16) -> Candidate {
     Candidate {
         requests: u64::from(at % 7),
         prefill_tokens: u64::from(at % 11) * 1_000,
+        // Engines tell, and have others' requests, too.
+        running: Some(u32::from(at % 7) * 2),
+        waiting: Some(u32::from(at % 3)),
         ..Candidate::idle(EndpointId(at))
     }
 }

@@ -5,11 +5,11 @@ use sluice_bench::rig::{Rig, prompt};
 
 #[test]
 fn requests_allocate_nothing() {
-    let mut rig = Rig::new(64, 16 * 1024, 0.0);
+    let mut rig = Rig::new(64, 30 * 1024, 0.0);
     let mut chains = vec![Chain::default(); 40];
     for (number, chain) in (0..).zip(&mut chains) {
         // Some grow, some are new.
-        prompt(chain, number * 3, 20 * 1024);
+        prompt(chain, number * 3, 32 * 1024);
     }
     for chain in &chains {
         rig.turn(chain);

@@ -158,6 +158,8 @@ impl Epoch {
             output_tokens: 1,
             anchor: 0,
             session: None,
+            forked: false,
+            others: 0.0,
             turn: turn.get() >> 1,
             random,
         };

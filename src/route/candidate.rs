@@ -73,7 +73,7 @@ impl Candidate {
 }
 
 /// What a policy may know of the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Question {
     /// Prompt tokens, estimated or known.
     pub input_tokens: u32,
@@ -83,6 +83,10 @@ pub struct Question {
     pub anchor: u64,
     /// The client's session, or what the model's policy hashes instead.
     pub session: Option<u64>,
+    /// Where the known part of the prompt ends, another one went on differently a moment ago.
+    pub forked: bool,
+    /// Share of the endpoints' requests that others sent there, 0 to 1.
+    pub others: f32,
     /// Counts this model's requests on this shard.
     pub turn: u64,
     /// Fresh random bits.

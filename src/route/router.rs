@@ -21,7 +21,9 @@ use super::candidate::{ATTEMPTS_MAX, Candidate, Nanos, Question, Ranking, Reason
 use super::chain::{CHAIN_BLOCKS_MAX, Chain};
 use super::cost::{InputRatio, OutputTokens, gpu_milliseconds};
 use super::endpoints::{Depths, EndpointSet};
+use super::forks::Forks;
 use super::learn::{Learned, Prior};
+use super::others::Others;
 use super::policy::wait;
 use super::rank::rank;
 use super::session::{Sessions, Visit};
@@ -132,8 +134,10 @@ pub struct Router {
     table: PrefixTable,
     memory_mib: usize,
     depths: Depths,
-    /// Of the last look-up.
+    /// Of the last look-up; the last block that any endpoint holds, too.
     ruler: Ruler,
+    known_end: Option<u64>,
+    forks: Forks,
     endpoints: Slots,
     /// By the index of an endpoint's slot.
     columns: Vec<Column>,
@@ -158,6 +162,7 @@ pub struct Router {
 struct Line {
     ratio: InputRatio,
     turn: u64,
+    others: Others,
 }
 
 impl Router {
@@ -169,6 +174,8 @@ impl Router {
             memory_mib,
             depths: Depths::default(),
             ruler: Ruler::default(),
+            known_end: None,
+            forks: Forks::default(),
             endpoints: Slots::default(),
             columns: Vec::new(),
             models: Slots::default(),
@@ -230,7 +237,7 @@ impl Router {
     pub fn estimate(&mut self, now: Nanos, inquiry: &Inquiry<'_>) -> Estimate {
         self.table.depths(inquiry.chain.hashes(), inquiry.columns, &mut self.depths);
         self.recall(now, inquiry);
-        self.ruler = self.measure(inquiry.whose.model, inquiry.chain);
+        self.measure(inquiry.whose.model, inquiry.chain);
         let ruler = self.ruler;
         let limit = inquiry.output_tokens_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX));
         let output_tokens =
@@ -267,10 +274,12 @@ impl Router {
         self.sessions.find(inquiry.whose.session?, now, inquiry.session_ttl)
     }
 
-    fn measure(&self, model: Slot, chain: &Chain) -> Ruler {
+    fn measure(&mut self, model: Slot, chain: &Chain) {
         let depth = self.depths.warm().iter().map(|column| self.depths.get(column)).max();
         let ratio = self.line(model).map_or_else(InputRatio::default, |line| line.ratio);
-        Ruler::new(&self.table, chain, depth.unwrap_or(0), ratio)
+        self.ruler = Ruler::new(&self.table, chain, depth.unwrap_or(0), ratio);
+        let last = depth.and_then(|depth| depth.checked_sub(1));
+        self.known_end = last.and_then(|last| chain.hashes().get(last).copied());
     }
 
     fn line(&self, model: Slot) -> Option<&Line> {
@@ -288,7 +297,7 @@ impl Router {
     ) -> Option<Decision> {
         self.learn_prior(now);
         self.seat(now, inquiry, seats);
-        let question = self.question(inquiry, estimate);
+        let question = self.question(now, inquiry, estimate);
         let reason = rank(inquiry.policy, &question, &self.candidates, &mut self.ranking);
         let mut decision = Decision { reason, estimate: *estimate, picks: [None; ATTEMPTS_MAX] };
         for (place, score) in decision.picks.iter_mut().zip(self.ranking.attempts()) {
@@ -333,21 +342,30 @@ impl Router {
         }
     }
 
-    fn question(&mut self, inquiry: &Inquiry<'_>, estimate: &Estimate) -> Question {
+    fn question(&mut self, now: Nanos, inquiry: &Inquiry<'_>, estimate: &Estimate) -> Question {
         let random = self.random();
         let line = self.lines.get_mut(usize::from(inquiry.whose.model.index));
-        let turn = line.map_or(0, |line| {
+        let candidates = &self.candidates;
+        let (turn, others) = line.map_or((0, 0.0), |line| {
             line.turn = line.turn.wrapping_add(1);
-            line.turn
+            line.others.see(candidates);
+            (line.turn, line.others.share())
         });
         Question {
             input_tokens: estimate.input_tokens,
             output_tokens: estimate.output_tokens,
             anchor: inquiry.whose.session.unwrap_or_else(|| inquiry.chain.anchor()),
             session: inquiry.whose.session,
+            forked: self.forked(now),
+            others,
             turn,
             random,
         }
+    }
+
+    /// Whether the prompt of the last look-up leaves what is known where another one just did.
+    fn forked(&self, now: Nanos) -> bool {
+        self.known_end.is_some_and(|end| self.forks.is_one(end, now))
     }
 
     fn pick(&self, question: &Question, at: usize) -> Pick {

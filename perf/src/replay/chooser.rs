@@ -3,7 +3,7 @@
 //! A chooser sees what the real thing would see: the request, its own past decisions, what came of them,
 //! and the engines' metrics as they were when last scraped. The truth stays in the fleet.
 
-use sluice_sim::engine::{Engine, MILLISECOND, Time};
+use sluice_sim::engine::{Engine, MILLISECOND, Time, Told};
 
 use super::prompts::Prepared;
 use super::trace::Ask;
@@ -109,6 +109,14 @@ pub trait Chooser {
 
     /// The engines' metrics have just been scraped.
     fn scraped(&mut self, _now: Time, _fleet: &FleetView<'_>) {}
+
+    /// Whether it listens to the engines' KV events.
+    fn listens(&self) -> bool {
+        false
+    }
+
+    /// What happened to a GPU's cache, in order.
+    fn told(&mut self, _now: Time, _gpu: Gpu, _told: Vec<Told>) {}
 
     /// How often the engines' metrics are scraped.
     fn scrape_every(&self) -> Time {

@@ -13,6 +13,8 @@ pub enum Kind {
     Slow(f64),
     /// It is gone, and comes back with an empty cache.
     Dead,
+    /// It goes on with an empty cache, as after a restart that no probe saw.
+    Emptied,
 }
 
 /// A moment of a run.
@@ -32,7 +34,7 @@ impl Moment {
     }
 }
 
-/// One fault of one GPU: `3:slow=3@30-60` (seconds) or `3:dead@40%-60%` (of the run).
+/// One fault of one GPU: `3:slow=3@30-60` (seconds), `3:dead@40%-60%` (of the run) or `3:emptied@50%`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
     pub gpu: Gpu,
@@ -52,19 +54,27 @@ impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("{text:?}: expected GPU:slow=FACTOR@FROM-UNTIL or GPU:dead@FROM-UNTIL");
+        let wrong = || {
+            format!(
+                "{text:?}: expected GPU:slow=FACTOR@FROM-UNTIL, GPU:dead@FROM-UNTIL or GPU:emptied@AT"
+            )
+        };
         let (gpu, rest) = text.split_once(':').ok_or_else(wrong)?;
         let (kind, times) = rest.split_once('@').ok_or_else(wrong)?;
-        let (from, until) = times.split_once('-').ok_or_else(wrong)?;
         let kind = match kind.split_once('=') {
             Some(("slow", factor)) => factor.parse().ok().filter(|f| *f >= 1.0).map(Kind::Slow),
             None if kind == "dead" => Some(Kind::Dead),
+            None if kind == "emptied" => Some(Kind::Emptied),
             _ => None,
+        };
+        let kind = kind.ok_or_else(wrong)?;
+        let (from, until) = match kind {
+            Kind::Emptied => (times, times),
+            _ => times.split_once('-').ok_or_else(wrong)?,
         };
         Ok(Self {
             gpu: gpu.parse().map_err(|_| wrong())?,
-            kind: kind.ok_or_else(wrong)?,
+            kind,
             from: moment(from).ok_or_else(wrong)?,
             until: moment(until).ok_or_else(wrong)?,
         })
@@ -90,7 +100,17 @@ mod tests {
         assert_eq!(fault.times(0), (30_000_000_000, 60_000_000_000));
         let fault: Fault = "0:dead@25%-50%".parse().unwrap();
         assert_eq!((fault.kind, fault.times(8)), (Kind::Dead, (2, 4)));
-        for bad in ["", "1:slow@1-2", "x:dead@1-2", "1:dead@2", "1:dead@-1-2", "1:slow=0@1-2"] {
+        let fault: Fault = "1:emptied@50%".parse().unwrap();
+        assert_eq!((fault.kind, fault.times(8)), (Kind::Emptied, (4, 4)));
+        for bad in [
+            "",
+            "1:emptied@1-2",
+            "1:slow@1-2",
+            "x:dead@1-2",
+            "1:dead@2",
+            "1:dead@-1-2",
+            "1:slow=0@1-2",
+        ] {
             assert!(bad.parse::<Fault>().is_err(), "{bad}");
         }
     }

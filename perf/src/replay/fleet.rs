@@ -12,7 +12,7 @@ use sluice_sim::text::voice::Voice;
 
 use super::chooser::{Chooser, End, FleetView, Gauges, Gpu, GpuView, Question};
 use super::fault::{Fault, Kind};
-use super::prompts::Prepared;
+use super::prompts::{Prepared, ids};
 use super::trace::Trace;
 
 /// Health probes tell of a death or a return so much later.
@@ -120,7 +120,7 @@ pub struct Played {
 
 /// Plays `load` through `chooser` on a fleet.
 pub fn play(load: &Load, setup: &Setup, chooser: &mut dyn Chooser) -> Played {
-    let mut fleet = Fleet::new(load, setup);
+    let mut fleet = Fleet::new(load, setup, chooser.listens());
     while let Some(now) = fleet.next_moment() {
         fleet.now = now;
         fleet.run_engines(chooser);
@@ -137,6 +137,7 @@ enum Change {
     Pace(f64),
     Die,
     Return,
+    Empty,
     Seen(bool),
 }
 
@@ -144,6 +145,8 @@ struct Fleet<'a> {
     load: &'a Load,
     setup: &'a Setup,
     now: Time,
+    /// The engines tell what happens to their caches.
+    listened: bool,
     engines: Vec<Option<Engine>>,
     views: Vec<GpuView>,
     /// By GPU and slot: whose sequence.
@@ -165,14 +168,15 @@ struct Fleet<'a> {
 }
 
 impl<'a> Fleet<'a> {
-    fn new(load: &'a Load, setup: &'a Setup) -> Self {
+    fn new(load: &'a Load, setup: &'a Setup, listened: bool) -> Self {
         let count = load.trace.asks.len();
         let view = GpuView { healthy: true, gauges: Gauges::default() };
         let mut fleet = Self {
             load,
             setup,
             now: 0,
-            engines: (0..setup.gpus).map(|_| Some(Engine::new(setup.engine.clone()))).collect(),
+            listened,
+            engines: (0..setup.gpus).map(|_| Some(engine(setup, listened))).collect(),
             views: vec![view; setup.gpus],
             seats: vec![Vec::new(); setup.gpus],
             courses: vec![Course::new(); count],
@@ -216,6 +220,7 @@ impl<'a> Fleet<'a> {
                     add(from, Change::Pace(factor));
                     add(until, Change::Pace(1.0));
                 }
+                Kind::Emptied => add(from, Change::Empty),
                 Kind::Dead => {
                     add(from, Change::Die);
                     add(from + HEALTH_DELAY, Change::Seen(false));
@@ -251,6 +256,14 @@ impl<'a> Fleet<'a> {
                 self.token(gpu, &output, chooser);
             }
             self.outputs = outputs;
+            self.tell(gpu, chooser);
+        }
+    }
+
+    fn tell(&mut self, gpu: Gpu, chooser: &mut dyn Chooser) {
+        let told = self.engines[gpu].as_mut().map(Engine::told).unwrap_or_default();
+        if !told.is_empty() {
+            chooser.told(self.now, gpu, told);
         }
     }
 
@@ -302,10 +315,20 @@ impl<'a> Fleet<'a> {
                     self.engines[gpu].iter_mut().for_each(|engine| engine.set_slowdown(factor));
                 }
                 Change::Die => self.die(gpu, chooser),
-                Change::Return => self.engines[gpu] = Some(Engine::new(self.setup.engine.clone())),
+                Change::Empty => self.empty(gpu, chooser),
+                Change::Return => {
+                    self.engines[gpu] = Some(engine(self.setup, self.listened));
+                    // Its messages are numbered from the beginning again.
+                    self.empty(gpu, chooser);
+                }
                 Change::Seen(healthy) => self.views[gpu].healthy = healthy,
             }
         }
+    }
+
+    fn empty(&mut self, gpu: Gpu, chooser: &mut dyn Chooser) {
+        self.engines[gpu].iter_mut().for_each(Engine::clear_cache);
+        self.tell(gpu, chooser);
     }
 
     fn die(&mut self, gpu: Gpu, chooser: &mut dyn Chooser) {
@@ -373,8 +396,12 @@ impl<'a> Fleet<'a> {
         self.courses[index].gpu = gpu;
         chooser.dispatched(self.now, &asked, gpu);
         let Some(engine) = &mut self.engines[gpu] else { return self.lost(index, gpu, chooser) };
+        let mut prompt = asked.prepared.prompt.clone();
+        if self.listened {
+            prompt.ids = ids(asked.ask);
+        }
         let request = Request {
-            prompt: asked.prepared.prompt.clone(),
+            prompt,
             output_tokens: asked.ask.output_tokens,
             voice: asked.ask.voice.map(Voice::new),
             stride: 1,
@@ -405,6 +432,14 @@ impl<'a> Fleet<'a> {
         self.played.courses = self.courses;
         self.played
     }
+}
+
+fn engine(setup: &Setup, listened: bool) -> Engine {
+    let mut engine = Engine::new(setup.engine.clone());
+    if listened {
+        engine.tell();
+    }
+    engine
 }
 
 fn view<'a>(gpus: &'a [GpuView], engines: &'a [Option<Engine>], tried: &'a [Gpu]) -> FleetView<'a> {

@@ -13,6 +13,7 @@ mod hashes;
 mod ideal;
 mod ours;
 mod policies;
+mod precise;
 mod prompts;
 mod random;
 mod real;
@@ -148,7 +149,7 @@ struct FleetArguments {
     /// Tokens of one step.
     #[arg(long, default_value_t = 8_192)]
     max_num_batched_tokens: u32,
-    /// Fault: 3:slow=3@30-60 (seconds) or 3:dead@40%-60% (of the run). May be repeated.
+    /// Fault: 3:slow=3@30-60 (seconds), 3:dead@40%-60% (of the run) or 3:emptied@50%. May be repeated.
     #[arg(long)]
     fault: Vec<Fault>,
 }

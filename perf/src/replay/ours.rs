@@ -9,10 +9,11 @@ use sluice::route::candidate::Candidate;
 use sluice::route::chain::Chain;
 use sluice::route::endpoints::EndpointSet;
 use sluice::route::router::{Flight, Inquiry, Pick, Places, Report, Router, Seat, Slot, Whose};
-use sluice_sim::engine::{MILLISECOND, SECOND, Time};
+use sluice_sim::engine::{MILLISECOND, SECOND, Time, Told};
 use sluice_sim::text::mix;
 
 use super::chooser::{Chooser, End, FleetView, Gpu, Question};
+use super::precise::Precise;
 use super::random::Random;
 
 /// A shard's epoch.
@@ -46,6 +47,8 @@ struct Gateway {
     shards: Vec<Router>,
     in_flight: Vec<InFlight>,
     next_epoch: Time,
+    /// What its control plane makes of KV events, if engines tell.
+    precise: Option<Precise>,
 }
 
 /// A request between its decision and its end.
@@ -77,7 +80,7 @@ pub struct Sluice<'a> {
 impl<'a> Sluice<'a> {
     /// For `gpus` endpoints; `chains` are those of the trace's requests.
     pub fn new(policy: Policy, gpus: usize, shape: &Shape, seed: u64, chains: &'a [Chain]) -> Self {
-        let identities: Vec<u64> = (1..=gpus as u64).collect();
+        let identities: Vec<u64> = (0..gpus).map(identity).collect();
         let mut places = Places::default();
         let mut gateway = |at: usize| {
             let shard = |shard: usize| {
@@ -87,7 +90,8 @@ impl<'a> Sluice<'a> {
                 router
             };
             let shards = (0..shape.shards).map(shard).collect();
-            Gateway { shards, in_flight: vec![InFlight::default(); gpus], next_epoch: 0 }
+            let in_flight = vec![InFlight::default(); gpus];
+            Gateway { shards, in_flight, next_epoch: 0, precise: None }
         };
         let gateways = (0..shape.gateways).map(&mut gateway).collect();
         Self {
@@ -101,6 +105,24 @@ impl<'a> Sluice<'a> {
             kv_tokens: None,
             loss: shape.loss,
             random: Random::new(seed),
+        }
+    }
+
+    /// The same, where engines tell what happens to their caches.
+    pub fn precise(mut self) -> Self {
+        let (gpus, shards) = (self.healthy.len(), self.gateways[0].shards.len());
+        self.gateways.iter_mut().for_each(|one| one.precise = Some(Precise::new(gpus, shards)));
+        self
+    }
+
+    /// What was told by now reaches the shards.
+    fn correct(&mut self, now: Time) {
+        for gateway in &mut self.gateways {
+            let Some(precise) = &mut gateway.precise else { continue };
+            for (gpu, change) in precise.changes(now) {
+                let news = (identity(gpu), change);
+                gateway.shards.iter_mut().for_each(|shard| shard.correct(news));
+            }
         }
     }
 
@@ -165,9 +187,15 @@ impl<'a> Sluice<'a> {
     }
 }
 
+/// What an endpoint's cache depends on.
+fn identity(gpu: Gpu) -> u64 {
+    gpu as u64 + 1
+}
+
 impl Chooser for Sluice<'_> {
     fn route(&mut self, now: Time, asked: &Question<'_>, fleet: &FleetView<'_>) -> Option<Gpu> {
         self.exchange(now);
+        self.correct(now);
         let gateway = (self.random.next() % self.gateways.len() as u64) as usize;
         let shard = (self.random.next() % self.gateways[gateway].shards.len() as u64) as usize;
         let (whose, chain) = (self.whose(asked)?, &self.chains[asked.index]);
@@ -199,6 +227,9 @@ impl Chooser for Sluice<'_> {
         let chain = &self.chains[asked.index];
         trip.flight = Some(router.dispatched(now, chain, &trip.pick, &trip.whose));
         trip.prefill_tokens = u64::from(trip.pick.prefill_tokens);
+        if let Some(precise) = &mut gateway.precise {
+            precise.offer(now, gpu, asked, chain);
+        }
         let in_flight = &mut gateway.in_flight[gpu];
         in_flight.requests += 1;
         in_flight.prefill_tokens += trip.prefill_tokens;
@@ -249,5 +280,15 @@ impl Chooser for Sluice<'_> {
 
     fn scrape_every(&self) -> Time {
         SCRAPE
+    }
+
+    fn listens(&self) -> bool {
+        self.gateways.iter().any(|gateway| gateway.precise.is_some())
+    }
+
+    fn told(&mut self, now: Time, gpu: Gpu, told: Vec<Told>) {
+        for precise in self.gateways.iter_mut().filter_map(|one| one.precise.as_mut()) {
+            precise.told(now, gpu, &told);
+        }
     }
 }

@@ -21,7 +21,11 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     fn ours(&self, policy: Policy) -> Box<dyn Chooser + 'a> {
-        Box::new(Sluice::new(policy, self.gpus, &self.shape, self.seed, self.chains))
+        Box::new(self.sluice(policy))
+    }
+
+    fn sluice(&self, policy: Policy) -> Sluice<'a> {
+        Sluice::new(policy, self.gpus, &self.shape, self.seed, self.chains)
     }
 }
 
@@ -34,6 +38,9 @@ pub const OURS: &str = "sluice-";
 pub const POLICIES: &[(&str, &str, Make)] = &[
     ("sluice-predicted-ttft", "Sluice: least predicted time to the first token", |context| {
         context.ours(Policy::PredictedTtft)
+    }),
+    ("sluice-precise", "Sluice: the same, told by the engines' KV events", |context| {
+        Box::new(context.sluice(Policy::PredictedTtft).precise())
     }),
     ("sluice-prefix-affinity", "Sluice: most of the prompt in the cache", |context| {
         context.ours(Policy::PrefixAffinity)

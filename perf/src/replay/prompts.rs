@@ -22,6 +22,11 @@ pub fn prepare(trace: &Trace, block_tokens: u32) -> Vec<Prepared> {
     trace.asks.iter().map(|ask| prepare_one(ask, block_tokens)).collect()
 }
 
+/// The ids of all tokens of a prompt.
+pub fn ids(ask: &Ask) -> Vec<u32> {
+    Cursor { pieces: &ask.pieces, offset: 0 }.ids(ask.input_tokens())
+}
+
 fn prepare_one(ask: &Ask, block_tokens: u32) -> Prepared {
     let tokens = ask.input_tokens();
     let mut cursor = Cursor { pieces: &ask.pieces, offset: 0 };

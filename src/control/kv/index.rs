@@ -31,6 +31,17 @@ pub struct Mark {
     pub tokens: u32,
 }
 
+/// Where the blocks of a prompt's chain, which end after so many of its `bytes`, end in tokens: in
+/// proportion, rather later than too early.
+pub fn marks(blocks: &[(ChainHash, u64)], bytes: u64, tokens: usize) -> Vec<Mark> {
+    let per_byte = tokens as f64 / bytes.max(1) as f64;
+    let mark = |(hash, bytes): &(ChainHash, u64)| Mark {
+        hash: *hash,
+        tokens: (*bytes as f64 * per_byte).ceil() as u32,
+    };
+    blocks.iter().map(mark).collect()
+}
+
 /// Places of prompts that were tokenised.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -104,7 +115,7 @@ impl Places {
 
 impl Blocks {
     /// Blocks that are known.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.held.len()
     }
 
@@ -206,7 +217,7 @@ mod tests {
         blocks.apply(&Event::Removed { blocks: vec![103, 999] }, &places, &mut changes);
         assert_eq!(std::mem::take(&mut changes), [Change::Lost(4)]);
         blocks.apply(&Event::Cleared, &places, &mut changes);
-        assert_eq!((changes.as_slice(), blocks.len()), ([Change::LostAll].as_slice(), 0));
+        assert_eq!((changes.as_slice(), blocks.count()), ([Change::LostAll].as_slice(), 0));
     }
 
     #[test]
@@ -223,10 +234,16 @@ mod tests {
     }
 
     #[test]
+    fn ends_are_in_proportion() {
+        let ends = super::marks(&[(1, 512), (2, 1_024), (3, 1_536)], 2_000, 500);
+        assert_eq!(ends, marks(&[(1, 128), (2, 256), (3, 384)]));
+    }
+
+    #[test]
     fn blocks_without_their_parent_are_counted_and_left() {
         let (places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
         blocks.apply(&stored(&[7, 8], Some(6), &[0; 8]), &places, &mut changes);
-        assert_eq!((blocks.len(), blocks.orphans, changes.len()), (0, 2, 0));
+        assert_eq!((blocks.count(), blocks.orphans, changes.len()), (0, 2, 0));
     }
 
     #[test]

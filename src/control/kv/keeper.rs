@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::batch::extra;
-use super::index::{Blocks, Mark, Places};
+use super::index::{Blocks, Places, marks};
 use super::subscriber::Heard;
 use super::tokens::{self, Tokenised};
 use crate::route::precise::{Change, Lane, Prompt};
@@ -116,7 +116,7 @@ impl Keeper {
 
     /// Tells every shard; what finds no room is counted.
     fn tell(&mut self, identity: u64) {
-        let held = self.blocks.values().map(Blocks::len).sum::<usize>();
+        let held = self.blocks.values().map(Blocks::count).sum::<usize>();
         self.counts.blocks.set(held as u64);
         for change in self.changes.drain(..) {
             for lane in &self.lanes {
@@ -158,8 +158,9 @@ impl Keeper {
             return;
         };
         self.counts.prompts.inc();
-        let marks = marks(&tokenised.prompt, tokens.len());
-        let Some(salt) = salt(&tokenised.prompt) else { return };
+        let prompt = &tokenised.prompt;
+        let marks = marks(&prompt.blocks, prompt.bytes, tokens.len());
+        let Some(salt) = salt(prompt) else { return };
         let Some(blocks) = self.blocks.get(&tokenised.identity) else { return };
         self.places.learn((tokens, salt), &marks, blocks, &mut self.changes);
         self.tell(tokenised.identity);
@@ -173,29 +174,4 @@ fn salt(prompt: &Prompt) -> Option<u64> {
     }
     let text: String = serde_json::from_slice(&prompt.salt).ok()?;
     Some(extra(0, text.as_bytes()))
-}
-
-/// Where the blocks of a prompt's chain end in tokens: in proportion to bytes, rather later than too early.
-fn marks(prompt: &Prompt, tokens: usize) -> Vec<Mark> {
-    let per_byte = tokens as f64 / prompt.bytes.max(1) as f64;
-    let mark = |(hash, bytes): &(u64, u64)| Mark {
-        hash: *hash,
-        tokens: (*bytes as f64 * per_byte).ceil() as u32,
-    };
-    prompt.blocks.iter().map(mark).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::plan::EndpointId;
-
-    #[test]
-    fn ends_are_in_proportion() {
-        let blocks: Box<[(u64, u64)]> = [(1, 512), (2, 1_024), (3, 1_536)].into();
-        let (body, salt, endpoint) = (Box::default(), Box::default(), EndpointId(0));
-        let prompt = Prompt { generation: 1, endpoint, body, salt, blocks, bytes: 2_000 };
-        let ends: Vec<u32> = marks(&prompt, 500).iter().map(|mark| mark.tokens).collect();
-        assert_eq!(ends, [128, 256, 384]);
-    }
 }

@@ -3,8 +3,8 @@
 //! [`subscriber`] listens to one engine, [`batch`] decodes what it says, [`keeper`] knows all of them and
 //! tells shards; [`tokens`] asks engines how prompts are tokenised, and [`index`] brings both together.
 
-mod batch;
-mod index;
+pub mod batch;
+pub mod index;
 pub mod keeper;
 mod sequence;
 pub mod subscriber;

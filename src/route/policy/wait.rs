@@ -50,6 +50,11 @@ pub fn prefill_rate(candidate: &Candidate) -> f32 {
     candidate.prefill_rate.max(RATE_MIN)
 }
 
+/// Seconds that it takes to compute what is not cached there.
+pub fn uncached_seconds(question: &Question, candidate: &Candidate) -> f32 {
+    uncached_tokens(question, candidate) / prefill_rate(candidate)
+}
+
 /// Tokens to compute: the last one always is.
 fn uncached_tokens(question: &Question, candidate: &Candidate) -> f32 {
     question.input_tokens.saturating_sub(candidate.cached_tokens).max(1) as f32

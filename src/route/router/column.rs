@@ -13,6 +13,8 @@ pub struct Column {
     pub horizon: Horizon,
     /// How often it had come back after it was away, when that was last heard.
     pub returns: Option<u32>,
+    /// Its engine tells of its cache itself.
+    pub tells: bool,
     recent: [u64; RECENT_MAX],
     next: usize,
 }

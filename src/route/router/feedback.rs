@@ -60,6 +60,7 @@ impl Router {
             let column = &mut self.columns[usize::from(slot.index)];
             let end = pick.blocks.checked_sub(1).and_then(|last| hashes.get(last));
             fresh = end.is_some_and(|end| column.is_recent(*end));
+            end.into_iter().for_each(|end| self.forks.left(*end, now));
             age = end.and_then(|end| self.table.age(*end, slot.index));
             self.computes(slot, pick.prefill_tokens);
             self.outbox.computes(identity, pick.prefill_tokens);
@@ -124,7 +125,8 @@ impl Router {
         if let Some(step) = flight.step {
             column.learned.computed(step, computed_tokens(flight, report));
         }
-        if let Some(seen) = foresight.filter(|seen| !seen.lost) {
+        // Where the engine tells what it loses, nothing is learned from what is missing.
+        if let Some(seen) = foresight.filter(|seen| !seen.lost && !column.tells) {
             column.horizon.learn(flight.age, seen.expected_tokens, seen.got_tokens);
         }
         self.computes(slot, output);
@@ -142,7 +144,7 @@ impl Router {
     }
 
     /// Its cache makes room for so many tokens; what is older than its horizon by that is believed no more.
-    fn computes(&mut self, slot: Slot, tokens: u32) {
+    pub(super) fn computes(&mut self, slot: Slot, tokens: u32) {
         let column = &mut self.columns[usize::from(slot.index)];
         for _ in 0..column.horizon.computes(tokens) {
             self.table.pass(slot.index);
@@ -213,8 +215,11 @@ impl Router {
     /// What an engine's own word changes; of an endpoint that is not configured any more, nothing.
     pub fn correct(&mut self, (identity, change): precise::News) {
         let Some(Slot { index, .. }) = self.endpoints.of(identity) else { return };
+        self.columns[usize::from(index)].tells = true;
         match change {
             Change::Holds(hash) => self.table.learn(Fresh { hash, endpoint: index }),
+            // It was asked for again meanwhile, and is about to be there again.
+            Change::Lost(hash) if self.table.age(hash, index) == Some(0) => {}
             Change::Lost(hash) => self.table.trim(&[hash], 0, index),
             Change::LostAll => self.table.clear(index),
         }

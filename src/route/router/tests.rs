@@ -5,6 +5,7 @@ use crate::api::operation::Operation;
 use crate::api::read_ask;
 use crate::json::Bounds;
 use crate::route::chain::{self, Root};
+use crate::route::precise::Change;
 
 const ENDPOINTS: u64 = 4;
 const SECOND: Nanos = 1_000_000_000;
@@ -22,6 +23,7 @@ struct World {
 struct Sent {
     chain: Chain,
     decision: Decision,
+    forked: bool,
     flight: Flight,
 }
 
@@ -59,8 +61,9 @@ impl World {
         let decision =
             self.router.decide(self.now, &inquiry, &estimate, seats).expect("an endpoint");
         let pick = *decision.picks().next().expect("a pick");
+        let forked = self.router.forked(self.now);
         let flight = self.router.dispatched(self.now, &chain, &pick, &whose);
-        Sent { chain, decision, flight }
+        Sent { chain, decision, forked, flight }
     }
 
     /// Sent, answered with these counts.
@@ -199,4 +202,40 @@ fn a_session_is_remembered_beyond_the_table() {
     let sent = world.send(&conversation("a", 3), Some(5));
     assert_eq!(first(&sent).slot, Some(place));
     assert!(first(&sent).cached_tokens > 0);
+}
+
+#[test]
+fn prompts_that_part_at_one_place_at_a_time_are_told_from_a_conversation() {
+    let mut world = World::new(false, 9);
+    let forked = |world: &mut World, messages: &str| world.send(messages, None).forked;
+    let brief = conversation("a", 3);
+    for turns in 3..8 {
+        assert!(!forked(&mut world, &conversation("a", turns)));
+    }
+    let task =
+        |world: &mut World, name| forked(world, &format!("{brief},{}", conversation(name, 1)));
+    world.now += 2 * SECOND;
+    assert!(!task(&mut world, "x"));
+    assert!(task(&mut world, "y"));
+    assert!(task(&mut world, "z"));
+    world.now += 2 * SECOND;
+    assert!(!task(&mut world, "later"));
+}
+
+#[test]
+fn what_an_engine_lost_before_it_was_asked_again_is_expected_all_the_same() {
+    let mut world = World::new(false, 10);
+    let sent = world.send(&conversation("a", 2), None);
+    let (slot, end) =
+        (first(&sent).slot.expect("a slot"), *sent.chain.hashes().last().expect("one"));
+    let identity = u64::from(first(&sent).endpoint.0) + 1;
+    let lost = (identity, Change::Lost(end));
+    // The request is on its way there.
+    world.router.correct(lost);
+    assert!(world.router.table.age(end, slot.index).is_some());
+    // Since then the engine has computed a part of what it holds.
+    world.router.columns[usize::from(slot.index)].horizon.bound(80_000);
+    world.router.computes(slot, 12_000);
+    world.router.correct(lost);
+    assert_eq!(world.router.table.age(end, slot.index), None);
 }
