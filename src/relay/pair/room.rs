@@ -8,8 +8,8 @@ use crate::config::plan::{EndpointId, Model};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::places::{self, Full, Place, Work};
 
-/// Of these servers, those that are thought to be up, or all where none is; of them, those with room for so many
-/// tokens.
+/// Of these servers, those that are thought to be up, or all where none is; of them, those with room for so
+/// many tokens.
 pub fn free<'a>(
     epoch: &'a Epoch,
     all: impl Iterator<Item = &'a EndpointId> + Clone + 'a,
