@@ -228,3 +228,22 @@ def test_both_legs_of_a_pair_carry_the_salt(isolating):
     gateway.stop()
     for one in (prefill, decode):
         one.stop()
+
+
+def test_the_simulated_server_reads_salts_as_vllm_does(sims):
+    sim, messages = sims(), conversation(fresh(), 2)
+
+    def ask(salt, path="/v1/chat/completions"):
+        body = {"model": MODEL, "messages": messages, "max_tokens": 2, "cache_salt": salt}
+        return httpx.post(sim.url + path, json=body, timeout=20)
+
+    assert ask("").status_code == ask(7).status_code == 400
+
+    def cached(salt, **more):
+        before = sim.counts()["cached_tokens"]
+        assert ask(salt, **more).status_code == 200
+        return sim.counts()["cached_tokens"] - before
+
+    assert [cached(salt) > 0 for salt in ("a", "b", "a", None, None)] == [False, False, True, False, True]
+    # Its Anthropic API passes over it: all of these share the cache of those without one.
+    assert cached("c", path="/v1/messages") > 0

@@ -15,13 +15,24 @@ def wait_for(what, done, seconds=10):
         time.sleep(0.02)
 
 
+_made = []
+
+
+@pytest.fixture(autouse=True)
+def no_server_is_left():
+    yield
+    while _made:
+        _made.pop().process.kill()
+
+
 def telling(*arguments, replay=True):
     """A server that tells, and its endpoint's table."""
     events, again = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
     arguments = [*arguments, "--kv-events", events, "--kv-events-topic", "kv"]
     arguments += ["--kv-events-replay", again] if replay else []
     table = {"kv_events": events, "kv_events_topic": "kv", "engine": "vllm", "metrics_path": ""}
-    return Sim(*arguments), {**table, **({"kv_events_replay": again} if replay else {})}
+    _made.append(Sim(*arguments))
+    return _made[-1], {**table, **({"kv_events_replay": again} if replay else {})}
 
 
 def world(gateways, worlds, **more):
