@@ -100,6 +100,11 @@ impl Places {
 }
 
 impl Blocks {
+    /// Whether their size is known, which the first that is stored tells.
+    pub fn are_sized(&self) -> bool {
+        self.block_tokens > 0
+    }
+
     /// Blocks that are known.
     pub fn len(&self) -> usize {
         self.held.len()
