@@ -294,7 +294,11 @@ impl Wire {
         }
         let mut cx = Context::from_waker(std::task::Waker::noop());
         match self.reader.armed() {
-            true => self.poll_fill(&mut cx).is_pending(),
+            // Half a record is something, too; what it says would be taken for the next answer.
+            true => {
+                self.poll_fill(&mut cx).is_pending()
+                    && !self.tls.as_ref().is_some_and(|tls| tls.inside_a_record())
+            }
             false => self.socket.pulse() == Pulse::Silent,
         }
     }
