@@ -23,6 +23,7 @@ pub struct Tls {
     /// Bytes the last raw read brought: how large the next read should be.
     last_raw_bytes: usize,
     ended: bool,
+    records: Records,
     /// Nothing more can be sent.
     closed: bool,
 }
@@ -56,6 +57,7 @@ impl Tls {
             undigested,
             last_raw_bytes: 0,
             ended: false,
+            records: Records::default(),
             closed: false,
         }
     }
@@ -78,8 +80,14 @@ impl Tls {
     pub(super) fn feed(&mut self, raw: Buf, result: io::Result<usize>) -> io::Result<()> {
         self.last_raw_bytes = result?;
         self.ended |= self.last_raw_bytes == 0;
+        self.records.pass(raw.filled());
         self.undigested = raw;
         self.digest().map(drop)
+    }
+
+    /// Whether a record has begun to come and is not all there.
+    pub(super) fn inside_a_record(&self) -> bool {
+        self.records.header_bytes > 0 || self.records.body_bytes_left > 0
     }
 
     /// Decrypts until there is something to read, or all is taken in; its buffer then goes back to the pool.
@@ -180,6 +188,34 @@ impl Tls {
         self.connection.send_close_notify();
         let _ = self.flush(socket);
         self.closed = true;
+    }
+}
+
+/// How far the peer's records have come (RFC 8446, section 5.1: type, version, two bytes of length).
+#[derive(Default)]
+struct Records {
+    /// Bytes of a header that is not whole.
+    header_bytes: usize,
+    length: [u8; 2],
+    body_bytes_left: usize,
+}
+
+impl Records {
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while let [first, rest @ ..] = bytes {
+            if self.body_bytes_left > 0 {
+                let taken = self.body_bytes_left.min(bytes.len());
+                self.body_bytes_left -= taken;
+                bytes = &bytes[taken..];
+                continue;
+            }
+            self.length = [self.length[1], *first];
+            self.header_bytes = (self.header_bytes + 1) % 5;
+            if self.header_bytes == 0 {
+                self.body_bytes_left = usize::from(u16::from_be_bytes(self.length));
+            }
+            bytes = rest;
+        }
     }
 }
 

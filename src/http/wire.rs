@@ -301,8 +301,12 @@ impl Wire {
             return false;
         }
         match self.reader.armed() {
-            true if self.reader.quiet() => true,
-            true => self.poll_fill(&mut Context::from_waker(std::task::Waker::noop())).is_pending(),
+            true => {
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                let silent = self.reader.quiet() || self.poll_fill(&mut cx).is_pending();
+                // Half a record is something, too; what it says would be taken for the next answer.
+                silent && !self.tls.as_ref().is_some_and(|tls| tls.inside_a_record())
+            }
             false => self.socket.pulse() == Pulse::Silent,
         }
     }

@@ -1,11 +1,13 @@
 //! What really happened, as clients and servers saw it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::ask::Expect;
 use super::reply::Reply;
+use super::secure::Secure;
+use crate::config::Plan;
 use crate::runtime::clock::{self, Instant};
 
 /// Shared by everybody in the world.
@@ -17,6 +19,8 @@ pub struct Book {
     /// Clients that have not finished.
     pub clients: Cell<usize>,
     pub faults: RefCell<Vec<String>>,
+    /// TLS on every connection, if it is there.
+    pub secure: OnceCell<Secure>,
 }
 
 /// One request as its client knows it.
@@ -58,6 +62,14 @@ pub struct Attempt {
 }
 
 impl Book {
+    /// The plan, with TLS if there is any.
+    pub fn secured(&self, plan: Plan) -> Plan {
+        match self.secure.get() {
+            Some(secure) => secure.plan(plan),
+            None => plan,
+        }
+    }
+
     pub fn ask(&self, id: &str, asked: Asked) {
         let before = self.asked.borrow_mut().insert(id.to_owned(), asked);
         assert!(before.is_none(), "{id} twice");

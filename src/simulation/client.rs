@@ -1,6 +1,5 @@
 //! Clients, good and bad.
 
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -60,7 +59,7 @@ pub fn start(book: &Rc<Book>, number: usize, connections: u64) {
             let world = world();
             sleep(world.between(Duration::ZERO, Duration::from_millis(800))).await;
             let manner = MANNERS[world.below(MANNERS.len() as u64) as usize];
-            let Some(peer) = Peer::connect(listen_address()).await else { continue };
+            let Some(peer) = connect(&book).await else { continue };
             let name = format!("c{number}-{connection}");
             Session { book: book.clone(), peer, name, asked: 0 }.act(&world, manner).await;
         }
@@ -73,7 +72,7 @@ pub fn start_with(book: &Rc<Book>, name: &str, asks: Vec<Ask>) {
     book.clients.set(book.clients.get() + 1);
     let (book, name) = (book.clone(), name.to_owned());
     task::spawn(async move {
-        if let Some(peer) = Peer::connect(listen_address()).await {
+        if let Some(peer) = connect(&book).await {
             let mut session = Session { book: book.clone(), peer, name, asked: 0 };
             for ask in asks {
                 if !session.converse(ask).await {
@@ -83,6 +82,14 @@ pub fn start_with(book: &Rc<Book>, name: &str, asks: Vec<Ask>) {
         }
         book.clients.set(book.clients.get() - 1);
     });
+}
+
+async fn connect(book: &Book) -> Option<Peer> {
+    let peer = Peer::connect(listen_address()).await?;
+    match book.secure.get() {
+        Some(secure) => peer.secured(secure.connected()).await,
+        None => Some(peer),
+    }
 }
 
 /// Notes that `ask` is about to be sent.
@@ -208,7 +215,7 @@ impl Session {
         self.book.leave(&id);
         match manner {
             Manner::HalfCloses => {
-                self.peer.socket.shutdown(Shutdown::Write);
+                self.peer.half_close();
                 // The gateway takes that for gone, and ends the connection.
                 let began = clock::now();
                 while self.peer.end.is_none() {
@@ -229,16 +236,7 @@ impl Session {
         let id = self.id();
         let ask = ask::work(world, &id);
         enter(&self.book, &ask, false);
-        let mut left = &ask.bytes[..];
-        while !left.is_empty() {
-            match self.peer.socket.try_send(left) {
-                Ok(sent) => left = &left[sent..],
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    let _ = self.peer.socket.clone().drained().await;
-                }
-                Err(_) => break,
-            }
-        }
+        let _ = self.peer.send_only(&ask.bytes).await;
         sleep(world.between(Duration::ZERO, Duration::from_secs(8))).await;
         self.hear(&ask).await;
     }

@@ -16,6 +16,7 @@ mod peer;
 mod reply;
 mod restart;
 mod script;
+mod secure;
 mod seeds;
 mod server;
 mod shadows;

@@ -36,12 +36,22 @@ pub fn start(book: &Rc<Book>, address: SocketAddr, habits: Habits) {
     });
 }
 
-async fn connection(book: Rc<Book>, mut peer: Peer, habits: Habits) {
+async fn connection(book: Rc<Book>, peer: Peer, habits: Habits) {
+    let secured = match book.secure.get() {
+        Some(secure) => peer.secured(secure.accepted()).await,
+        None => Some(peer),
+    };
+    let Some(mut peer) = secured else { return };
+    serve(&book, &mut peer, habits).await;
+    peer.close().await;
+}
+
+async fn serve(book: &Rc<Book>, peer: &mut Peer, habits: Habits) {
     let mut stray: Option<Instant> = None;
     loop {
         let world = world();
         let idle = world.between(Duration::from_millis(20), habits.keep_alive_max);
-        let Some(request) = read_request(&mut peer, idle).await else { return };
+        let Some(request) = read_request(peer, idle).await else { return };
         let (number, attempt) = book.begin(&request.id);
         book.with_attempt(number, |attempt| attempt.after_stray = stray.is_some());
         if stray.is_some_and(|at| clock::now().since(at) > STRAY_TOLD) && !peer.socket.harmed() {
@@ -62,7 +72,7 @@ async fn connection(book: Rc<Book>, mut peer: Peer, habits: Habits) {
             attempt.sound = script.sound;
             attempt.open_ended = script.open_ended;
         });
-        let followed = follow(&mut peer, &world, &script).await;
+        let followed = follow(peer, &world, &script).await;
         book.with_attempt(number, |attempt| {
             attempt.sent_whole = followed.is_ok();
             attempt.harmed = peer.socket.harmed();

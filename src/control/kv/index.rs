@@ -114,6 +114,11 @@ impl Places {
 }
 
 impl Blocks {
+    /// Whether their size is known, which the first that is stored tells.
+    pub fn are_sized(&self) -> bool {
+        self.block_tokens > 0
+    }
+
     /// Blocks that are known.
     pub fn count(&self) -> usize {
         self.held.len()

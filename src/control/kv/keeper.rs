@@ -1,6 +1,6 @@
 //! The task that knows which engine holds which beginnings of prompts, and tells shards what changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +30,17 @@ pub enum Input {
     Engines(Vec<tokens::Engine>),
 }
 
+/// Prompts that were tokenised before their engine told of a first block, at most; the oldest go.
+const EARLY_MAX: usize = 32;
+
 /// The keeper's state.
 pub struct Keeper {
     lanes: Vec<Arc<Lane>>,
     engines: Vec<tokens::Engine>,
     blocks: HashMap<u64, Blocks>,
     places: Places,
+    /// Nothing can be said of them before the engine tells how large its blocks are.
+    early: VecDeque<Box<Tokenised>>,
     changes: Vec<Change>,
     questions: usize,
     counts: Arc<KvCounts>,
@@ -53,6 +58,7 @@ pub fn start(lanes: Vec<Arc<Lane>>, counts: Arc<KvCounts>) -> Door {
         engines: Vec::new(),
         blocks: HashMap::new(),
         places: Places::default(),
+        early: VecDeque::new(),
         changes: Vec::new(),
         questions: 0,
         counts,
@@ -77,7 +83,7 @@ impl Keeper {
             };
             match heard {
                 Some(Input::Heard(identity, heard)) => self.hear(identity, &heard),
-                Some(Input::Tokenised(tokenised)) => self.learn(&tokenised),
+                Some(Input::Tokenised(tokenised)) => self.learn(tokenised),
                 Some(Input::Engines(engines)) => self.adopt(engines),
                 None => return,
             }
@@ -86,15 +92,20 @@ impl Keeper {
     }
 
     fn adopt(&mut self, engines: Vec<tokens::Engine>) {
-        self.blocks.retain(|identity, _| engines.iter().any(|one| one.identity == *identity));
+        let known = |identity| engines.iter().any(|one| one.identity == identity);
+        self.blocks.retain(|identity, _| known(*identity));
+        self.early.retain(|one| known(one.identity));
         self.engines = engines;
     }
 
     fn hear(&mut self, identity: u64, heard: &Heard) {
         // A subscriber that was aborted may still be heard of.
-        if !self.engines.iter().any(|one| one.identity == identity) {
-            return;
+        if self.engines.iter().any(|one| one.identity == identity) {
+            self.heard(identity, heard);
         }
+    }
+
+    fn heard(&mut self, identity: u64, heard: &Heard) {
         let blocks = self.blocks.entry(identity).or_default();
         let orphans = blocks.orphans;
         match heard {
@@ -112,6 +123,7 @@ impl Keeper {
         }
         self.counts.orphans.add(blocks.orphans - orphans);
         self.tell(identity);
+        std::mem::take(&mut self.early).into_iter().for_each(|one| self.place(one));
     }
 
     /// Tells every shard; what finds no room is counted.
@@ -151,17 +163,31 @@ impl Keeper {
         });
     }
 
-    fn learn(&mut self, tokenised: &Tokenised) {
+    fn learn(&mut self, mut tokenised: Box<Tokenised>) {
         self.questions -= 1;
-        let Some(tokens) = &tokenised.tokens else {
+        if tokenised.tokens.is_none() {
             self.counts.prompts_refused.inc();
             return;
-        };
+        }
         self.counts.prompts.inc();
+        tokenised.prompt.body = Box::default();
+        self.place(tokenised);
+    }
+
+    /// Finds a prompt's places in its engine's blocks, or keeps it until there are some.
+    fn place(&mut self, tokenised: Box<Tokenised>) {
+        let Some(tokens) = &tokenised.tokens else { return };
+        let blocks = self.blocks.get(&tokenised.identity).filter(|blocks| blocks.are_sized());
+        let Some(blocks) = blocks else {
+            if self.early.len() >= EARLY_MAX {
+                self.early.pop_front();
+            }
+            self.early.push_back(tokenised);
+            return;
+        };
         let prompt = &tokenised.prompt;
         let marks = marks(&prompt.blocks, prompt.bytes, tokens.len());
         let Some(salt) = salt(prompt) else { return };
-        let Some(blocks) = self.blocks.get(&tokenised.identity) else { return };
         self.places.learn((tokens, salt), &marks, blocks, &mut self.changes);
         self.tell(tokenised.identity);
     }
@@ -174,4 +200,58 @@ fn salt(prompt: &Prompt) -> Option<u64> {
     }
     let text: String = serde_json::from_slice(&prompt.salt).ok()?;
     Some(extra(0, text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::EndpointId;
+    use crate::control::kv::batch::{Event, Stored};
+
+    /// Which of the two is heard first is chance; what was stored and then removed must be known as gone.
+    #[test]
+    fn a_prompt_that_comes_before_its_engines_first_block_is_placed_by_it() {
+        let lane = Arc::new(Lane::default());
+        let mut keeper = keeper(vec![lane.clone()]);
+        let blocks: Box<[(u64, u64)]> = [(1, 8), (2, 16)].into();
+        let prompt = Prompt {
+            generation: 1,
+            endpoint: EndpointId(0),
+            body: Box::default(),
+            salt: Box::default(),
+            blocks,
+            bytes: 16,
+        };
+        let tokens: Vec<u32> = (0..8).collect();
+        let stored = Stored {
+            blocks: vec![10, 11],
+            parent: None,
+            tokens: tokens.clone(),
+            block_tokens: 4,
+            adapter: 0,
+            extras: Vec::new(),
+        };
+        keeper.questions = 1;
+        keeper.learn(Box::new(Tokenised { identity: 7, prompt, tokens: Some(tokens) }));
+        keeper.heard(7, &Heard::Events(vec![Event::Stored(stored)]));
+        keeper.heard(7, &Heard::Events(vec![Event::Removed { blocks: vec![11] }]));
+        let changes: Vec<_> = std::iter::from_fn(|| lane.changes.pop()).collect();
+        let all = [Change::Holds(1), Change::Holds(2), Change::Lost(2)];
+        assert_eq!(changes, all.map(|change| (7, change)));
+        assert!(keeper.early.is_empty());
+    }
+
+    fn keeper(lanes: Vec<Arc<Lane>>) -> Keeper {
+        Keeper {
+            lanes,
+            engines: Vec::new(),
+            blocks: HashMap::new(),
+            places: Places::default(),
+            early: VecDeque::new(),
+            changes: Vec::new(),
+            questions: 0,
+            counts: Arc::default(),
+            inputs: mpsc::channel(1).0,
+        }
+    }
 }

@@ -274,6 +274,11 @@ impl Socket {
         !(incoming.fin_arrived || incoming.reset || outgoing.fin_sent || outgoing.broken)
     }
 
+    /// Whether the other side has read all that was sent.
+    pub fn all_is_read(&self) -> bool {
+        self.outgoing().is_empty()
+    }
+
     /// Whether the network broke or held up this connection.
     pub fn harmed(&self) -> bool {
         self.0.link.pipes.iter().any(|pipe| pipe.state.borrow().harmed)

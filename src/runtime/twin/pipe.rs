@@ -170,6 +170,12 @@ impl Pipe {
         self.state.borrow_mut().waiting.push(waker.clone());
     }
 
+    /// Nothing is on its way or waits to be read.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.state.borrow();
+        state.flight_bytes + state.arrived.len() == 0
+    }
+
     pub(super) fn unread(&self) -> usize {
         self.state.borrow().arrived.len()
     }
