@@ -59,8 +59,8 @@ fn an_engine_that_dies_looks_like_vllms() {
     assert_eq!(last(&ours.body), last(recorded), "to the letter");
 }
 
-/// Where the server's stream of several choices differs from vLLM's: `+` what we have or `-` what they have, and
-/// why. A trailing `*` stands for whatever begins so. Every row must be needed.
+/// Where the server's stream of several choices differs from vLLM's: `+` what we have or `-` what they have,
+/// and why. A trailing `*` stands for whatever begins so. Every row must be needed.
 const DIFFERENCES: &[(&str, &str)] =
     &[("- choices[].logprobs.content[]*", "no logprobs are made up")];
 

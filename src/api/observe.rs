@@ -228,8 +228,8 @@ impl Observer {
         self.note(Reading { terminal, ..Reading::default() })
     }
 
-    /// llama.cpp counts each choice by itself, in a usage after that choice's end; others count all of them in
-    /// one usage after the last one's.
+    /// llama.cpp counts each choice by itself, in a usage after that choice's end; others count all of them
+    /// in one usage after the last one's.
     fn count(&mut self, mut counts: Usage, usage_only: bool, ended: bool) {
         if ended && std::mem::take(&mut self.counted) {
             self.earlier = Some(self.counts);
