@@ -112,7 +112,7 @@ impl Places {
 
 impl Blocks {
     /// Blocks that are known.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.held.len()
     }
 
@@ -207,7 +207,7 @@ mod tests {
         blocks.apply(&Event::Removed { blocks: vec![103, 999] }, &places, &mut changes);
         assert_eq!(std::mem::take(&mut changes), [Change::Lost(4)]);
         blocks.apply(&Event::Cleared, &places, &mut changes);
-        assert_eq!((changes.as_slice(), blocks.len()), ([Change::LostAll].as_slice(), 0));
+        assert_eq!((changes.as_slice(), blocks.count()), ([Change::LostAll].as_slice(), 0));
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
     fn blocks_without_their_parent_are_counted_and_left() {
         let (places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
         blocks.apply(&stored(&[7, 8], Some(6), &[0; 8]), &places, &mut changes);
-        assert_eq!((blocks.len(), blocks.orphans, changes.len()), (0, 2, 0));
+        assert_eq!((blocks.count(), blocks.orphans, changes.len()), (0, 2, 0));
     }
 
     #[test]

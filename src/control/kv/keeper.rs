@@ -115,7 +115,7 @@ impl Keeper {
 
     /// Tells every shard; what finds no room is counted.
     fn tell(&mut self, identity: u64) {
-        let held = self.blocks.values().map(Blocks::len).sum::<usize>();
+        let held = self.blocks.values().map(Blocks::count).sum::<usize>();
         self.counts.blocks.set(held as u64);
         for change in self.changes.drain(..) {
             for lane in &self.lanes {
