@@ -51,7 +51,7 @@ impl Ear {
 
     async fn hear_until(&mut self, out: &mut mpsc::Receiver<Input>, lost: u32, blocks: usize) {
         let enough = async {
-            while (self.lost, self.blocks.count()) != (lost, blocks) {
+            while (self.lost, self.blocks.len()) != (lost, blocks) {
                 let Some(Input::Heard(7, heard)) = out.recv().await else { panic!("not heard") };
                 self.hear(heard);
             }
