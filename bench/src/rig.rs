@@ -103,6 +103,8 @@ fn candidate(at: u16) -> Candidate {
     Candidate {
         requests: u64::from(at % 7),
         prefill_tokens: u64::from(at % 11) * 1_000,
+        // So much that nothing grows too old to be believed: else the table would never fill.
+        kv_tokens: Some(1 << 26),
         // Engines tell, and have others' requests, too.
         running: Some(u32::from(at % 7) * 2),
         waiting: Some(u32::from(at % 3)),
