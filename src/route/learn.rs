@@ -125,6 +125,10 @@ impl Learned {
 
     /// How much longer first tokens took lately than was predicted; fading, never below zero.
     pub fn lag_seconds(&self, now: Nanos) -> f32 {
+        // Most endpoints never lag, and a power costs a hundred instructions.
+        if self.lag <= 0.0 {
+            return 0.0;
+        }
         let age = now.saturating_sub(self.lag_at) as f64 / 1e9;
         (self.lag * (-age / LAG_HALF_SECONDS).exp2()).max(0.0) as f32
     }

@@ -46,12 +46,17 @@ impl Ranking {
         }));
     }
 
-    /// Brings the best to the front.
+    /// Brings the best to the front: one look at each, which mostly is no better than the best so far.
     fn choose(&mut self) {
-        for place in 0..self.scores.len().min(ATTEMPTS_MAX) {
-            let rest = self.scores.iter().enumerate().skip(place);
-            let best = rest.min_by_key(|(_, score)| order(score)).map_or(place, |(at, _)| at);
-            self.scores.swap(place, best);
+        let first = self.scores.len().min(ATTEMPTS_MAX);
+        self.scores[..first].sort_unstable_by_key(order);
+        let mut worst = self.scores[..first].last().map(order);
+        for at in first..self.scores.len() {
+            if Some(order(&self.scores[at])) < worst {
+                self.scores.swap(first - 1, at);
+                self.scores[..first].sort_unstable_by_key(order);
+                worst = self.scores[..first].last().map(order);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{Peer, Places, Plan, Version, Wanted, command, written};
 use crate::Failure;
-use crate::target::{Driver, free_address, sluice};
+use crate::target::{Driver, free_beside, sluice};
 
 pub const URING: Peer = Peer {
     name: "sluice@uring",
@@ -27,7 +27,7 @@ fn find(places: &Places) -> Option<PathBuf> {
 fn plan(wanted: &Wanted<'_>, driver: Driver) -> Result<Plan, Failure> {
     let site = sluice::Site {
         listen: wanted.listen,
-        admin: free_address()?,
+        admin: free_beside(wanted.listen)?,
         driver,
         shards: wanted.cpus,
         upstreams: wanted.upstreams,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Peer, Places, Plan, Version, Wanted, command, on_path, pip, said};
 use crate::Failure;
-use crate::target::free_address;
+use crate::target::free_beside;
 
 pub const SGLANG: Peer = Peer {
     name: "sglang-router",
@@ -35,7 +35,7 @@ fn vllm(places: &Places) -> Option<PathBuf> {
 
 fn plan(wanted: &Wanted<'_>, log_level: &str, verb: &[&str]) -> Result<Plan, Failure> {
     let (ip, port) = (wanted.listen.ip().to_string(), wanted.listen.port().to_string());
-    let metrics_port = free_address()?.port().to_string();
+    let metrics_port = free_beside(wanted.listen)?.port().to_string();
     let urls: Vec<String> = wanted.upstreams.iter().map(|at| format!("http://{at}")).collect();
     let mut words = verb.to_vec();
     words.extend(["--host", &ip, "--port", &port, "--log-level", log_level]);

@@ -126,3 +126,16 @@ fn under_valgrind(program: Vec<String>, profile: Option<&PathBuf>) -> Vec<String
 pub fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
+
+/// The same, and not this one, on which nobody listens yet.
+///
+/// # Errors
+/// The kernel's.
+pub fn free_beside(address: SocketAddr) -> Result<SocketAddr, Failure> {
+    loop {
+        let found = free_address()?;
+        if found != address {
+            return Ok(found);
+        }
+    }
+}

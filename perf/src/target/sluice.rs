@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{Bench, Driver, Start, free_address};
+use super::{Bench, Driver, Start, free_beside};
 use crate::Failure;
 
 /// What a configuration is for.
@@ -58,7 +58,7 @@ pub fn command(bench: &Bench, wanted: &Start, address: SocketAddr) -> Result<Vec
     }
     let site = Site {
         listen: address,
-        admin: free_address()?,
+        admin: free_beside(address)?,
         driver: wanted.driver,
         shards: 1,
         upstreams: &[wanted.upstream],

@@ -16,7 +16,7 @@ use crate::load::outcome::{Outcome, TOTAL, TTFT};
 use crate::load::{self, Phase};
 use crate::peers::API_KEY;
 use crate::target::child::Child;
-use crate::target::{free_address, process};
+use crate::target::{free_address, free_beside, process};
 
 /// What one trial gave; a line of `tune.jsonl`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,7 +60,8 @@ impl Bench<'_> {
     pub fn measure(&self, config: &Table) -> Result<(f64, Outcome), Failure> {
         let servers = servers::Running::start(&self.scenario.servers, &self.stage.place)?;
         let dir = self.stage.scratch.as_path();
-        let (listen, admin) = (free_address()?, free_address()?);
+        let listen = free_address()?;
+        let admin = free_beside(listen)?;
         let text = self.site.place(config, dir, [listen, admin], &servers.addresses)?;
         let gateway = self.gateway(&text, dir, listen)?;
         let mut spec = self.stage.spec(self.scenario, listen, None)?;

@@ -35,16 +35,18 @@ const ASIDE: f32 = 1e6;
 
 /// Scores in seconds until the first token.
 pub fn score(field: &Field<'_>, out: &mut Ranking) -> Reason {
-    let (question, warm) = (field.question, Warm::new(field));
-    let home = home(field, out);
+    let question = field.question;
+    let Sight { warm, home } = look(field, out);
     let (mut best, mut own) = (f32::INFINITY, 0.0);
     for (score, candidate) in out.scores.iter_mut().zip(field.candidates) {
-        let wait = wait(question, candidate);
-        let aside = if warm.stays && !warm.holds(candidate) { ASIDE } else { 0.0 };
-        let faith = if score.tie == home { faith(question, candidate) } else { 0.0 };
-        score.score = wait.seconds() + aside - faith;
+        if warm.stays && !warm.holds(candidate) {
+            score.score += ASIDE;
+        }
+        if score.tie == home && question.others > 0.0 {
+            score.score -= faith(question, candidate);
+        }
         if field.counts(candidate) && score.score < best {
-            (best, own) = (score.score, wait.own);
+            (best, own) = (score.score, uncached_seconds(question, candidate));
         }
     }
     let slack = best + SLACK_SECONDS + SLACK_SHARE * own;
@@ -52,16 +54,29 @@ pub fn score(field: &Field<'_>, out: &mut Ranking) -> Reason {
     reason(field, out, best, home)
 }
 
-/// Gives every endpoint its place in the anchor's order, and tells the first.
-fn home(field: &Field<'_>, out: &mut Ranking) -> u32 {
-    let mut home = u32::MAX;
+/// What one look at all endpoints tells.
+struct Sight {
+    warm: Warm,
+    /// The first place in the anchor's order.
+    home: u32,
+}
+
+/// Gives every endpoint its seconds and its place in the anchor's order.
+fn look(field: &Field<'_>, out: &mut Ranking) -> Sight {
+    let question = field.question;
+    let mut found = Found::default();
+    let mut sight = Sight { warm: Warm::of(question), home: u32::MAX };
     for (score, candidate) in out.scores.iter_mut().zip(field.candidates) {
-        score.tie = rendezvous(field.question.anchor, candidate);
+        let wait = wait(question, candidate);
+        score.score = wait.seconds();
+        score.tie = rendezvous(question.anchor, candidate);
         if field.counts(candidate) {
-            home = home.min(score.tie);
+            sight.home = sight.home.min(score.tie);
+            found.see(candidate, wait.ahead(), sight.warm.holds(candidate));
         }
     }
-    home
+    sight.warm.stays = !question.forked && found.is_worth_the_wait();
+    sight
 }
 
 /// Seconds by which the prompt's home may be behind, because others may have sent it there before.
@@ -76,26 +91,41 @@ struct Warm {
 }
 
 impl Warm {
-    fn new(field: &Field<'_>) -> Self {
-        let tokens = WARM_SHARE * field.question.input_tokens as f32;
-        let mut warm = Self { tokens, stays: false };
-        let (mut least_warm, mut least_cold) = (f32::INFINITY, f32::INFINITY);
-        let mut spared = 0.0_f32;
-        for candidate in field.counted() {
-            let ahead = wait(field.question, candidate).ahead();
-            if warm.holds(candidate) {
-                least_warm = least_warm.min(ahead);
-                spared = spared.max(candidate.cached_tokens as f32 / prefill_rate(candidate));
-            } else {
-                least_cold = least_cold.min(ahead);
-            }
-        }
-        warm.stays = !field.question.forked && least_warm - least_cold <= PATIENCE * spared;
-        warm
+    fn of(question: &Question) -> Self {
+        Self { tokens: WARM_SHARE * question.input_tokens as f32, stays: false }
     }
 
     fn holds(&self, candidate: &Candidate) -> bool {
         candidate.cached_tokens as f32 >= self.tokens
+    }
+}
+
+/// The least that is ahead where the prompt is warm, and where it is not, and what the warmest cache spares;
+/// all in seconds.
+struct Found {
+    warm: f32,
+    cold: f32,
+    spared: f32,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { warm: f32::INFINITY, cold: f32::INFINITY, spared: 0.0 }
+    }
+}
+
+impl Found {
+    fn see(&mut self, candidate: &Candidate, ahead: f32, warm: bool) {
+        if warm {
+            self.warm = self.warm.min(ahead);
+            self.spared = self.spared.max(candidate.cached_tokens as f32 / prefill_rate(candidate));
+        } else {
+            self.cold = self.cold.min(ahead);
+        }
+    }
+
+    fn is_worth_the_wait(&self) -> bool {
+        self.warm - self.cold <= PATIENCE * self.spared
     }
 }
 

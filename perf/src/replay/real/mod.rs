@@ -21,7 +21,7 @@ use super::policies::OURS;
 use super::summary::Part;
 use crate::Failure;
 use crate::target::child::Child;
-use crate::target::free_address;
+use crate::target::{free_address, free_beside};
 use schedule::Schedule;
 
 /// Requests under way at the same time, at most; each has a thread.
@@ -113,7 +113,7 @@ fn sluice(
     let beside = || Some(std::env::current_exe().ok()?.parent()?.join("sluice"));
     let program = arguments.sluice.clone().or_else(beside).ok_or("no program of Sluice")?;
     let policy = policy.strip_prefix(OURS).ok_or("in real time, policies are Sluice's own")?;
-    let admin = free_address()?;
+    let admin = free_beside(address)?;
     let mut text = format!(
         "[server]\nlisten = \"{address}\"\n[admin]\nlisten = \"{admin}\"\n[runtime]\n\
          shards = {shards}\n[log]\naccess = \"off\"\n[limits]\nconnections_per_shard_max = 4096\n"
