@@ -7,7 +7,7 @@ use crate::api::ask::Ask;
 use crate::api::fault::Fault;
 use crate::api::operation::Operation;
 use crate::config::SALT_DIGITS;
-use crate::config::plan::{Capabilities, EndpointId, ModelId};
+use crate::config::plan::{Capabilities, Endpoint, EndpointId, ModelId};
 use crate::json::{EditError, Edits};
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
@@ -19,6 +19,13 @@ pub struct Salt {
     json: [u8; SALT_DIGITS + 2],
     /// What its endpoint must be able to do.
     pub needs: Capabilities,
+}
+
+impl Salt {
+    /// Whether this endpoint keeps apart what carries it.
+    pub fn fits(&self, endpoint: &Endpoint) -> bool {
+        endpoint.traits.capabilities.has(self.needs)
+    }
 }
 
 /// The salt of a request for `model`, if its key or the model isolates it.
@@ -45,6 +52,29 @@ pub fn salt(
     let mut json = [b'"'; SALT_DIGITS + 2];
     json[1..=SALT_DIGITS].copy_from_slice(&digits);
     Ok(Some(Box::new(Salt { json, needs })))
+}
+
+/// The salt of its copy for the model `to`: its own, or that which only the other model wants.
+///
+/// # Errors
+/// No endpoint there keeps it apart.
+pub fn of_copy(
+    exit: &Exit,
+    inbound: &Inbound,
+    ask: &Ask,
+    to: ModelId,
+) -> Result<Option<Box<Salt>>, Fault> {
+    let salt = match &exit.salt {
+        Some(salt) => Some(salt.clone()),
+        None => salt(exit, inbound, ask, to)?,
+    };
+    let Some(salt) = salt else { return Ok(None) };
+    let plan = exit.epoch.plan();
+    let able = |id: &EndpointId| salt.fits(&plan.endpoints[usize::from(id.0)]);
+    match plan.models[usize::from(to.0)].endpoints.iter().any(able) {
+        true => Ok(Some(salt)),
+        false => Err(Fault::Unsupported("isolated tenants")),
+    }
 }
 
 /// What an engine must be able to do for it; `None`: it leaves nothing in a cache.
@@ -84,6 +114,6 @@ pub fn splice(exit: &Exit, ask: &Ask, edits: &mut Edits) -> Result<(), EditError
 
 /// Whether the request may go to this endpoint.
 pub fn allows(exit: &Exit, endpoint: EndpointId) -> bool {
-    let traits = || &exit.epoch.plan().endpoints[usize::from(endpoint.0)].traits;
-    exit.salt.as_ref().is_none_or(|salt| traits().capabilities.has(salt.needs))
+    let endpoint = || &exit.epoch.plan().endpoints[usize::from(endpoint.0)];
+    exit.salt.as_ref().is_none_or(|salt| salt.fits(endpoint()))
 }
