@@ -92,10 +92,10 @@ impl Keeper {
 
     fn hear(&mut self, identity: u64, heard: &Heard) {
         // A subscriber that was aborted may still be heard of.
-        if !self.engines.iter().any(|one| one.identity == identity) {
-            return;
-        }
+        let engine = self.engines.iter().find(|one| one.identity == identity);
+        let Some(isolates) = engine.map(|one| one.isolates) else { return };
         let blocks = self.blocks.entry(identity).or_default();
+        blocks.isolates = isolates;
         let orphans = blocks.orphans;
         match heard {
             Heard::Events(events) => {
