@@ -7,25 +7,40 @@ use crate::api::ask::Ask;
 use crate::api::fault::Fault;
 use crate::api::operation::Operation;
 use crate::config::SALT_DIGITS;
-use crate::config::plan::{Capabilities, Endpoint, EndpointId, ModelId};
+use crate::config::plan::{Capabilities, ClientKey, Endpoint, EndpointId, ModelId, Plan};
 use crate::json::{EditError, Edits};
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
 use crate::relay::session;
 
-/// A salt as it stands in the body.
+/// What roots an isolated prompt.
 #[derive(Clone, Debug)]
 pub struct Salt {
+    /// As it stands in the body.
     json: [u8; SALT_DIGITS + 2],
     /// What its endpoint must be able to do.
     pub needs: Capabilities,
 }
 
 impl Salt {
+    pub fn json(&self) -> &[u8] {
+        &self.json
+    }
+
     /// Whether this endpoint keeps apart what carries it.
     pub fn fits(&self, endpoint: &Endpoint) -> bool {
         endpoint.traits.capabilities.has(self.needs)
     }
+}
+
+/// Who sends a prompt.
+#[derive(Clone, Copy)]
+pub struct Sender<'a> {
+    pub key: Option<&'a ClientKey>,
+    /// Whom the tenant header names.
+    pub tenant: &'a [u8],
+    /// The client's own salt, as JSON.
+    pub given: &'a [u8],
 }
 
 /// The salt of a request for `model`, if its key or the model isolates it.
@@ -39,16 +54,33 @@ pub fn salt(
     model: ModelId,
 ) -> Result<Option<Box<Salt>>, Fault> {
     let plan = exit.epoch.plan();
-    let key = exit.row.key.and_then(|key| plan.keys.get(usize::from(key.0)));
+    let header = plan.routing.tenant_header.as_deref();
+    let sender = Sender {
+        key: exit.row.key.and_then(|key| plan.keys.get(usize::from(key.0))),
+        tenant: header.and_then(|name| session::value(inbound, name)).unwrap_or_default(),
+        given: given(inbound.body(), ask),
+    };
+    salt_of(plan, &sender, ask.op, model)
+}
+
+/// The same, of a request that may be only thought of.
+///
+/// # Errors
+/// No engine keeps such requests apart.
+pub fn salt_of(
+    plan: &Plan,
+    sender: &Sender<'_>,
+    op: Operation,
+    model: ModelId,
+) -> Result<Option<Box<Salt>>, Fault> {
+    let key = sender.key;
     let wanted = key.is_some_and(|key| key.isolate) || plan.models[usize::from(model.0)].isolate;
     let Some(isolation) = plan.routing.isolation.as_ref().filter(|_| wanted) else {
         return Ok(None);
     };
-    let Some(needs) = needs(ask.op)? else { return Ok(None) };
-    let header = plan.routing.tenant_header.as_deref();
-    let tenant = header.and_then(|name| session::value(inbound, name)).unwrap_or_default();
+    let Some(needs) = needs(op)? else { return Ok(None) };
     let key = key.map_or(&b""[..], |key| key.name.as_bytes());
-    let digits = isolation.salt(&[key, tenant, given(inbound, ask)]);
+    let digits = isolation.salt(&[key, sender.tenant, sender.given]);
     let mut json = [b'"'; SALT_DIGITS + 2];
     json[1..=SALT_DIGITS].copy_from_slice(&digits);
     Ok(Some(Box::new(Salt { json, needs })))
@@ -89,17 +121,14 @@ fn needs(op: Operation) -> Result<Option<Capabilities>, Fault> {
 }
 
 /// The client's own salt, as JSON; empty if there is none.
-fn given<'a>(inbound: &'a Inbound, ask: &Ask) -> &'a [u8] {
-    let given = ask.salt.clone().and_then(|span| inbound.body().get(span));
+pub fn given<'a>(body: &'a [u8], ask: &Ask) -> &'a [u8] {
+    let given = ask.salt.clone().and_then(|span| body.get(span));
     given.filter(|json| *json != b"null").unwrap_or_default()
 }
 
 /// The salt that its endpoint gets, as JSON; empty if there is none.
 pub fn sent<'a>(exit: &'a Exit, inbound: &'a Inbound, ask: &Ask) -> &'a [u8] {
-    match &exit.salt {
-        Some(salt) => &salt.json,
-        None => given(inbound, ask),
-    }
+    exit.salt.as_ref().map_or_else(|| given(inbound.body(), ask), |salt| salt.json())
 }
 
 /// Puts the salt into the body, in the place of the client's.
