@@ -103,14 +103,11 @@ impl Ground {
     }
 }
 
-/// For which requests an engine keeps caches apart by `cache_salt`. vLLM's and SGLang's Anthropic API passes
-/// over it, and so does what is not named here.
+/// For which requests an engine keeps caches apart by `cache_salt`, in the releases that
+/// `config/sluice.toml` names; nobody can see which one answers.
 pub fn keeps_apart(engine: Engine) -> Capabilities {
     match engine {
-        Engine::Vllm => Capabilities::SALTED_CHAT
-            .with(Capabilities::SALTED_TEXT)
-            .with(Capabilities::SALTED_POOLING),
-        Engine::Sglang => Capabilities::SALTED_CHAT.with(Capabilities::SALTED_TEXT),
+        Engine::Vllm | Engine::Sglang => Capabilities::SALTED_CHAT.with(Capabilities::SALTED_TEXT),
         Engine::TrtLlm => Capabilities::SALTED_CHAT,
         Engine::LlamaCpp | Engine::OpenAi | Engine::Anthropic | Engine::Generic => {
             Capabilities::NONE

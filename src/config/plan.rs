@@ -414,11 +414,10 @@ impl Capabilities {
     /// Output bound to a JSON schema.
     pub const JSON_SCHEMA: Self = Self(4);
     pub const ALL: Self = Self(7);
-    /// Keeping the caches of chat completions apart by a salt, those of completions and responses, and those of
-    /// embeddings and ranks: by engine.
+    /// Keeping the caches of chat completions apart by a salt, and those of completions and responses: by
+    /// engine.
     pub const SALTED_CHAT: Self = Self(8);
     pub const SALTED_TEXT: Self = Self(16);
-    pub const SALTED_POOLING: Self = Self(32);
 
     /// Both sets together.
     pub const fn with(self, other: Self) -> Self {

@@ -1,7 +1,8 @@
 //! What keeps a request's prompt apart from other tenants' in an engine's cache.
 //!
-//! Invariants: an isolated request reaches no engine without its tenant's salt, and no engine that would pass
-//! over it; what the client said in `cache_salt` parts its tenant's prompts further, and no others'.
+//! Invariants: an isolated request reaches no engine without its tenant's salt, and none by an API in which
+//! that kind of engine is not known to honour it; what the client said in `cache_salt` parts its tenant's
+//! prompts further, and no others'.
 
 use crate::api::ask::Ask;
 use crate::api::fault::Fault;
@@ -114,8 +115,10 @@ fn needs(op: Operation) -> Result<Option<Capabilities>, Fault> {
     match op {
         Operation::Chat => Ok(Some(Capabilities::SALTED_CHAT)),
         Operation::Completions | Operation::Responses => Ok(Some(Capabilities::SALTED_TEXT)),
-        Operation::Embeddings | Operation::Rerank => Ok(Some(Capabilities::SALTED_POOLING)),
-        Operation::Messages => Err(Fault::Unsupported("isolated tenants by this API")),
+        // Which release of an engine reads it there, and for which models, is not to be seen from here.
+        Operation::Embeddings | Operation::Rerank | Operation::Messages => {
+            Err(Fault::Unsupported("isolated tenants by this API"))
+        }
         Operation::CountTokens | Operation::ListModels | Operation::GetModel => Ok(None),
     }
 }
