@@ -64,7 +64,8 @@ fn link(parent: Link, extra: u64, tokens: &[u32]) -> Link {
 }
 
 impl Places {
-    /// Takes a tokenised prompt in, whose salt is the `extra` of its first block, or 0. Blocks that `blocks` holds already are told of at once.
+    /// Takes a tokenised prompt in, whose salt is the `extra` of its first block, or 0. Blocks that `blocks`
+    /// holds already are told of at once.
     pub fn learn(
         &mut self,
         (tokens, extra): (&[u32], u64),
