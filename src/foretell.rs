@@ -9,13 +9,16 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::api::ask::{Ask, read_ask};
 use crate::api::fault::Fault;
 use crate::api::operation::resolve;
-use crate::config::plan::{EndpointId, Model, ModelId, Named, Pair, Plan, Policy, Stick, Target};
+use crate::config::plan::{
+    ClientKey, EndpointId, Model, ModelId, Named, Pair, Plan, Policy, Stick, Target,
+};
 use crate::config::{self};
 use crate::dialect;
 use crate::gate::rights;
 use crate::http::Method;
 use crate::json::Bounds;
 use crate::relay::explain::{explain, paired, ranked, turn};
+use crate::relay::isolate::{self, Salt, Sender};
 use crate::relay::seating::{Look, Seating};
 use crate::relay::{arm, session};
 use crate::route::candidate::{Candidate, Reason};
@@ -95,23 +98,25 @@ impl Teller {
         let bounds = Bounds { depth_max: self.plan.limits.json_depth_max };
         let ask = read_ask(resolved.op, body, &bounds).map_err(in_words)?;
         let named = rights::model(&self.plan, &ask.model).map_err(in_words)?;
-        let (client, session) = self.client(question)?;
+        let key = key(&self.plan, question)?;
+        let (client, session) = hashes(question, key);
         let (id, drawn) = self.draw(named, client, session)?;
         let looks = self.seating.model(id).look > Look::Nothing;
         let Some(slot) = self.seating.model(id).slot.filter(|_| looks) else {
             return self.turns(id, named, drawn);
         };
         self.now += 1_000_000_000;
+        let own = isolate::given(body, &ask);
+        // All that is asked about comes from one tenant.
+        let sender = Sender { key, tenant: b"", given: own };
+        let salt = isolate::salt_of(&self.plan, &sender, resolved.op, id).map_err(in_words)?;
+        let model = &self.plan.models[usize::from(id.0)];
         let mut chain = Chain::default();
-        chain::read(
-            &mut chain,
-            &root(&self.plan.models[usize::from(id.0)], body, &ask),
-            body,
-            &ask,
-        );
+        let salted = salt.as_ref().map_or(own, |salt| salt.json());
+        chain::read(&mut chain, &root(model, salted), body, &ask);
         let (client, prompt_bytes) = (client.unwrap_or(0), chain.bytes());
         let whose = Whose { model: slot, client, session, prompt_bytes };
-        let sent = Sent { ask: &ask, body, id, whose, chain };
+        let sent = Sent { ask: &ask, body, id, whose, chain, salt };
         let mut explained = self.decide(&sent, to)?;
         (explained.asked, explained.drawn) = (named.other, drawn);
         Ok(*explained)
@@ -129,18 +134,6 @@ impl Teller {
         let mut explained = turn(&self.names, id, model.policy, turn_reason(model.policy));
         (explained.asked, explained.drawn) = (named.other, drawn);
         Ok(*explained)
-    }
-
-    /// The hashes of who asks: of the key, and of the session.
-    fn client(&self, question: &Question) -> Result<(Option<u64>, Option<u64>), String> {
-        let known = |name: &str| self.plan.keys.iter().any(|key| *key.name == *name);
-        let key = question.key.as_deref();
-        if let Some(name) = key.filter(|name| !known(name)) {
-            return Err(format!("there is no key {name:?}"));
-        }
-        let client = key.map(|name| xxh3_64(name.as_bytes()));
-        let session = question.session.as_ref();
-        Ok((client, session.map(|name| session::hash(name.as_bytes(), client.unwrap_or(0)))))
     }
 
     /// The model that serves a name. Where chance would draw, the arm with the greatest weight is.
@@ -176,6 +169,10 @@ impl Teller {
             Some(_) => Vec::new(),
             None => model.endpoints.clone(),
         };
+        let ids = self.apart(sent, &ids);
+        if ids.is_empty() && to.is_none() {
+            return Err(Fault::Unsupported("isolated tenants").to_string());
+        }
         let mut decision = self.choose(sent, &ids, model.policy)?;
         let mut explained = explain(&self.router, &self.names, sent.id, model.policy, &decision);
         if let (Some(pair), None) = (&model.pair, to) {
@@ -188,6 +185,13 @@ impl Teller {
         Ok(explained)
     }
 
+    /// Those of `ids` that keep it apart from other tenants' requests, if that must be.
+    fn apart(&self, sent: &Sent<'_>, ids: &[EndpointId]) -> Vec<EndpointId> {
+        let endpoint = |id: &EndpointId| &self.plan.endpoints[usize::from(id.0)];
+        let fits = |id: &&EndpointId| sent.salt.as_ref().is_none_or(|s| s.fits(endpoint(id)));
+        ids.iter().filter(fits).copied().collect()
+    }
+
     /// Whether two servers would share it, and where it then goes, or else one server's choice.
     fn share(
         &mut self,
@@ -197,28 +201,32 @@ impl Teller {
         decision: Decision,
         explained: &mut Explained,
     ) -> Result<Decision, String> {
+        let (prefill, whole) = (self.apart(sent, &pair.prefill), self.apart(sent, &pair.whole));
+        if prefill.is_empty() && whole.is_empty() {
+            return Err(Fault::Unsupported("isolated tenants").to_string());
+        }
         let bounds = Bounds { depth_max: self.plan.limits.json_depth_max };
         let asked = dialect::pair::read(sent.ask.op, sent.body, &bounds);
         let terms = Terms {
             uncached_tokens: decision.picks().next().map_or(u32::MAX, |pick| pick.prefill_tokens),
             uncached_tokens_min: pair.uncached_tokens_min,
             splittable: asked.map_err(|fault| fault.to_string())?.splittable,
-            prefill_up: true,
-            whole: !pair.whole.is_empty(),
+            prefill_up: !prefill.is_empty(),
+            whole: !whole.is_empty(),
         };
         let course = course(&terms);
         let mut paired = paired(&terms, course);
         let decision = match course {
             Course::Refused => return Err("no server can do all of it alone".to_owned()),
             Course::Split => {
-                let prefill = self.choose(sent, &pair.prefill, Policy::PredictedTtft)?;
+                let prefill = self.choose(sent, &prefill, Policy::PredictedTtft)?;
                 paired.prefill = prefill.picks().next().map(|pick| pick.endpoint);
                 paired.ranked = ranked(&self.router);
                 decision
             }
             _ if pair.whole == model.endpoints => decision,
             _ => {
-                let whole = self.choose(sent, &pair.whole, Policy::PredictedTtft)?;
+                let whole = self.choose(sent, &whole, Policy::PredictedTtft)?;
                 (explained.ranked, explained.reason) = (ranked(&self.router), whole.reason);
                 whole
             }
@@ -265,12 +273,26 @@ struct Sent<'a> {
     id: ModelId,
     whose: Whose,
     chain: Chain,
+    /// Of an isolated tenant's request.
+    salt: Option<Box<Salt>>,
 }
 
-fn root<'a>(model: &'a Model, body: &'a [u8], ask: &Ask) -> Root<'a> {
+/// The key that is said to ask.
+fn key<'a>(plan: &'a Plan, question: &Question) -> Result<Option<&'a ClientKey>, String> {
+    let Some(name) = &question.key else { return Ok(None) };
+    let key = plan.keys.iter().find(|key| *key.name == **name);
+    key.map(Some).ok_or_else(|| format!("there is no key {name:?}"))
+}
+
+/// The hashes of who asks: of the key, and of the session.
+fn hashes(question: &Question, key: Option<&ClientKey>) -> (Option<u64>, Option<u64>) {
+    let client = key.map(|key| xxh3_64(key.name.as_bytes()));
+    let session = question.session.as_ref();
+    (client, session.map(|name| session::hash(name.as_bytes(), client.unwrap_or(0))))
+}
+
+fn root<'a>(model: &'a Model, salt: &'a [u8]) -> Root<'a> {
     let name = model.upstream_model.as_deref().unwrap_or(&model.name);
-    let salt = ask.salt.clone().and_then(|span| body.get(span));
-    let salt = salt.filter(|json| *json != b"null").unwrap_or_default();
     Root { model: name, adapter: model.adapter.as_deref().unwrap_or_default(), salt }
 }
 

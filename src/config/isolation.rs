@@ -76,15 +76,15 @@ pub fn read(s: &Section<'_>) -> Option<Isolation> {
 pub struct Ground {
     /// There is a secret, or a fault about it.
     pub secret: bool,
-    /// Requests come on somebody's behalf.
-    pub tenants: bool,
+    /// Clients show who they are. A header does not: whoever sends a request writes it.
+    pub keys: bool,
 }
 
 impl Ground {
     /// As the file lays it.
     pub fn of(root: &Section<'_>, routing: &Section<'_>) -> Self {
-        let tenants = !root.is_empty("keys") || routing.given("tenant_header").is_some();
-        Self { secret: routing.given("isolation_secret").is_some(), tenants }
+        let secret = routing.given("isolation_secret").is_some();
+        Self { secret, keys: !root.is_empty("keys") }
     }
 
     /// Reads `isolate` of a key or a model.
@@ -95,22 +95,19 @@ impl Ground {
             let fix = "add isolation_secret = \"env:NAME\" to [routing]";
             s.fault(at, "`isolate` has no secret to make salts with", fix);
         }
-        if on && !self.tenants {
-            let fix = "add [[keys]], or tenant_header to [routing]";
+        if on && !self.keys {
+            let fix = "add [[keys]]; a tenant_header alone is the client's to write";
             s.fault(at, "`isolate` has no tenants to keep apart", fix);
         }
         on
     }
 }
 
-/// For which requests an engine keeps caches apart by `cache_salt`. vLLM's and SGLang's Anthropic API passes
-/// over it, and so does what is not named here.
+/// For which requests an engine keeps caches apart by `cache_salt`, in the releases that
+/// `config/sluice.toml` names; nobody can see which one answers.
 pub fn keeps_apart(engine: Engine) -> Capabilities {
     match engine {
-        Engine::Vllm => Capabilities::SALTED_CHAT
-            .with(Capabilities::SALTED_TEXT)
-            .with(Capabilities::SALTED_POOLING),
-        Engine::Sglang => Capabilities::SALTED_CHAT.with(Capabilities::SALTED_TEXT),
+        Engine::Vllm | Engine::Sglang => Capabilities::SALTED_CHAT.with(Capabilities::SALTED_TEXT),
         Engine::TrtLlm => Capabilities::SALTED_CHAT,
         Engine::LlamaCpp | Engine::OpenAi | Engine::Anthropic | Engine::Generic => {
             Capabilities::NONE

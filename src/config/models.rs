@@ -87,7 +87,8 @@ fn read_model<'a>(
     let queue = read_queue(s);
     let isolate = ground.switch(s);
     if isolate {
-        check_apart(s, &endpoints, known);
+        let at = s.given("isolate").unwrap_or(s.at);
+        check_isolation(s, at, endpoints.iter(), known);
     }
     let model = name.zip(policy).map(|(name, policy)| Model {
         name: name.value.into(),
@@ -105,16 +106,21 @@ fn read_model<'a>(
     (name, model)
 }
 
-/// Where no endpoint keeps tenants apart, every request would be refused.
-fn check_apart(s: &Section<'_>, endpoints: &[EndpointId], known: &Known) {
+/// Where no endpoint keeps tenants apart, every request would be refused. `at` is whom the fault is about.
+pub fn check_isolation<'i>(
+    s: &Section<'_>,
+    at: usize,
+    mut ids: impl Iterator<Item = &'i EndpointId>,
+    known: &Known,
+) {
+    let Some(first) = ids.next() else { return };
     let able = |id: &EndpointId| {
         let endpoint = known.list.get(usize::from(id.0));
         endpoint.is_some_and(|one| one.traits.capabilities.has(Capabilities::SALTED_CHAT))
     };
-    if !endpoints.is_empty() && !endpoints.iter().any(able) {
+    if !able(first) && !ids.any(able) {
         let what = format!("{} isolates tenants, and no engine of its endpoints can", s.title());
-        let fix = "use endpoints of vllm, sglang or tensorrt-llm";
-        s.fault(s.given("isolate").unwrap_or(s.at), what, fix);
+        s.fault(at, what, "use endpoints of vllm, sglang or tensorrt-llm");
     }
 }
 

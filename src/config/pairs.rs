@@ -53,6 +53,10 @@ fn read_pair<'a>(
             PairProtocol::Sglang => Vec::new(),
         };
         let whole = whole.unwrap_or_else(able);
+        if model.isolate {
+            let at = s.given("prefill").unwrap_or(s.at);
+            models::check_isolation(s, at, prefill.iter().chain(&whole), known);
+        }
         Pair { protocol, prefill, whole, uncached_tokens_min, prefill_timeout, lease }
     });
     (name, pair)

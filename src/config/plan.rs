@@ -413,11 +413,10 @@ impl Capabilities {
     /// Output bound to a JSON schema.
     pub const JSON_SCHEMA: Self = Self(4);
     pub const ALL: Self = Self(7);
-    /// Keeping caches apart by a salt: of chat completions; of completions and responses; of embeddings and
-    /// ranks. Known by the engine, not configured.
+    /// Keeping the caches of chat completions apart by a salt, and those of completions and responses: by
+    /// engine.
     pub const SALTED_CHAT: Self = Self(8);
     pub const SALTED_TEXT: Self = Self(16);
-    pub const SALTED_POOLING: Self = Self(32);
 
     /// Both sets together.
     pub const fn with(self, other: Self) -> Self {

@@ -118,7 +118,7 @@ pub async fn prepare<X: Exchange>(
         PairProtocol::Sglang => true,
     };
     Ok(match computed {
-        true => fall_back(pair, &model.endpoints, &order),
+        true => fall_back(exit, pair, &model.endpoints, &order),
         false => whole(core, exit, pair, &model.endpoints, order),
     })
 }
@@ -130,6 +130,9 @@ fn splits(
     admitted: &Admitted,
     pair: &Pair,
 ) -> Result<Option<Asked>, Fault> {
+    if !pair.prefill.iter().chain(&pair.whole).any(|id| isolate::allows(exit, *id)) {
+        return Err(Fault::Unsupported("isolated tenants"));
+    }
     let bounds = Bounds { depth_max: exit.epoch.plan().limits.json_depth_max };
     let asked = dialect::read(admitted.ask.op, inbound.body(), &bounds)?;
     let terms = terms(exit, pair, &asked);
@@ -224,13 +227,14 @@ fn whole(core: &Core, exit: &mut Exit, pair: &Pair, decode: &[EndpointId], order
 }
 
 /// Where a split request is tried: its own server, then those that can do all of it, or else another pair.
-fn fall_back(pair: &Pair, decode: &[EndpointId], order: &Order) -> Order {
+fn fall_back(exit: &Exit, pair: &Pair, decode: &[EndpointId], order: &Order) -> Order {
     let decoding = order.endpoints();
-    if pair.whole.is_empty() || pair.whole == decode {
+    let mut whole = pair.whole.iter().filter(|id| isolate::allows(exit, **id)).peekable();
+    if whole.peek().is_none() || pair.whole == decode {
         // Where there is but one, it gets another chance.
         return Order::of(decoding.iter().cycle().take(decoding.len().max(2)).copied());
     }
-    Order::of(decoding.iter().take(1).chain(&pair.whole).copied())
+    Order::of(decoding.iter().take(1).chain(whole).copied())
 }
 
 /// vLLM's first leg; whether it bore fruit.

@@ -148,7 +148,7 @@ pub fn offer(core: &Rc<Core>, exit: &mut Exit, inbound: &mut Inbound, admitted: 
         return;
     }
     // Of a request that no engine could keep apart there, no copy is made.
-    let Ok(salt) = isolate::salt(exit, inbound, &admitted.ask, shadow.to) else { return };
+    let Ok(salt) = isolate::of_copy(exit, inbound, &admitted.ask, shadow.to) else { return };
     let claim = match Claim::take(core, &plan.limits, inbound.held_bytes()) {
         Ok(claim) => claim,
         Err(fate) => return series.drawn(fate),

@@ -88,7 +88,6 @@ impl Needs {
             (Capabilities::JSON_SCHEMA, Lack::JsonSchema),
             (Capabilities::SALTED_CHAT, Lack::Isolation),
             (Capabilities::SALTED_TEXT, Lack::Isolation),
-            (Capabilities::SALTED_POOLING, Lack::Isolation),
         ];
         let missing = |one: Capabilities| self.capabilities.has(one) && !has.has(one);
         known.into_iter().find(|(one, _)| missing(*one)).map(|(_, lack)| lack)

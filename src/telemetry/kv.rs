@@ -9,7 +9,7 @@ pub struct KvCounts {
     pub events: Counter,
     /// Times that an engine's cache became unknown: a gap that could not be filled, or another process.
     pub lost_track: Counter,
-    /// Blocks stored after ones that were not heard of.
+    /// Blocks stored after ones that were not heard of, or without a word of their salts where that matters.
     pub orphans: Counter,
     /// Blocks known to be held.
     pub blocks: Gauge,
@@ -30,7 +30,7 @@ pub fn write(text: &mut Text, counts: &KvCounts) {
         ),
         (
             "sluice_kv_orphan_blocks_total",
-            "Blocks stored after ones that were not heard of.",
+            "Blocks stored that could not be placed: what they follow, or their salts, were not told.",
             &counts.orphans,
         ),
         ("sluice_kv_prompts_total", "Prompts tokenised by their engines.", &counts.prompts),

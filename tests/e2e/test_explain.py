@@ -221,3 +221,39 @@ def test_pairs_offline(tmp_path):
     assert told["pair"]["prefill"] == "p1"
     told = asked(tmp_path, config, long, "--warm", f"d1={tmp_path}/long.json")
     assert told["pair"]["course"] == "short" and told["endpoint"] == "w0"
+
+
+def test_isolation_offline(tmp_path):
+    """What `sluice route` says of an isolated key's requests."""
+    names = ["a", "open", "isolation"]
+    for name in names:
+        (tmp_path / name).write_text(f"the secret of {name}, long enough")
+    tables = [
+        f'[[keys]]\nname = "{name}"\nsecret = "file:{name}"\nisolate = {str(name == "a").lower()}'
+        for name in names[:2]
+    ]
+    tables += [
+        '[routing]\nisolation_secret = "file:isolation"',
+        '[[endpoints]]\nname = "blind"\nurl = "http://127.0.0.1:9100"\nengine = "llama-cpp"',
+        f'[[models]]\nname = "{MODEL}"\nendpoints = ["d0", "d1", "blind"]',
+        '[[models]]\nname = "local"\nendpoints = ["blind"]',
+        '[[models]]\nname = "two"\nendpoints = ["d0", "d1"]',
+        '[[pairs]]\nmodel = "two"\nprotocol = "sglang"\nprefill = ["blind"]',
+    ]
+    config = plan(tmp_path, *tables)
+    talk = conversation(fresh(), 3)
+    (tmp_path / "talk.json").write_text(json.dumps({"model": MODEL, "messages": talk}))
+    ranked = lambda told: {line["endpoint"] for line in told["ranking"]}  # noqa: E731
+    assert ranked(asked(tmp_path, config, talk, "--key", "a")) == {"d0", "d1"}
+    assert ranked(asked(tmp_path, config, talk, "--key", "open")) == {"d0", "d1", "blind"}
+    warm = ["--warm", f"d1={tmp_path}/talk.json"]
+    told = asked(tmp_path, config, talk, "--key", "a", *warm)
+    assert (told["endpoint"], told["reason"]) == ("d1", "warm")
+    for model, path in (("local", "chat/completions"), ("two", "chat/completions"), (MODEL, "messages")):
+        (tmp_path / "no.json").write_text(
+            json.dumps({"model": model, "messages": talk, "max_tokens": 2})
+        )
+        arguments = ["--request", tmp_path / "no.json", "--path", f"/v1/{path}"]
+        told = foretell(config, *arguments, "--key", "a")
+        assert told.returncode == 1 and "isolated tenants" in told.stderr, (model, told)
+        assert foretell(config, *arguments, "--key", "open").returncode == 0, (model, path)

@@ -188,6 +188,7 @@ def test_who_passes_over_salts_gets_no_isolated_request(isolating, sims):
         ({**body, "model": "local"}, "/v1/chat/completions"),
         (body, "/v1/messages"),
         ({"model": MODEL, "input": "hi"}, "/v1/embeddings"),
+        ({"model": MODEL, "query": "hi", "documents": ["ho"]}, "/v1/rerank"),
     ]
     for refuse, path in refused:
         answer = post(gateway, "KEY_A", refuse, path)

@@ -137,8 +137,9 @@ fn event(told: &Told, block_size: u32) -> Value {
             Value::Nil,
             "GPU".into(),
             Value::Nil,
-            salt.as_deref()
-                .map_or(Value::Nil, |salt| Value::Array(vec![Value::Array(vec![salt.into()])])),
+            Value::Array(vec![
+                salt.as_deref().map_or(Value::Nil, |salt| Value::Array(vec![salt.into()])),
+            ]),
         ],
         Told::Removed { hash } => vec!["BlockRemoved".into(), list(&[*hash]), "GPU".into()],
         Told::Cleared => vec!["AllBlocksCleared".into()],

@@ -5,6 +5,9 @@
 //! compute it from what the engine says, of a prompt from what a tokeniser says. So a block that an engine
 //! stored or removed becomes a place in some prompt's chain, if that prompt was tokenised.
 //!
+//! Under a plan that isolates tenants an engine's word counts only for blocks whose salts it tells, or one
+//! tenant would be taken to have what another one was sent.
+//!
 //! Invariants: every table has a bound; an engine that stores more than is kept is simply known less well;
 //! the same tokens under another adapter or salt, or in blocks of another size, are another chain.
 
@@ -55,7 +58,9 @@ pub struct Blocks {
     links: HashMap<BlockHash, Link, ahash::RandomState>,
     held: HashMap<Link, BlockHash, ahash::RandomState>,
     block_tokens: u32,
-    /// Blocks that could not be placed: what they follow was not heard of, or the table is full.
+    /// Tenants are isolated: blocks without a word of their salts are left.
+    pub isolates: bool,
+    /// Blocks that could not be placed: their salts or what they follow were not told, or the table is full.
     pub orphans: u64,
 }
 
@@ -70,7 +75,7 @@ fn link(parent: Link, extra: u64, tokens: &[u32]) -> Link {
 }
 
 impl Places {
-    /// Takes a tokenised prompt in; its salt is the `extra` of its first block, or 0. Blocks that `blocks`
+    /// Takes a tokenised prompt in, whose salt is the `extra` of its first block, or 0. Blocks that `blocks`
     /// holds already are told of at once.
     pub fn learn(
         &mut self,
@@ -146,6 +151,10 @@ impl Blocks {
 
     fn stored(&mut self, stored: &Stored, places: &Places, changes: &mut Vec<Change>) {
         if stored.block_tokens == 0 {
+            return;
+        }
+        if self.isolates && stored.extras.len() != stored.blocks.len() {
+            self.orphans += stored.blocks.len() as u64;
             return;
         }
         if self.block_tokens != stored.block_tokens {
@@ -242,6 +251,19 @@ mod tests {
     fn ends_are_in_proportion() {
         let ends = super::marks(&[(1, 512), (2, 1_024), (3, 1_536)], 2_000, 500);
         assert_eq!(ends, marks(&[(1, 128), (2, 256), (3, 384)]));
+    }
+
+    #[test]
+    fn where_tenants_are_isolated_blocks_without_a_word_of_salts_are_left() {
+        let (places, mut changes) = (Places::default(), vec![]);
+        let mut blocks = Blocks { isolates: true, ..Blocks::default() };
+        let Event::Stored(mut told) = stored(&[1, 2], None, &[0; 8]) else { return };
+        blocks.apply(&Event::Stored(told.clone()), &places, &mut changes);
+        assert_eq!((blocks.count(), blocks.orphans), (0, 2));
+        told.extras = vec![0, 0];
+        blocks.apply(&Event::Stored(told), &places, &mut changes);
+        blocks.apply(&stored(&[3], Some(2), &[0; 4]), &places, &mut changes);
+        assert_eq!((blocks.count(), blocks.orphans), (2, 3));
     }
 
     #[test]

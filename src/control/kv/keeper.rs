@@ -100,9 +100,10 @@ impl Keeper {
 
     fn hear(&mut self, identity: u64, heard: &Heard) {
         // A subscriber that was aborted may still be heard of.
-        if self.engines.iter().any(|one| one.identity == identity) {
-            self.heard(identity, heard);
-        }
+        let engine = self.engines.iter().find(|one| one.identity == identity);
+        let Some(isolates) = engine.map(|one| one.isolates) else { return };
+        self.blocks.entry(identity).or_default().isolates = isolates;
+        self.heard(identity, heard);
     }
 
     fn heard(&mut self, identity: u64, heard: &Heard) {

@@ -28,6 +28,8 @@ pub struct Engine {
     /// The name that the engine knows the model by; `None`: the client's own.
     pub model: Option<Box<str>>,
     pub addresses: watch::Receiver<Addresses>,
+    /// Some tenants share no cache with others.
+    pub isolates: bool,
 }
 
 /// The plan's engines that tell of their caches.
@@ -47,6 +49,7 @@ pub fn engines(
             endpoint: endpoint.clone(),
             model: model.and_then(|model| model.upstream_model.clone()),
             addresses: addresses(at),
+            isolates: plan.isolates,
         }
     };
     telling.map(engine).collect()
