@@ -87,6 +87,11 @@ impl Horizon {
         self.tokens = self.tokens.clamp(TOKENS_MIN, self.most);
     }
 
+    /// Whether a generation is known to be a part of the cache.
+    pub fn is_of_the_cache(&self) -> bool {
+        self.most < TOKENS_MAX
+    }
+
     /// Tokens.
     pub fn tokens(&self) -> f64 {
         self.tokens

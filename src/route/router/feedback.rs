@@ -215,11 +215,14 @@ impl Router {
     /// What an engine's own word changes; of an endpoint that is not configured any more, nothing.
     pub fn correct(&mut self, (identity, change): precise::News) {
         let Some(Slot { index, .. }) = self.endpoints.of(identity) else { return };
-        self.columns[usize::from(index)].tells = true;
+        let column = &mut self.columns[usize::from(index)];
+        column.tells = true;
+        let young = column.horizon.is_of_the_cache().then_some(0);
         match change {
             Change::Holds(hash) => self.table.learn(Fresh { hash, endpoint: index }),
-            // It was asked for again meanwhile, and is about to be there again.
-            Change::Lost(hash) if self.table.age(hash, index) == Some(0) => {}
+            // It was asked for again meanwhile, and is about to be there again: of what it has computed
+            // since, an eighth of its cache, nothing else is lost.
+            Change::Lost(hash) if young.is_some() && self.table.age(hash, index) == young => {}
             Change::Lost(hash) => self.table.trim(&[hash], 0, index),
             Change::LostAll => self.table.clear(index),
         }

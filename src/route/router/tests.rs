@@ -223,6 +223,17 @@ fn prompts_that_part_at_one_place_at_a_time_are_told_from_a_conversation() {
 }
 
 #[test]
+fn what_an_engine_lost_is_gone_where_nobody_knows_how_much_it_holds() {
+    let mut world = World::new(false, 10);
+    let sent = world.send(&conversation("a", 2), None);
+    let (slot, end) =
+        (first(&sent).slot.expect("a slot"), *sent.chain.hashes().last().expect("one"));
+    let identity = u64::from(first(&sent).endpoint.0) + 1;
+    world.router.correct((identity, Change::Lost(end)));
+    assert_eq!(world.router.table.age(end, slot.index), None);
+}
+
+#[test]
 fn what_an_engine_lost_before_it_was_asked_again_is_expected_all_the_same() {
     let mut world = World::new(false, 10);
     let sent = world.send(&conversation("a", 2), None);
@@ -231,10 +242,10 @@ fn what_an_engine_lost_before_it_was_asked_again_is_expected_all_the_same() {
     let identity = u64::from(first(&sent).endpoint.0) + 1;
     let lost = (identity, Change::Lost(end));
     // The request is on its way there.
+    world.router.columns[usize::from(slot.index)].horizon.bound(80_000);
     world.router.correct(lost);
     assert!(world.router.table.age(end, slot.index).is_some());
     // Since then the engine has computed a part of what it holds.
-    world.router.columns[usize::from(slot.index)].horizon.bound(80_000);
     world.router.computes(slot, 12_000);
     world.router.correct(lost);
     assert_eq!(world.router.table.age(end, slot.index), None);
