@@ -1,5 +1,6 @@
 //! The command line: wires the planes together, nothing else.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -79,7 +80,7 @@ fn route(question: &foretell::Question) -> ExitCode {
         .and_then(|told| serde_json::to_string_pretty(&told).map_err(|error| error.to_string()));
     match told {
         Ok(told) => {
-            println!("{told}");
+            say(&told);
             ExitCode::SUCCESS
         }
         Err(why) => {
@@ -87,6 +88,11 @@ fn route(question: &foretell::Question) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// On standard output. Who reads only the beginning of it, as `head` does, has had what it wanted.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn finish(ended: Result<u8, boot::BootError>) -> ExitCode {
@@ -102,7 +108,7 @@ fn finish(ended: Result<u8, boot::BootError>) -> ExitCode {
 fn check(path: &std::path::Path) -> ExitCode {
     match config::load(path, 1) {
         Ok(plan) => {
-            println!("{}", config::describe(&plan));
+            say(&config::describe(&plan));
             ExitCode::SUCCESS
         }
         Err(errors) => {

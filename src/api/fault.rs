@@ -286,7 +286,7 @@ impl Fault {
             Fault::UpstreamTimeout => "The model server did not answer in time.",
             Fault::Unavailable { .. } => "No server for this model is available now.",
             Fault::Saturated { .. } => {
-                "Every server of this model is at its limit of requests; try again later."
+                "Every server of this model is at its limit; try again later."
             }
             Fault::Overloaded { .. } => "The gateway is at its limit; try again later.",
             Fault::ShuttingDown => "The gateway is shutting down.",

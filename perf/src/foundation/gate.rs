@@ -49,9 +49,13 @@ struct Limits(BTreeMap<String, BTreeMap<String, u64>>);
 /// # Errors
 /// A count is above its limit or has none, or cannot be made.
 pub fn run(wanted: &Gate) -> Result<(), Failure> {
+    if super::chosen(&scenario::COUNTED, &wanted.scenario).next().is_none() {
+        return Err(format!("no scenario has {} in its name", wanted.scenario.join(" or ")).into());
+    }
     let mut limits = match fs::read_to_string(&wanted.limits) {
         Err(_) if wanted.record => Limits::default(),
-        text => Limits::read(&wanted.limits, &text?)?,
+        Err(error) => return Err(format!("{}: {error}", wanted.limits.display()).into()),
+        Ok(text) => Limits::read(&wanted.limits, &text)?,
     };
     let cpus = launch::allowed()?;
     let (Some(first), Some(last)) = (cpus.first(), cpus.last()) else {
