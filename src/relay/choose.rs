@@ -196,7 +196,7 @@ impl<'a> Asking<'a> {
         let estimate = self.core.router(|router| router.estimate(self.now, &inquiry));
         let estimate = estimate.ok_or(Fault::Internal)?;
         let needs = self.needs(&estimate);
-        let kv_tokens = u64::from(estimate.input_tokens) + u64::from(estimate.output_tokens);
+        let kv_tokens = estimate.kv_tokens();
         let gate = match self.gate(&needs, kv_tokens, called) {
             Err(Nobody::Busy) => {
                 let tokens = self.core.router(|router| router.uncached_tokens(&inquiry, &estimate));

@@ -4,7 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::config::plan::{EndpointId, ModelId, Plan};
+use crate::config::plan::{EndpointId, ModelId, Plan, Traits};
 use crate::http::{ChunkLimits, HeadLimits};
 use crate::lifecycle::hold::Receipt;
 use crate::relay::choose::Order;
@@ -16,7 +16,7 @@ use crate::route::candidate::{Candidate, Question, Ranking, Reason};
 use crate::route::precise;
 use crate::route::rank::rank;
 use crate::route::router::{Router, Seat};
-use crate::route::views::{Bound, Views};
+use crate::route::views::{Bound, EngineView, Views};
 use crate::runtime::kit::Kit;
 use crate::telemetry::Series;
 use crate::telemetry::endpoint::Load;
@@ -196,8 +196,7 @@ impl Epoch {
         }
         let views = self.views.borrow();
         let engine = views.endpoints.get(usize::from(id.0)).and_then(|view| view.engine.as_ref());
-        let told = || engine.and_then(|engine| engine.kv_tokens);
-        let all = Some(traits.kv_tokens).filter(|tokens| *tokens > 0).or_else(told)?;
+        let all = kv_tokens(traits, engine)?;
         Some(u64::from(all) * u64::from(traits.kv_percent_max) / 100)
     }
 
@@ -206,7 +205,6 @@ impl Epoch {
         let endpoint = &self.plan().endpoints[usize::from(id.0)];
         let view = views.endpoints.get(usize::from(id.0));
         let engine = view.and_then(|view| view.engine.as_ref());
-        let kv_tokens = Some(endpoint.traits.kv_tokens).filter(|tokens| *tokens > 0);
         Candidate {
             healthy: view.is_none_or(|view| view.healthy),
             weight: endpoint.weight,
@@ -216,7 +214,7 @@ impl Epoch {
             kv_use: engine.and_then(|engine| engine.kv_use),
             running: engine.and_then(|engine| engine.running),
             waiting: engine.and_then(|engine| engine.waiting),
-            kv_tokens: kv_tokens.or_else(|| engine.and_then(|engine| engine.kv_tokens)),
+            kv_tokens: kv_tokens(&endpoint.traits, engine),
             price: endpoint.price,
             ..Candidate::idle(id)
         }
@@ -322,4 +320,10 @@ impl Core {
     pub fn spend_retry(&self) {
         self.retry_milli.set(self.retry_milli.get().saturating_sub(RETRY_COST_MILLI));
     }
+}
+
+/// Tokens that an endpoint's KV cache holds: as configured, or as its engine tells; `None`: not known.
+fn kv_tokens(traits: &Traits, engine: Option<&EngineView>) -> Option<u32> {
+    let configured = Some(traits.kv_tokens).filter(|tokens| *tokens > 0);
+    configured.or_else(|| engine.and_then(|engine| engine.kv_tokens))
 }

@@ -191,23 +191,28 @@ fn enter(
 
 /// The servers that may prefill: those with room, or all where none has.
 fn able(exit: &Exit, pair: &Pair) -> Vec<EndpointId> {
+    let free: Vec<_> = free(exit, pair).collect();
+    if !free.is_empty() {
+        return free;
+    }
+    pair.prefill.iter().filter(|id| isolate::allows(exit, **id)).copied().collect()
+}
+
+/// Those with room that keep the request apart, if that must be.
+fn free<'a>(exit: &'a Exit, pair: &'a Pair) -> impl Iterator<Item = EndpointId> + 'a {
     let allowed = pair.prefill.iter().filter(|id| isolate::allows(exit, **id));
     let kv_tokens = exit.trip.as_ref().map_or(0, |trip| trip.kv_tokens());
-    let free: Vec<_> = room::free(&exit.epoch, allowed.clone(), kv_tokens).collect();
-    if free.is_empty() { allowed.copied().collect() } else { free }
+    room::free(&exit.epoch, allowed, kv_tokens)
 }
 
 fn terms(exit: &Exit, pair: &Pair, asked: &Asked) -> Terms {
     let first = exit.trip.as_ref().and_then(|trip| trip.decision.picks().next());
-    let usable = |id: &EndpointId| isolate::allows(exit, *id);
-    let kv_tokens = exit.trip.as_ref().map_or(0, |trip| trip.kv_tokens());
     Terms {
         uncached_tokens: first.map_or(u32::MAX, |pick| pick.prefill_tokens),
         uncached_tokens_min: pair.uncached_tokens_min,
         splittable: asked.splittable,
-        prefill_up: room::free(&exit.epoch, pair.prefill.iter().filter(|id| usable(id)), kv_tokens)
-            .any(|id| exit.epoch.is_up(id)),
-        whole: pair.whole.iter().any(usable),
+        prefill_up: free(exit, pair).any(|id| exit.epoch.is_up(id)),
+        whole: pair.whole.iter().any(|id| isolate::allows(exit, *id)),
     }
 }
 
@@ -248,13 +253,12 @@ async fn prefill_first<X: Exchange>(
     mut trip: Option<Box<Trip>>,
 ) -> Result<bool, Stop> {
     let epoch = exit.epoch.clone();
-    let Some(pairing) = &mut exit.pair else { return Ok(false) };
-    let (mut taken, work) = (pairing.place.take(), pairing.work);
+    let mut taken = exit.pair.as_mut().and_then(|pairing| pairing.place.take());
     let Some(pairing) = &exit.pair else { return Ok(false) };
+    let (work, order) = (pairing.work, pairing.prefill);
     let until = pairing.until.min(exit.mark().after(pair.prefill_timeout));
     let mut edits = place::named(exit, admitted)?;
     pairing.asked.prefill(&mut edits).map_err(internal)?;
-    let order = pairing.prefill;
     for (at, id) in order.endpoints().iter().enumerate() {
         let errand = Errand::of(exit, inbound, &admitted.ask, &edits, until);
         let Ok(place) = room::take(core, &epoch, &mut taken, *id, work) else { continue };

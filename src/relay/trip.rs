@@ -125,8 +125,7 @@ impl Trip {
 
     /// What it takes of a cache, as estimated.
     pub fn kv_tokens(&self) -> u64 {
-        let estimate = self.decision.estimate;
-        u64::from(estimate.input_tokens) + u64::from(estimate.output_tokens)
+        self.decision.estimate.kv_tokens()
     }
 
     /// Where a server goes that prefills for this request, among `ids`: a trip of its own.

@@ -65,6 +65,13 @@ pub struct Estimate {
     pub output_tokens: u32,
 }
 
+impl Estimate {
+    /// What it takes of a cache: prompt and answer.
+    pub fn kv_tokens(&self) -> u64 {
+        u64::from(self.input_tokens) + u64::from(self.output_tokens)
+    }
+}
+
 /// An endpoint that may be chosen. Of the candidate, the router fills in what it has learned.
 #[derive(Clone, Copy, Debug)]
 pub struct Seat {
