@@ -53,22 +53,26 @@ pub type Door = mpsc::Sender<Input>;
 /// Starts the keeper. It ends with the process.
 pub fn start(lanes: Vec<Arc<Lane>>, counts: Arc<KvCounts>) -> Door {
     let (inputs, outputs) = mpsc::channel(HEARD_MAX);
-    let keeper = Keeper {
-        lanes,
-        engines: Vec::new(),
-        blocks: HashMap::new(),
-        places: Places::default(),
-        early: VecDeque::new(),
-        changes: Vec::new(),
-        questions: 0,
-        counts,
-        inputs: inputs.clone(),
-    };
-    tokio::spawn(keeper.run(outputs));
+    tokio::spawn(Keeper::new(lanes, counts, inputs.clone()).run(outputs));
     inputs
 }
 
 impl Keeper {
+    /// Of no engine yet.
+    fn new(lanes: Vec<Arc<Lane>>, counts: Arc<KvCounts>, inputs: Door) -> Self {
+        Self {
+            lanes,
+            engines: Vec::new(),
+            blocks: HashMap::new(),
+            places: Places::default(),
+            early: VecDeque::new(),
+            changes: Vec::new(),
+            questions: 0,
+            counts,
+            inputs,
+        }
+    }
+
     async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         loop {
             let heard = match self.engines.is_empty() {
@@ -213,7 +217,7 @@ mod tests {
     #[test]
     fn a_prompt_that_comes_before_its_engines_first_block_is_placed_by_it() {
         let lane = Arc::new(Lane::default());
-        let mut keeper = keeper(vec![lane.clone()]);
+        let mut keeper = Keeper::new(vec![lane.clone()], Arc::default(), mpsc::channel(1).0);
         let blocks: Box<[(u64, u64)]> = [(1, 8), (2, 16)].into();
         let prompt = Prompt {
             generation: 1,
@@ -240,19 +244,5 @@ mod tests {
         let all = [Change::Holds(1), Change::Holds(2), Change::Lost(2)];
         assert_eq!(changes, all.map(|change| (7, change)));
         assert!(keeper.early.is_empty());
-    }
-
-    fn keeper(lanes: Vec<Arc<Lane>>) -> Keeper {
-        Keeper {
-            lanes,
-            engines: Vec::new(),
-            blocks: HashMap::new(),
-            places: Places::default(),
-            early: VecDeque::new(),
-            changes: Vec::new(),
-            questions: 0,
-            counts: Arc::default(),
-            inputs: mpsc::channel(1).0,
-        }
     }
 }

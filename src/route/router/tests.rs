@@ -222,25 +222,26 @@ fn prompts_that_part_at_one_place_at_a_time_are_told_from_a_conversation() {
     assert!(!task(&mut world, "later"));
 }
 
+/// Where a prompt was sent, the hash of its end, and its engine's word that it lost that.
+fn sent_and_lost(world: &mut World) -> (Slot, u64, (u64, Change)) {
+    let sent = world.send(&conversation("a", 2), None);
+    let end = *sent.chain.hashes().last().expect("one");
+    let identity = u64::from(first(&sent).endpoint.0) + 1;
+    (first(&sent).slot.expect("a slot"), end, (identity, Change::Lost(end)))
+}
+
 #[test]
 fn what_an_engine_lost_is_gone_where_nobody_knows_how_much_it_holds() {
     let mut world = World::new(false, 10);
-    let sent = world.send(&conversation("a", 2), None);
-    let (slot, end) =
-        (first(&sent).slot.expect("a slot"), *sent.chain.hashes().last().expect("one"));
-    let identity = u64::from(first(&sent).endpoint.0) + 1;
-    world.router.correct((identity, Change::Lost(end)));
+    let (slot, end, lost) = sent_and_lost(&mut world);
+    world.router.correct(lost);
     assert_eq!(world.router.table.age(end, slot.index), None);
 }
 
 #[test]
 fn what_an_engine_lost_before_it_was_asked_again_is_expected_all_the_same() {
     let mut world = World::new(false, 10);
-    let sent = world.send(&conversation("a", 2), None);
-    let (slot, end) =
-        (first(&sent).slot.expect("a slot"), *sent.chain.hashes().last().expect("one"));
-    let identity = u64::from(first(&sent).endpoint.0) + 1;
-    let lost = (identity, Change::Lost(end));
+    let (slot, end, lost) = sent_and_lost(&mut world);
     // The request is on its way there.
     world.router.columns[usize::from(slot.index)].horizon.bound(80_000);
     world.router.correct(lost);
