@@ -110,20 +110,24 @@ fn usage_json(usage: Usage) -> String {
     )
 }
 
-/// The answer that is not streamed.
-pub fn render(meta: &Meta, choices: &[Choice], last: &Step<'_>) -> String {
-    let empty = Choice::default();
-    let choice = choices.first().unwrap_or(&empty);
-    let content = match &meta.tool {
+/// The one block of an answer that is not streamed: text, or a call that has this id.
+pub(super) fn content(meta: &Meta, choice: &Choice, call_id: &str) -> String {
+    match &meta.tool {
         None => format!(r#"{{"type":"text","text":{}}}"#, Quoted(&choice.text)),
         Some(tool) => format!(
-            r#"{{"type":"tool_use","id":"toolu_{}","name":{},"input":{}}}"#,
-            plain(&meta.id),
+            r#"{{"type":"tool_use","id":"{call_id}","name":{},"input":{}}}"#,
             Quoted(&tool.name),
             // Cut short by the token limit it is no JSON: then the input is empty.
             if choice.text == tool.arguments { &choice.text } else { "{}" }
         ),
-    };
+    }
+}
+
+/// The answer that is not streamed.
+pub fn render(meta: &Meta, choices: &[Choice], last: &Step<'_>) -> String {
+    let empty = Choice::default();
+    let choice = choices.first().unwrap_or(&empty);
+    let content = content(meta, choice, &format!("toolu_{}", plain(&meta.id)));
     format!(
         r#"{{"id":{},"type":"message","role":"assistant","content":[{content}],"model":{},"stop_reason":{},"stop_sequence":null,"usage":{}}}"#,
         Quoted(&format!("chatcmpl-{}", meta.id)),

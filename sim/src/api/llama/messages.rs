@@ -3,6 +3,7 @@
 use super::{chat_id, tool_id};
 use crate::api::Quoted;
 use crate::api::encode::{Encoder, Finish, Meta, Sink, Step};
+use crate::api::messages::content;
 use crate::api::whole::Choice;
 
 /// The streamed form.
@@ -84,16 +85,7 @@ fn usage(step: &Step<'_>, output: u32) -> String {
 pub fn render(meta: &Meta, choices: &[Choice], last: &Step<'_>) -> String {
     let empty = Choice::default();
     let choice = choices.first().unwrap_or(&empty);
-    let content = match &meta.tool {
-        None => format!(r#"{{"type":"text","text":{}}}"#, Quoted(&choice.text)),
-        Some(tool) => format!(
-            r#"{{"type":"tool_use","id":"{}","name":{},"input":{}}}"#,
-            tool_id(&meta.id, 0),
-            Quoted(&tool.name),
-            // Cut short by the token limit it is no JSON: then the input is empty.
-            if choice.text == tool.arguments { &choice.text } else { "{}" }
-        ),
-    };
+    let content = content(meta, choice, &tool_id(&meta.id, 0));
     format!(
         r#"{{"id":{},"type":"message","role":"assistant","content":[{content}],"model":{},"stop_reason":{},"stop_sequence":null,"usage":{}}}"#,
         chat_id(meta),
