@@ -356,14 +356,21 @@ async def test_broken_answer_elsewhere(driver):
         assert first.served >= len(BROKEN)
 
 
-async def test_connection_cap(driver):
-    """No more connections to an endpoint than allowed; what cannot be had is 503 with a Retry-After."""
+def held():
+    """A gate, and an endpoint's handler that answers once it is open."""
     gate = asyncio.Event()
 
     async def handle(conn, _):
         while await conn.request(60):
             await gate.wait()
             await conn.send(answer())
+
+    return gate, handle
+
+
+async def test_connection_cap(driver):
+    """No more connections to an endpoint than allowed; what cannot be had is 503 with a Retry-After."""
+    gate, handle = held()
 
     async with Endpoint(handle) as endpoint:
         async with Gateway(driver, [endpoint], endpoint={"connections_per_shard_max": 3}) as gateway:
@@ -379,12 +386,7 @@ async def test_connection_cap(driver):
 
 async def test_connection_caps_at_one_address(driver):
     """Endpoints that share an address have a cap each."""
-    gate = asyncio.Event()
-
-    async def handle(conn, _):
-        while await conn.request(60):
-            await gate.wait()
-            await conn.send(answer())
+    gate, handle = held()
 
     async with Endpoint(handle) as one:
         async with Gateway(driver, [one, one], endpoint={"connections_per_shard_max": 2}) as gateway:
