@@ -29,7 +29,7 @@ fn decisions(text: &mut Text, registry: &Registry) {
     text.family(
         "sluice_pair_requests_total",
         Type::Counter,
-        "Requests to models with pairs of servers, by how they were served.",
+        "Courses that requests to models with pairs of servers took; one that falls back took two.",
     );
     for (name, all) in registry.models() {
         for course in Course::ALL {
