@@ -42,7 +42,8 @@ def test_streams_finish_and_readiness_fails(gateways, sims):
     sim = sims(*PACED)
     gateway = gateways([sim.url])
     texts = []
-    threads = [stream(gateway, 150, texts) for _ in range(20)]
+    # Long enough for the last of them to begin before the first one ends, on a busy machine, too.
+    threads = [stream(gateway, 600, texts) for _ in range(20)]
     streams_open(gateway, 20)
     idle = socket.create_connection(("127.0.0.1", gateway.port), 5)
     gateway.process.signal(signal.SIGTERM)
@@ -54,7 +55,7 @@ def test_streams_finish_and_readiness_fails(gateways, sims):
     wait_for(lambda: refused(gateway), 2, "the listener to close")
     for thread in threads:
         thread.join(20)
-    assert [len(text) for text in texts] == [150] * 20
+    assert [len(text) for text in texts] == [600] * 20
     assert gateway.process.wait(10) == 0
     assert gateway.log()[-1]["msg"] == "stopped" and not gateway.unexpected()
     assert [row["outcome"] for row in gateway.rows()] == ["completed"] * 20
