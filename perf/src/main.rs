@@ -76,7 +76,8 @@ struct Mock {
     #[arg(long, value_name = "N", value_parser = within::<u32>(1, 1_000_000))]
     events_per_second: Option<u32>,
     /// So many streams are expected: their events are spread evenly in time.
-    #[arg(long, value_name = "N", default_value_t = CLIENTS_MAX, value_parser = within::<usize>(1, CLIENTS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = CLIENTS_MAX,
+        value_parser = within::<usize>(1, CLIENTS_MAX))]
     streams: usize,
 }
 

@@ -295,7 +295,7 @@ async fn hear_out(stream: &mut Stream, connection: &mut Connection, exit: &Exit)
     }
 }
 
-/// The body is whole by its framing. An answer that stops without its end, or an error, broke off all the same.
+/// The body is whole by its framing. An answer that has neither its end nor an error in it broke off.
 async fn end<X: Exchange>(
     stream: &mut Stream,
     exit: &mut Exit,

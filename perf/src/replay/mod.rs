@@ -49,7 +49,8 @@ pub struct Replay {
     #[arg(long, conflicts_with = "trace")]
     workload: Option<Workload>,
     /// Requests of the trace to play, at most.
-    #[arg(long, default_value_t = usize::MAX, hide_default_value = true, value_parser = within::<usize>(1, usize::MAX))]
+    #[arg(long, default_value_t = usize::MAX, hide_default_value = true,
+        value_parser = within::<usize>(1, usize::MAX))]
     requests: usize,
     /// Sessions of the agents' workload.
     #[arg(long, default_value_t = 1_000, value_parser = within::<u32>(1, 1_000_000))]
