@@ -79,5 +79,24 @@ fn an_impossible_run_says_why() {
     let mut load = start(&["load", "--target", "http://127.0.0.1:9", "--abort-share", "2"]);
     let mut said = String::new();
     load.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(!end(load).0.success() && said.contains("aborts goes from 0 to 1"), "{said}");
+    assert!(
+        !end(load).0.success() && said.contains("'--abort-share <SHARE>': 2 is not in 0..=1"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_run_without_an_answer_fails_and_says_so_last() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let target = format!("http://{address}");
+    let options = ["--concurrency", "2", "--warmup", "0", "--duration", "0.3"];
+    for json in [&[][..], &["--json"]] {
+        let mut load = start(&[&["load", "--target", &target], &options[..], json].concat());
+        let mut said = String::new();
+        load.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.starts_with("sluice-perf: no request was answered: "), "{said}");
+        let (status, figures) = end(load);
+        assert!(status.code() == Some(1) && !figures.is_empty(), "{figures}");
+    }
 }

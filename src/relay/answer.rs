@@ -106,7 +106,7 @@ async fn break_off<X: Exchange>(fault: &Fault, exit: &mut Exit, x: &mut X) -> Re
     exit.fault(fault);
     x.close_after();
     let op = exit.operation.unwrap_or(Operation::Chat);
-    let event = error_event(op, fault, exit.request_id.as_str(), exit.row.output_events);
+    let event = error_event(op, fault, exit.request_id.as_str(), exit.events);
     x.stage(|out| out.extend_from_slice(&event));
     flush(x).await
 }

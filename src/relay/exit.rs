@@ -58,6 +58,8 @@ pub struct Exit {
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     usage_place: Option<Place>,
+    /// Events of its stream so far: what an error event is numbered by.
+    pub events: u64,
     /// The arm of a split that it came to.
     arm: Option<ArmId>,
     /// With its copy, or with the request that it is a copy of.
@@ -101,6 +103,7 @@ impl Exit {
             first_token: None,
             last_token: None,
             usage_place: None,
+            events: 0,
             arm: None,
             comparison: None,
             is_copy: false,

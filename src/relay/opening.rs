@@ -137,13 +137,13 @@ async fn first_event<X: Exchange>(
         if let Some(error) = stream.take_error() {
             return Err(reported(*error).into());
         }
+        // All of a body, and not of an answer: nothing has left, so it can still be an error.
+        if stream.ended() && !stream.complete() {
+            return Err(AttemptError::Truncated.into());
+        }
         // Comments are held, too, but not without bound.
         if step.events > 0 || x.staged() > event_bytes_max {
             break;
-        }
-        // A whole body without an event is no stream: nothing has left, so it can still be an error.
-        if stream.ended() {
-            return Err(AttemptError::Truncated.into());
         }
         let more = more(x, connection).await;
         exit.woke();

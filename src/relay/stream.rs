@@ -12,7 +12,7 @@ use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
-use crate::relay::serve::flush_paused;
+use crate::relay::serve::{flush, flush_paused};
 use crate::relay::state::Placed;
 use crate::relay::stop::Stop;
 use crate::runtime::clock::Instant;
@@ -127,6 +127,12 @@ impl Stream {
         self.done
     }
 
+    /// Whether the events themselves say that the answer is all there: its terminal event came, or at least
+    /// its finish, after which some servers say no more.
+    pub(super) fn complete(&self) -> bool {
+        self.observer.terminal() || self.observer.finish().is_some()
+    }
+
     /// The error the endpoint reported since the last call.
     pub(super) fn take_error(&mut self) -> Option<Box<EventError>> {
         self.error.take()
@@ -202,6 +208,7 @@ pub async fn relay<X: Exchange>(
     epoch.series().shard.stage(Stage::Relay, exit.mark().since(began));
     let observer = &stream.observer;
     exit.observed(observer.usage(), observer.finish(), observer.output_events());
+    exit.events = observer.events();
     match result {
         Err(Stop::Gone) if had_all(stream, x) => {
             hear_out(stream, placed.lease.connection(), exit).await;
@@ -288,12 +295,19 @@ async fn hear_out(stream: &mut Stream, connection: &mut Connection, exit: &Exit)
     }
 }
 
-/// The body is whole.
+/// The body is whole by its framing. An answer that has neither its end nor an error in it broke off.
 async fn end<X: Exchange>(
     stream: &mut Stream,
     exit: &mut Exit,
     x: &mut X,
 ) -> Result<(Outcome, Usage), Stop> {
+    if stream.error.is_none() && !stream.complete() {
+        // Whole events may be among what is staged, whatever follows.
+        flush(x).await?;
+        let stop = broken(stream, Fault::UpstreamBroken);
+        exit.broke_off(&stop);
+        return Err(stop);
+    }
     let rest = stream.splitter.take_rest();
     let had_all = rest.is_empty() && had_all(stream, x);
     // What came without its blank line is not an event, but these are the body's bytes.
@@ -310,11 +324,12 @@ async fn end<X: Exchange>(
 
 /// The stream has ended, well or with an error that the endpoint reported.
 fn verdict(stream: &Stream, exit: &Exit) -> (Outcome, Usage) {
-    let complete = stream.observer.terminal() || stream.observer.finish().is_some();
-    if stream.error.is_some() {
-        exit.endpoint_failed(Failure::ErrorEvent);
-    }
-    let whole = stream.error.is_none() && complete;
-    let outcome = if whole { Outcome::Completed } else { Outcome::UpstreamBroken };
+    let outcome = match stream.error {
+        None => Outcome::Completed,
+        Some(_) => {
+            exit.endpoint_failed(Failure::ErrorEvent);
+            Outcome::UpstreamBroken
+        }
+    };
     (outcome, stream.observer.usage())
 }

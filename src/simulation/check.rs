@@ -135,6 +135,12 @@ impl Case<'_> {
         if known && self.rows.len() != 1 {
             return self.fail("an answer without an outcome");
         }
+        let broken = self.rows.iter().any(|row| row.outcome == Outcome::UpstreamBroken);
+        // A server's own error may stand in a body that ends well.
+        if broken && reply.whole && reply.status == 200 && find(&reply.body, b"\"error\"").is_none()
+        {
+            return self.fail("a broken answer that seems whole");
+        }
         let from_server =
             |attempt: &&&Attempt| attempt.status == reply.status || attempt.after_stray;
         let candidates: Vec<_> = self.attempts.iter().filter(from_server).collect();

@@ -101,7 +101,7 @@ async def set_fault(sim, fault):
         assert (await conn.reply()).status == 200
 
 
-AFTER = ["rst:1500", "fin:1500", "rst:1900", "stall:2", "stall:3", "fin:2300"]
+AFTER = ["rst:1500", "fin:1500", "rst:1900", "stall:2", "stall:3", "fin:2300", "truncate:8"]
 
 
 async def test_after_the_commit_point(driver):
@@ -121,16 +121,98 @@ async def test_after_the_commit_point(driver):
                 assert rest == b"", (fault, path, rest)
                 check_error_event(path, found[-1])
                 assert len(found) > 1, (fault, path, found)
+                if path == "/v1/responses":
+                    # Numbered on from the server's own.
+                    assert b'"sequence_number":%d,' % (len(found) - 1) in found[-1], found
 
             await asyncio.gather(*(single(fault, path) for fault in AFTER for path in ASKS))
+
+
+# An answer's text and its finish, which some servers send no more than, in each API.
+TEXT = {
+    CHAT: delta("hi"),
+    "/v1/completions": b'data: {"choices":[{"index":0,"text":"hi","finish_reason":null}]}\n\n',
+    "/v1/messages": b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+    b'"delta":{"type":"text_delta","text":"hi"}}\n\n',
+    "/v1/responses": b'event: response.output_text.delta\n'
+    b'data: {"type":"response.output_text.delta","delta":"hi"}\n\n',
+}
+ENDED = {
+    CHAT: FINISH,
+    "/v1/completions": b'data: {"choices":[{"index":0,"text":"","finish_reason":"length"}]}\n\n',
+    "/v1/messages": b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\n',
+    "/v1/responses": b'data: {"type":"response.completed","response":{"status":"completed"}}\n\n',
+}
+# The beginning of an event that is larger than is held.
+LARGE = b"data: " + b"x" * (100 << 10)
+
+
+async def test_a_clean_end_is_not_an_answers_end(driver):
+    """A body that is whole by its framing, and stops in the middle of the answer: the client is told."""
+
+    async def handle(conn, _):
+        while request := await conn.request(60):
+            path, case = request.target, request.header("x-case")
+            more = {"finished": ENDED[path], "inside": TEXT[path] + b"data: {", "large": LARGE}
+            await conn.send(STREAM_HEAD + chunk(TEXT[path]))
+            # The first event has left.
+            await asyncio.sleep(0.2)
+            await conn.send(chunk(more.get(case, TEXT[path])) + chunk(b""))
+
+    async with Endpoint(handle) as endpoint, Gateway(driver, [endpoint]) as gateway:
+
+        async def single(path, case):
+            me = f"{case}{path}".replace("/", "-")
+            reply = await ask(gateway, path, f"x-case: {case}", f"x-request-id: {me}")
+            row = await gateway.row(me, 4)
+            if case == "finished":
+                assert reply.complete and reply.body == TEXT[path] + ENDED[path], reply
+                assert row["outcome"] == "completed", row
+                return
+            assert row["outcome"] == "upstream_broken" and not reply.complete, (row, reply)
+            if case == "large":
+                # No lawful place for an error: it is cut.
+                assert reply.body == TEXT[path] + LARGE, reply.body[-99:]
+                return
+            found, rest = events(reply.body)
+            assert rest == b"" and len(found) == 3, (path, case, reply.body)
+            assert [event + b"\n\n" for event in found[:2]] == [TEXT[path]] * 2
+            check_error_event(path, found[2])
+
+        cases = ("finished", "ends", "inside", "large")
+        await asyncio.gather(*(single(path, case) for path in ASKS for case in cases))
+        metrics = await gateway.metrics()
+        assert metrics.sum("sluice_endpoint_failures_total", **{"class": "broken"}) == 3 * len(ASKS)
+
+
+async def test_a_clean_end_before_the_commit_point(driver):
+    """All there is came at once, and is no answer: a real status, or another endpoint's answer."""
+
+    async def handle(conn, _):
+        while request := await conn.request(60):
+            await conn.send(STREAM_HEAD + chunk(TEXT[request.target]) + chunk(b""))
+
+    async with Endpoint(handle) as bad, Sim("--instant", "--model", "m") as good:
+        async with Gateway(driver, [bad]) as gateway:
+            for path in ASKS:
+                reply = await ask(gateway, path)
+                assert reply.status == 502 and reply.complete and b"error" in reply.body, (path, reply)
+        async with Gateway(driver, [bad, good]) as gateway:
+            for path in ASKS:
+                for _ in range(2):
+                    reply = await ask(gateway, path)
+                    assert reply.status == 200 and LAST[path] in reply.body, (path, reply)
 
 
 async def test_events_that_are_wrong_pass_unchanged(driver):
     """What the endpoint says and frames itself is the client's to judge."""
     # Paced: an error that arrives together with the first events still becomes a real status.
     async with Sim("--decode-ms", "8", "--model", "m") as sim, Gateway(driver, [sim]) as gateway:
-        for fault in ("malformed:3", "nofinish", "loop:2", "truncate:3", "error:6"):
+        for fault in ("malformed:3", "nofinish", "loop:2", "error:6"):
             for path in ASKS:
+                if (fault, path) == ("nofinish", "/v1/responses"):
+                    # Its finish is its terminal event: that stream is broken.
+                    continue
                 ids = ("x-request-id: same", f"x-sim-fault: {fault}")
                 async with await sim_conn(sim) as conn:
                     body = dict(ASKS[path])

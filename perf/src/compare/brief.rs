@@ -10,6 +10,7 @@ use super::table::{self, ByPeer};
 use super::{figure, scenario};
 use crate::Failure;
 use crate::load::outcome::{GAP, TOTAL};
+use crate::names::{all_known, unknown};
 
 /// Print a comparison as a short table.
 #[derive(Args)]
@@ -27,6 +28,8 @@ pub struct Brief {
 /// There are no rounds.
 pub fn print(wanted: &Brief) -> Result<(), Failure> {
     let rows = row::read(&wanted.dir)?;
+    let kept: Vec<&str> = table::by_scenario(&rows).into_iter().map(|(name, _)| name).collect();
+    all_known([unknown("scenario", wanted.scenario.iter().map(String::as_str), &kept)])?;
     println!("{}", markdown(&rows, &wanted.scenario));
     Ok(())
 }

@@ -20,7 +20,9 @@ use measure::{Entrant, Stage};
 pub use row::ROWS;
 use row::{Book, Knee, Row};
 use scenario::{Goal, Scenario, Who};
+use sluice_sim::options::within;
 
+use crate::names::{all_known, unknown};
 use crate::peers::{self, DIRECT, FLOOR, FLOOR_EPOLL, Peer, Places};
 use crate::target::launch;
 use crate::{Failure, foundation, record};
@@ -36,7 +38,7 @@ pub struct Compare {
     #[arg(long, value_delimiter = ',')]
     peer: Vec<String>,
     /// Rounds; the order of the peers changes from one to the next.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = within::<u32>(1, 10_000))]
     rounds: u32,
     /// Three scenarios, three rounds, one floor.
     #[arg(long)]
@@ -55,10 +57,10 @@ pub struct Compare {
     #[arg(long, value_name = "FILE")]
     sluice: Option<PathBuf>,
     /// The CPU of the peers.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = within::<usize>(0, launch::CPU_MAX))]
     proxy_cpu: usize,
     /// The CPU of load and servers.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = within::<usize>(0, launch::CPU_MAX))]
     load_cpu: usize,
     /// Count user instructions too, of the floor and of Sluice, by callgrind (needs valgrind).
     #[arg(long)]
@@ -68,7 +70,7 @@ pub struct Compare {
     #[arg(long)]
     realtime: bool,
     /// Makes every measurement, and its warm-up, so many times as long.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = within(0.01, 1_000.0))]
     stretch: f64,
 }
 
@@ -90,6 +92,7 @@ pub fn run(wanted: &Compare) -> Result<(), Failure> {
     if wanted.list {
         return list(&places);
     }
+    known(wanted)?;
     let scenarios = scenarios(wanted)?;
     let installed = installed(wanted, &places)?;
     let out = wanted.out.clone().unwrap_or_else(record::machine::default_dir);
@@ -146,6 +149,17 @@ fn list(places: &Places) -> Result<(), Failure> {
         println!("{name:16} {}", scenario::named(name)?.shows);
     }
     Ok(())
+}
+
+/// Whether there is everything that was asked for by name.
+fn known(wanted: &Compare) -> Result<(), Failure> {
+    let names: Vec<&str> = scenario::names().collect();
+    let asked = wanted.scenario.iter().map(String::as_str).filter(|name| !scenario::is_file(name));
+    let peers = wanted.peer.iter().map(String::as_str);
+    all_known([
+        unknown("scenario", asked, &names),
+        unknown("peer", peers, &peers::ALL.map(|peer| peer.name)),
+    ])
 }
 
 fn scenarios(wanted: &Compare) -> Result<Vec<Scenario>, Failure> {

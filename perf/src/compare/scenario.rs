@@ -206,13 +206,19 @@ pub fn named(name: &str) -> Result<Scenario, Failure> {
     if let Some((name, text)) = FILES.iter().find(|(known, _)| *known == name) {
         return parse(name, text);
     }
-    let file = Path::new(name);
-    if file.extension().is_some_and(|kind| kind == "toml") {
+    if is_file(name) {
+        let file = Path::new(name);
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        return parse(&stem, &std::fs::read_to_string(file)?);
+        let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+        return parse(&stem, &text);
     }
     let known: Vec<&str> = names().collect();
     Err(format!("no scenario is called {name}; there are {}", known.join(", ")).into())
+}
+
+/// Whether the name is a file's.
+pub fn is_file(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|kind| kind == "toml")
 }
 
 fn parse(name: &str, text: &str) -> Result<Scenario, Failure> {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scenario::{self, Scenario};
 use super::{COUNTED_UNITS, instructions};
+use crate::names::{all_known, unmatched};
 use crate::target::{Bench, Driver, Target, launch};
 use crate::{Failure, record};
 
@@ -49,9 +50,7 @@ struct Limits(BTreeMap<String, BTreeMap<String, u64>>);
 /// # Errors
 /// A count is above its limit or has none, or cannot be made.
 pub fn run(wanted: &Gate) -> Result<(), Failure> {
-    if super::chosen(&scenario::COUNTED, &wanted.scenario).next().is_none() {
-        return Err(format!("no scenario has {} in its name", wanted.scenario.join(" or ")).into());
-    }
+    all_known([unmatched(&wanted.scenario, &scenario::COUNTED.map(|scenario| scenario.name))])?;
     let mut limits = match fs::read_to_string(&wanted.limits) {
         Err(_) if wanted.record => Limits::default(),
         Err(error) => return Err(format!("{}: {error}", wanted.limits.display()).into()),

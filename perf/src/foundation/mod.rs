@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use scenario::Scenario;
+use sluice_sim::options::within;
 
+use crate::names::{all_known, unmatched};
 use crate::record::Book;
 use crate::record::line::Line;
 use crate::target::{Bench, Driver, Target, launch};
@@ -36,7 +38,7 @@ pub fn shows() -> Vec<(&'static str, &'static str)> {
 #[derive(Args)]
 pub struct Foundation {
     /// Rounds of each measurement.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 9, value_parser = within::<u32>(1, 10_000))]
     rounds: u32,
     /// Three rounds of a second each, fewer idle streams.
     #[arg(long)]
@@ -51,7 +53,7 @@ pub struct Foundation {
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
     scenario: Vec<String>,
     /// Seconds of each timed measurement, after half as long to warm up.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = within(0.1, 3_600.0))]
     seconds: f64,
     /// Where the rounds are kept; `perf/runs/<date>-<machine>` without it.
     #[arg(long, value_name = "DIR")]
@@ -70,10 +72,10 @@ pub struct Foundation {
     #[arg(long, value_name = "DIR")]
     profiles: Option<PathBuf>,
     /// The CPU of the proxies.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = within::<usize>(0, launch::CPU_MAX))]
     proxy_cpu: usize,
     /// The CPU of load and upstream.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = within::<usize>(0, launch::CPU_MAX))]
     load_cpu: usize,
 }
 
@@ -99,6 +101,11 @@ const MEMORY_ROUNDS: u32 = 3;
 /// # Errors
 /// Something does not run; the rounds that were finished are kept.
 pub fn run(wanted: &Foundation) -> Result<(), Failure> {
+    let all = scenario::TIMED.iter().chain(&scenario::COUNTED);
+    let mut names: Vec<&str> = all.map(|scenario| scenario.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    all_known([unmatched(&wanted.scenario, &names)])?;
     let out = wanted.out.clone().unwrap_or_else(record::machine::default_dir);
     let bench = Bench {
         profiles: wanted.profiles.clone(),

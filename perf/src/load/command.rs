@@ -9,12 +9,21 @@ use std::time::Duration;
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use sluice_sim::options::within;
 
-use super::spec::{Arrivals, Prompts, Reader, Shape, Spec, Target};
+use super::spec::{
+    Arrivals, BODY_BYTES_MAX, CONNECTIONS_MAX, DURATION_MAX, PREFIXES_MAX, Prompts, RATE_MAX,
+    Reader, Shape, Spec, TURNS_MAX, Target,
+};
 use super::{Phase, Progress, run, summary};
 use crate::Failure;
 use crate::target::launch;
 use crate::traffic::payload::Text;
+
+/// Seconds that anything may take, at most.
+const SECONDS_MAX: f64 = DURATION_MAX.as_secs() as f64;
+/// The least of what must be more than nothing: seconds, or requests a second.
+const LEAST: f64 = 0.001;
 
 /// The options that a spec says, too.
 const OPTIONS: [&str; 24] = [
@@ -72,30 +81,30 @@ pub struct Load {
     #[command(flatten)]
     what: What,
     /// Connections at most: those of a closed loop, or 1024.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = within::<usize>(1, CONNECTIONS_MAX))]
     connections: Option<usize>,
     /// Seconds of the same traffic before anything counts.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = within(0.0, SECONDS_MAX))]
     warmup: f64,
     /// Seconds that are measured.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = within(LEAST, SECONDS_MAX))]
     duration: f64,
     /// Seconds that an answer may stay silent, and that the last ones are awaited.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = within(LEAST, SECONDS_MAX))]
     patience: f64,
     /// Share of the requests to give up, each at a random moment (0 to 1).
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = within(0.0, 1.0))]
     abort_share: f64,
     /// Read each answer at so many bytes a second.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = within::<u32>(1, u32::MAX))]
     slow_readers: Option<u32>,
     /// Never sleep while waiting, so that the target does not pay for waking the generator.
     #[arg(long, conflicts_with = "spec")]
     spin: bool,
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = within(0, u64::MAX))]
     seed: u64,
     /// The CPU to stay on, before its other work where that is allowed.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = within::<usize>(0, launch::CPU_MAX))]
     cpu: Option<usize>,
     /// Come before everything else on that CPU by the real-time scheduler (as root, with `chrt`): for
     /// machines with other work, which stands still meanwhile.
@@ -109,10 +118,10 @@ pub struct Load {
 #[derive(Args)]
 struct When {
     /// Closed loop: requests at once.
-    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with_all = ["rate", "trace"])]
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with_all = ["rate", "trace"], value_parser = within::<usize>(1, CONNECTIONS_MAX))]
     concurrency: usize,
     /// Open loop: requests a second, at equal distances.
-    #[arg(long, value_name = "PER_SECOND")]
+    #[arg(long, value_name = "PER_SECOND", value_parser = within(LEAST, RATE_MAX))]
     rate: Option<f64>,
     /// At random distances of the same mean instead.
     #[arg(long, requires = "rate")]
@@ -134,29 +143,29 @@ struct What {
     #[arg(long, value_enum, default_value = "plain")]
     text: Text,
     /// Tokens to ask for.
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = within::<u32>(1, 1 << 24))]
     output_tokens: u32,
     /// Prompts that differ from the start.
     #[arg(long)]
     unique: bool,
     /// Prompts of which this share is one of a few long beginnings (`--prefixes`), the rest their own.
-    #[arg(long, value_name = "SHARE", conflicts_with = "unique")]
+    #[arg(long, value_name = "SHARE", conflicts_with = "unique", value_parser = within(0.0, 1.0))]
     shared: Option<f64>,
     /// Number of those beginnings.
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "shared")]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "shared", value_parser = within::<u32>(1, PREFIXES_MAX))]
     prefixes: u32,
     /// Conversations of agents, streamed: bodies grow from the one size to the other.
     #[arg(long, value_name = "FROM..TO", value_parser = span, conflicts_with_all = ["body", "unique", "shared"])]
     agent: Option<(usize, usize)>,
     /// Turns of such a conversation.
-    #[arg(long, value_name = "N", default_value_t = 20, requires = "agent")]
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "agent", value_parser = within::<u32>(1, TURNS_MAX))]
     turns: u32,
 }
 
 /// Runs, and prints.
 ///
 /// # Errors
-/// The options contradict each other, the target is unknown.
+/// The options contradict each other, the target is unknown, or what was measured is no service.
 pub fn command(load: &Load) -> Result<(), Failure> {
     let spec = spec(load)?;
     spec.check()?;
@@ -188,7 +197,7 @@ pub fn command(load: &Load) -> Result<(), Failure> {
         true => writeln!(stdout, "{}", serde_json::to_string(&outcome)?)?,
         false => write!(stdout, "{}", summary::summary(&spec, &outcome))?,
     }
-    Ok(())
+    outcome.verdict()
 }
 
 fn spec(load: &Load) -> Result<Spec, Failure> {
@@ -276,9 +285,10 @@ fn bytes(text: &str) -> Result<usize, String> {
         Some(b'm') => (&lower[..lower.len() - 1], 1 << 20),
         _ => (&lower[..], 1),
     };
-    let number: f64 = digits.parse().map_err(|_| "a number of bytes, such as 900, 8k or 0.5m")?;
-    let whole = (number * f64::from(unit)) as usize;
-    if whole > 0 { Ok(whole) } else { Err("no bytes".to_owned()) }
+    let number = digits.parse().map(|number: f64| (number * f64::from(unit)) as usize);
+    number.ok().filter(|bytes| (1..=BODY_BYTES_MAX).contains(bytes)).ok_or_else(|| {
+        format!("{text} is not in 1..={BODY_BYTES_MAX} bytes, such as 900, 8k or 0.5m")
+    })
 }
 
 fn span(text: &str) -> Result<(usize, usize), String> {

@@ -107,6 +107,31 @@ impl Outcome {
     pub fn failed(&self) -> u64 {
         self.errors.values().sum()
     }
+
+    /// Whether it is a measurement of a service at all.
+    ///
+    /// # Errors
+    /// No request was answered, or fewer than failed. Those that were given up on purpose do not count, and
+    /// of an interrupted run those neither that were under way.
+    pub fn verdict(&self) -> Result<(), Failure> {
+        let late = if self.interrupted { 0 } else { self.unfinished };
+        let lost = self.failed() + late;
+        let most = self.errors.iter().max_by_key(|(_, count)| **count);
+        let why = most.map_or("no answer in time", |(why, _)| why.as_str());
+        match (self.ok, lost) {
+            (0, 0) if self.sent == 0 && !self.interrupted => {
+                Err("no request left during the measurement".into())
+            }
+            (0, 1..) => {
+                Err(format!("no request was answered: {lost} failed, most by {why:?}").into())
+            }
+            (ok, _) if lost > ok => {
+                Err(format!("most requests failed: {lost} of {}, most by {why:?}", ok + lost)
+                    .into())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The value that a share `q` of the samples does not exceed; `None` with fewer than [`BEYOND_MIN`] beyond
@@ -155,6 +180,37 @@ mod tests {
         assert_eq!(outcome(1..=20).percentile(TOTAL, 1.0), None);
         assert_eq!(outcome([]).percentile(TOTAL, 0.5), None);
         assert_eq!(outcome([]).percentile("gap", 0.5), None);
+    }
+
+    #[test]
+    fn where_none_was_answered_or_most_failed_nothing_was_measured() {
+        let said = |ok, failed, unfinished, aborted, interrupted| {
+            let errors = BTreeMap::from([("http 503".to_owned(), failed), ("reset".to_owned(), 1)]);
+            let errors = if failed > 0 { errors } else { BTreeMap::new() };
+            let sent = ok + failed + unfinished + aborted;
+            let outcome = Outcome {
+                sent,
+                ok,
+                errors,
+                unfinished,
+                aborted,
+                interrupted,
+                ..Outcome::default()
+            };
+            outcome.verdict().err().map(|failure| failure.to_string())
+        };
+        let none = "no request was answered: 8 failed, most by \"http 503\"";
+        assert_eq!(said(0, 7, 0, 5, false).as_deref(), Some(none));
+        let late = "no request was answered: 3 failed, most by \"no answer in time\"";
+        assert_eq!(said(0, 0, 3, 0, false).as_deref(), Some(late));
+        let most = "most requests failed: 8 of 15, most by \"http 503\"";
+        assert_eq!(said(7, 7, 0, 0, false).as_deref(), Some(most));
+        assert!(said(0, 0, 0, 0, false).is_some_and(|why| why.contains("no request left")));
+        for (ok, failed, unfinished, aborted, interrupted) in
+            [(8, 7, 0, 0, false), (0, 0, 0, 9, false), (0, 0, 9, 0, true), (0, 0, 0, 0, true)]
+        {
+            assert_eq!(said(ok, failed, unfinished, aborted, interrupted), None);
+        }
     }
 
     #[test]

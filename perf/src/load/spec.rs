@@ -18,6 +18,10 @@ pub const CONNECTIONS_MAX: usize = 60_000;
 pub const PREFIX_BYTES_MAX: usize = 1 << 30;
 /// A measurement is no longer than this.
 pub const DURATION_MAX: Duration = Duration::from_secs(6 * 3600);
+/// Requests a second at most.
+pub const RATE_MAX: f64 = 10_000_000.0;
+/// Shared beginnings at most.
+pub const PREFIXES_MAX: u32 = 4096;
 /// Turns of a conversation at most.
 pub const TURNS_MAX: u32 = 1_000;
 
@@ -172,7 +176,7 @@ impl Spec {
             };
             match self.prompts {
                 Prompts::Shared { prefixes, share: part }
-                    if !share(part) || !(1..=4096).contains(&prefixes) =>
+                    if !share(part) || !(1..=PREFIXES_MAX).contains(&prefixes) =>
                 {
                     Some("shared prompts take 1 to 4096 prefixes and a share from 0 to 1")
                 }
@@ -200,7 +204,7 @@ impl Spec {
     }
 
     fn fault_of_arrivals(&self) -> Option<&'static str> {
-        let possible = |rate: f64| rate > 0.0 && rate <= 10_000_000.0;
+        let possible = |rate: f64| rate > 0.0 && rate <= RATE_MAX;
         match &self.arrivals {
             _ if !(1..=CONNECTIONS_MAX).contains(&self.connections) => {
                 Some("there can be 1 to 60000 connections")

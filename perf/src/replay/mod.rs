@@ -26,6 +26,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sluice_sim::engine::{EngineConfig, prefill_cost};
+use sluice_sim::options::within;
 
 use crate::Failure;
 use fault::Fault;
@@ -48,10 +49,11 @@ pub struct Replay {
     #[arg(long, conflicts_with = "trace")]
     workload: Option<Workload>,
     /// Requests of the trace to play, at most.
-    #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+    #[arg(long, default_value_t = usize::MAX, hide_default_value = true,
+        value_parser = within::<usize>(1, usize::MAX))]
     requests: usize,
     /// Sessions of the agents' workload.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = within::<u32>(1, 1_000_000))]
     sessions: u32,
     /// The trace and the agents, each at 70 % and 95 % of the capacity, in one table of cells.
     #[arg(long, requires = "trace")]
@@ -69,22 +71,22 @@ pub struct Replay {
     #[command(flatten)]
     real: real::RealArguments,
     /// Share of the rate at which the fleet with one pooled cache and perfect balance is full.
-    #[arg(long, value_delimiter = ',', default_value = "0.7")]
+    #[arg(long, value_delimiter = ',', default_value = "0.7", value_parser = within(0.001, 100.0))]
     load: Vec<f64>,
     /// The trace's own speed times this, in place of `--load`.
-    #[arg(long, conflicts_with = "load")]
+    #[arg(long, conflicts_with = "load", value_parser = within(1e-6, 1e6))]
     pace: Option<f64>,
     /// Objective for the first token, milliseconds.
-    #[arg(long, default_value_t = 2_000.0)]
+    #[arg(long, default_value_t = 2_000.0, value_parser = within(0.001, 1e9))]
     slo_ttft_ms: f64,
     /// Objective for the mean time between a request's tokens, milliseconds.
-    #[arg(long, default_value_t = 200.0)]
+    #[arg(long, default_value_t = 200.0, value_parser = within(0.001, 1e9))]
     slo_itl_ms: f64,
     /// Decides everything that is drawn.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = within(0, u64::MAX))]
     seed: u64,
     /// Runs at the same time.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = within::<usize>(1, 1_024))]
     threads: usize,
     /// Where the runs are kept [default: perf/runs/DATE-MACHINE].
     #[arg(long, value_name = "DIR")]
@@ -103,16 +105,16 @@ enum Workload {
 #[derive(Args)]
 struct OursArguments {
     /// Gateways that know nothing of each other.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = within::<usize>(1, 1_024))]
     gateways: usize,
     /// Shards of each gateway.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = within::<usize>(1, 1_024))]
     shards: usize,
     /// Share of the news between shards that is lost.
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.01, value_parser = within(0.0, 1.0))]
     loss: f64,
     /// Memory of each shard's prefix table, MiB.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = within::<usize>(1, 65_536))]
     table_mib: usize,
     /// No request says what session it belongs to.
     #[arg(long)]
@@ -122,8 +124,8 @@ struct OursArguments {
 impl OursArguments {
     fn shape(&self) -> Shape {
         Shape {
-            gateways: self.gateways.max(1),
-            shards: self.shards.max(1),
+            gateways: self.gateways,
+            shards: self.shards,
             loss: self.loss,
             table_mib: self.table_mib,
         }
@@ -132,22 +134,22 @@ impl OursArguments {
 
 #[derive(Args)]
 struct FleetArguments {
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = within::<usize>(1, 4_096))]
     gpus: usize,
     /// KV of the whole fleet, as a share of the blocks that the trace ever fills.
-    #[arg(long, default_value_t = 1.0 / 3.0)]
+    #[arg(long, default_value_t = 1.0 / 3.0, value_parser = within(1e-6, 1_000.0))]
     kv_share: f64,
     /// KV blocks of each GPU, in place of `--kv-share`.
-    #[arg(long, conflicts_with = "kv_share")]
+    #[arg(long, conflicts_with = "kv_share", value_parser = within::<u32>(1, 1 << 24))]
     kv_blocks: Option<u32>,
     /// Tokens of a KV block.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = within::<u32>(1, 65_536))]
     block_tokens: u32,
     /// Prompt tokens that a GPU reads in a second, beside its steps' own cost.
-    #[arg(long, default_value_t = 20_000.0)]
+    #[arg(long, default_value_t = 20_000.0, value_parser = within(1.0, 1e9))]
     prefill_tokens_per_second: f64,
     /// Tokens of one step.
-    #[arg(long, default_value_t = 8_192)]
+    #[arg(long, default_value_t = 8_192, value_parser = within::<u32>(1, 1 << 24))]
     max_num_batched_tokens: u32,
     /// Fault: 3:slow=3@30-60 (seconds), 3:dead@40%-60% (of the run) or 3:emptied@50%. May be repeated.
     #[arg(long)]
@@ -155,6 +157,20 @@ struct FleetArguments {
 }
 
 impl FleetArguments {
+    /// # Errors
+    /// Faults of GPUs that it has not.
+    fn check(&self) -> Result<(), Failure> {
+        let odd = self.fault.iter().map(|fault| fault.gpu).filter(|gpu| *gpu >= self.gpus);
+        let odd: Vec<String> = odd.map(|gpu| gpu.to_string()).collect();
+        match odd.is_empty() {
+            true => Ok(()),
+            false => {
+                let (odd, last) = (odd.join(" or "), self.gpus - 1);
+                Err(format!("--fault: there is no GPU {odd}; there are 0 to {last}").into())
+            }
+        }
+    }
+
     fn setup(&self, working_set: usize) -> Setup {
         let share = working_set as f64 * self.kv_share / self.gpus as f64;
         let engine = EngineConfig {
@@ -177,7 +193,9 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
         policies::POLICIES.iter().for_each(|(name, what, _)| println!("{name:24} {what}"));
         return Ok(());
     }
-    let agents = || agents::agents(replay.sessions.max(1), replay.seed);
+    run::names(replay)?;
+    replay.fleet.check()?;
+    let agents = || agents::agents(replay.sessions, replay.seed);
     let mut traces = Vec::new();
     if let Some(path) = &replay.trace {
         traces.push(Trace::read(path, replay.requests)?);
@@ -187,9 +205,6 @@ pub fn run(replay: &Replay) -> Result<(), Failure> {
     }
     if replay.ours.without_sessions {
         traces.iter_mut().flat_map(|trace| &mut trace.asks).for_each(|ask| ask.session = None);
-    }
-    if replay.fleet.gpus == 0 || replay.fleet.block_tokens == 0 {
-        return Err("a fleet has GPUs, and a block has tokens".into());
     }
     let stages = run::at_once(replay.threads, traces, |trace| Stage::new(replay, trace))?;
     run::all(replay, &stages)

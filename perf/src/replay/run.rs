@@ -14,6 +14,7 @@ use super::policies::{self, Context};
 use super::summary::{Summary, summarise};
 use super::{Replay, Stage, baselines, capacity, real, table};
 use crate::Failure;
+use crate::names::{all_known, unknown};
 use crate::record::machine;
 
 /// The name of the run that has no routing to get wrong.
@@ -74,13 +75,15 @@ pub fn all(replay: &Replay, stages: &[Stage]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn names(replay: &Replay) -> Result<Vec<String>, Failure> {
-    let all = || policies::POLICIES.iter().map(|(name, ..)| (*name).to_owned()).collect();
-    let names: Vec<String> = if replay.policy.is_empty() { all() } else { replay.policy.clone() };
-    let shape = replay.ours.shape();
-    let context = Context { gpus: 1, seed: 0, shape, chains: &[] };
-    names.iter().try_for_each(|name| policies::chooser(name, &context).map(|_| ()))?;
-    Ok(names)
+/// The policies to run.
+///
+/// # Errors
+/// Some are not known.
+pub fn names(replay: &Replay) -> Result<Vec<String>, Failure> {
+    let known: Vec<&str> = policies::POLICIES.iter().map(|(name, ..)| *name).collect();
+    all_known([unknown("policy", replay.policy.iter().map(String::as_str), &known)])?;
+    let all = || known.iter().map(|name| (*name).to_owned()).collect();
+    Ok(if replay.policy.is_empty() { all() } else { replay.policy.clone() })
 }
 
 /// Says what is played.

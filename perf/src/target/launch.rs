@@ -83,6 +83,9 @@ pub fn pin(cpus: &[usize]) -> Result<(), Failure> {
         .map_err(|error| format!("cannot use CPU {cpus:?}: {error}").into())
 }
 
+/// The kernel's numbers of CPUs go up to this one.
+pub const CPU_MAX: usize = CpuSet::MAX_CPU - 1;
+
 /// The CPUs that this thread may use.
 ///
 /// # Errors

@@ -88,12 +88,12 @@ pub fn serve(
     streams: usize,
 ) -> Result<(), Failure> {
     let answer = match events_per_second {
-        Some(rate) => Answer::stream(1, Pace::Every(Duration::from_secs(1) / rate.max(1))),
+        Some(rate) => Answer::stream(1, Pace::Every(Duration::from_secs(1) / rate)),
         None => Answer::Whole(payload::answer()),
     };
     crate::record::machine::ready_process()?;
     let mut field = Field::new(TcpListener::bind(listen)?, answer)?;
-    field.expect_clients(streams.clamp(1, CLIENTS_MAX));
+    field.expect_clients(streams);
     loop {
         field.run_for(Duration::from_secs(3600))?;
     }

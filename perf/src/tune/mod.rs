@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use knob::Change;
 use site::Site;
+use sluice_sim::options::within;
 use toml::Table;
 use trial::{Bench, Trial};
 use verdict::{AS_IT_IS, Verdict};
@@ -39,10 +40,10 @@ pub struct Tune {
     #[arg(long, value_name = "NAME", default_value = "steady-1k")]
     scenario: String,
     /// Rounds, and again so many to confirm.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, default_value_t = 5, value_parser = within::<u32>(2, 10_000))]
     rounds: u32,
     /// Makes every trial, and its warm-up, so many times as long.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = within(0.01, 1_000.0))]
     stretch: f64,
     /// Where the trials are kept, in tune.jsonl; `perf/runs/<date>-<machine>` without it.
     #[arg(long, value_name = "DIR")]

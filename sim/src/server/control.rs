@@ -159,10 +159,14 @@ fn read_fault(body: &[u8]) -> Result<Option<DefaultFault>, String> {
     if faults == Faults::default() {
         return Ok(None);
     }
+    let probability = body.probability.unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&probability) {
+        return Err(format!("probability: {probability} is not in 0..=1"));
+    }
     Ok(Some(DefaultFault {
         text: body.fault,
         faults,
-        probability: body.probability.unwrap_or(1.0),
+        probability,
         times: body.times,
         scope: if body.all { Scope::All } else { Scope::Inference },
     }))

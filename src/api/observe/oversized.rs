@@ -51,7 +51,15 @@ impl Oversized {
     }
 
     fn name(&self) -> &str {
-        let name = event_name(&self.head).unwrap_or_default();
+        let name = event_name(&self.head).or_else(|| first_type(&self.head)).unwrap_or_default();
         std::str::from_utf8(name).unwrap_or_default()
     }
+}
+
+/// The `type` that the data begins with, for servers that leave the event's name out.
+fn first_type(event: &[u8]) -> Option<&[u8]> {
+    let data = event.strip_prefix(b"data:")?.trim_ascii_start().strip_prefix(b"{")?;
+    let rest = data.trim_ascii_start().strip_prefix(b"\"type\"")?.trim_ascii_start();
+    let text = rest.strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+    text.split(|byte| *byte == b'"').next()
 }

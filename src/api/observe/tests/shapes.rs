@@ -207,6 +207,23 @@ fn an_event_of_a_mebibyte_is_seen() {
 }
 
 #[test]
+fn a_response_of_a_mebibyte_ends_its_stream_with_its_events_name_or_without() {
+    let text = "x".repeat(1 << 20);
+    let data = format!(
+        "data: {{ \"type\" : \"response.completed\",\"response\":{{\"output\":\"{text}\",\
+         \"usage\":{{\"input_tokens\":4,\"output_tokens\":2}}}}}}\n\n"
+    );
+    for event in [format!("event: response.completed\n{data}"), data] {
+        let observer = watch(Operation::Responses, event.as_bytes()).observer;
+        assert!(observer.terminal());
+        assert_eq!(observer.finish(), Some(Finish::Stop));
+        assert_eq!(observer.usage(), usage(4, 2, None));
+    }
+    let other = format!("data: {{\"type\":\"response.created\",\"x\":\"{text}\"}}\n\n");
+    assert!(!watch(Operation::Responses, other.as_bytes()).observer.terminal());
+}
+
+#[test]
 fn whole_answers_tell_usage_and_finish() {
     let cases: [(Operation, &str, Usage, Option<Finish>); 9] = [
         (
