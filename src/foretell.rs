@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::api::ask::{Ask, read_ask};
 use crate::api::fault::Fault;
-use crate::api::operation::resolve;
+use crate::api::operation::{Operation, resolve};
 use crate::config::plan::{
     ClientKey, EndpointId, Model, ModelId, Named, Pair, Plan, Policy, Stick, Target,
 };
@@ -31,6 +31,8 @@ use crate::telemetry::registry::Names;
 
 /// Every router's random numbers begin here, so that one question has one answer.
 const SEED: u64 = 1;
+/// Keys that are named to who named none.
+const KEYS_SHOWN: usize = 10;
 
 /// What is asked.
 pub struct Question {
@@ -57,13 +59,9 @@ pub fn foretell(question: &Question) -> Result<Explained, String> {
     for (endpoint, file) in &question.warm {
         let at = teller.plan.endpoints.iter().position(|one| *one.name == **endpoint);
         let at = at.ok_or_else(|| format!("there is no endpoint {endpoint:?}"))?;
-        teller.send(question, &read(file)?, Some(EndpointId(at as u16)))?;
+        teller.send(question, file, Some(EndpointId(at as u16)))?;
     }
-    teller.send(question, &read(&question.request)?, None)
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))
+    teller.send(question, &question.request, None)
 }
 
 struct Teller {
@@ -84,21 +82,20 @@ impl Teller {
         Self { plan, names, router, seating, now: 0 }
     }
 
-    /// Decides a request, and books it at `to`, or where it was decided to go.
+    /// Decides the request in `file`, and books it at `to`, or where it was decided to go.
     fn send(
         &mut self,
         question: &Question,
-        body: &[u8],
+        file: &Path,
         to: Option<EndpointId>,
     ) -> Result<Explained, String> {
-        let in_words = |fault: Fault| fault.to_string();
-        let path = &question.path;
-        let resolved = resolve(Method::Post, path.as_bytes());
-        let resolved = resolved.map_err(|_| format!("{path} takes no requests"))?;
-        let bounds = Bounds { depth_max: self.plan.limits.json_depth_max };
-        let ask = read_ask(resolved.op, body, &bounds).map_err(in_words)?;
-        let named = rights::model(&self.plan, &ask.model).map_err(in_words)?;
+        let in_words = |fault: Fault| format!("{}: {fault}", file.display());
+        let body = &std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let op = operation(&question.path)?;
         let key = key(&self.plan, question)?;
+        let bounds = Bounds { depth_max: self.plan.limits.json_depth_max };
+        let ask = read_ask(op, body, &bounds).map_err(in_words)?;
+        let named = rights::model(&self.plan, &ask.model).map_err(in_words)?;
         let (client, session) = hashes(question, key);
         let (id, drawn) = self.draw(named, client, session)?;
         let looks = self.seating.model(id).look > Look::Nothing;
@@ -109,7 +106,7 @@ impl Teller {
         let own = isolate::given(body, &ask);
         // All that is asked about comes from one tenant.
         let sender = Sender { key, tenant: b"", given: own };
-        let salt = isolate::salt_of(&self.plan, &sender, resolved.op, id).map_err(in_words)?;
+        let salt = isolate::salt_of(&self.plan, &sender, op, id).map_err(in_words)?;
         let model = &self.plan.models[usize::from(id.0)];
         let mut chain = Chain::default();
         let salted = salt.as_ref().map_or(own, |salt| salt.json());
@@ -277,11 +274,33 @@ struct Sent<'a> {
     salt: Option<Box<Salt>>,
 }
 
-/// The key that is said to ask.
+/// What is asked for at `path`.
+fn operation(path: &str) -> Result<Operation, String> {
+    let asked = resolve(Method::Post, path.as_bytes()).map(|resolved| resolved.op);
+    asked.map_err(|_| {
+        let known = Operation::ALL.into_iter().filter(|op| op.has_body()).map(Operation::path);
+        format!("{path} takes no requests; these do: {}", known.collect::<Vec<_>>().join(", "))
+    })
+}
+
+/// The key that is said to ask. Where there are keys, a gateway refuses who has none.
 fn key<'a>(plan: &'a Plan, question: &Question) -> Result<Option<&'a ClientKey>, String> {
-    let Some(name) = &question.key else { return Ok(None) };
-    let key = plan.keys.iter().find(|key| *key.name == **name);
-    key.map(Some).ok_or_else(|| format!("there is no key {name:?}"))
+    let wanted = match (&question.key, &plan.keys[..]) {
+        (None, []) => return Ok(None),
+        (None, _) => "requests need one of [[keys]]; say whose this is".to_owned(),
+        (Some(name), []) => {
+            return Err(format!(
+                "there is no key {name:?}, for there are no [[keys]]: leave --key out"
+            ));
+        }
+        (Some(name), keys) => match keys.iter().find(|key| *key.name == **name) {
+            Some(key) => return Ok(Some(key)),
+            None => format!("there is no key {name:?}"),
+        },
+    };
+    let known: Vec<&str> = plan.keys.iter().map(|key| &*key.name).take(KEYS_SHOWN).collect();
+    let more = if plan.keys.len() > KEYS_SHOWN { ", ..." } else { "" };
+    Err(format!("{wanted}: --key with one of {}{more}", known.join(", ")))
 }
 
 /// The hashes of who asks: of the key, and of the session.

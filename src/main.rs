@@ -44,7 +44,7 @@ enum Command {
         /// The path it would be sent to.
         #[arg(long, default_value = "/v1/chat/completions")]
         path: String,
-        /// The name of the client's key.
+        /// The name of the client's key; must be given where there are [[keys]].
         #[arg(long, value_name = "NAME")]
         key: Option<String>,
         /// What the client's session header says.

@@ -26,7 +26,7 @@ pub struct Ask {
     /// The model's JSON string, quotes included: what is replaced by an upstream's own name.
     pub model_span: Range<usize>,
     pub stream: bool,
-    /// The bound on generated tokens, per choice; None: none given.
+    /// The bound on generated tokens, per choice; None: none given. 0 where nothing is generated.
     pub output_tokens_max: Option<u64>,
     /// How many choices; 1 unless asked otherwise.
     pub n: u64,
@@ -161,6 +161,9 @@ impl Body<'_> {
 
     /// The larger of the bounds that the operation knows.
     fn output_tokens_max(&self, op: Operation) -> Result<Option<u64>, Fault> {
+        if !op.generates() {
+            return Ok(Some(0));
+        }
         let fields: &[Field] = match op {
             Operation::Chat => &[MAX_TOKENS, MAX_COMPLETION_TOKENS],
             Operation::Completions | Operation::Messages => &[MAX_TOKENS],

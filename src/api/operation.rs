@@ -76,6 +76,11 @@ impl Operation {
 
     /// Whether an answer can be a stream of events.
     pub const fn streams(self) -> bool {
+        self.generates()
+    }
+
+    /// Whether an answer has tokens of its own, beside those of the prompt.
+    pub const fn generates(self) -> bool {
         matches!(
             self,
             Operation::Chat | Operation::Completions | Operation::Responses | Operation::Messages

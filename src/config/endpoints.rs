@@ -1,7 +1,7 @@
 //! `[[endpoints]]`: the machines and providers that answer.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustls::pki_types::ServerName;
 use xxhash_rust::xxh3::Xxh3;
@@ -10,7 +10,7 @@ use super::plan::{Authority, Endpoint, EndpointId, EndpointTls, Engine};
 use super::reader::{At, Section};
 use super::secret::Secret;
 use super::url::{self, Target};
-use super::{headers, kv_events, names, reference, tls, traits};
+use super::{ability, headers, kv_events, names, reference, tls, traits};
 
 /// Each endpoint costs a set of time series and pools in every shard.
 const ENDPOINTS_MAX: usize = 4096;
@@ -30,18 +30,43 @@ const ENGINES: [(&str, Engine); 7] = [
 pub struct Known {
     pub list: Vec<Endpoint>,
     pub by_name: HashMap<String, Option<EndpointId>>,
+    /// Some table's name cannot be read: it may be any.
+    pub unread: bool,
+}
+
+impl Known {
+    /// Of a file, before its endpoints are read.
+    fn new(root: &Section<'_>) -> Self {
+        let names = root.glance("endpoints", "name");
+        let unread = names.is_empty() || names.contains(&None);
+        let by_name = names.into_iter().flatten().map(|name| (name.to_owned(), None)).collect();
+        Self { list: Vec::new(), by_name, unread }
+    }
+
+    pub fn get(&self, id: EndpointId) -> Option<&Endpoint> {
+        self.list.get(usize::from(id.0))
+    }
 }
 
 /// Reads every `[[endpoints]]` table. `listening`: Sluice's own addresses, which no endpoint may have.
 pub fn read(root: &Section<'_>, listening: Vec<SocketAddr>) -> Known {
-    let mut known = Known::default();
+    let mut known = Known::new(root);
+    let (mut seen, mut bound) = (HashSet::new(), HashMap::new());
     for (name, endpoint) in root.tables("endpoints", |s| read_endpoint(s, &listening)) {
         let Some(name) = name else { continue };
         let id = u16::try_from(known.list.len()).unwrap_or(u16::MAX);
         let id = endpoint.is_some().then_some(EndpointId(id));
-        if known.by_name.insert(name.value.to_owned(), id).is_some() {
+        known.by_name.insert(name.value.to_owned(), id);
+        if !seen.insert(name.value) {
             let what = format!("two endpoints are named {:?}", name.value);
             root.fault(name.at, what, "give each endpoint a name of its own");
+        }
+        let events = endpoint.as_ref().and_then(|one| one.kv_events.as_ref());
+        if let Some(events) = events.filter(|events| events.bind)
+            && let Some(other) = bound.insert(events.address.clone(), name.value)
+        {
+            let what = format!("{other:?} and {:?} bind the same `kv_events` address", name.value);
+            root.fault(name.at, what, "give each an address of its own");
         }
         known.list.extend(endpoint);
     }
@@ -76,9 +101,16 @@ fn read_endpoint<'a>(
     let metrics = s.text("metrics_path", "");
     let kv_events = kv_events::read(s);
     let (tls, ca) = read_tls(s, target.as_ref());
+    let health = own_path(s, "health_path", engine, health);
+    let metrics = own_path(s, "metrics_path", engine, metrics);
     let traits = traits::read(s, engine);
+    if let Some(engine) = engine {
+        ability::check(s, engine, metrics.is_some(), &traits);
+    }
     let built = (|| {
         let (name, target, engine) = (name?, target?, engine?);
+        let below = |path: &str| format!("{}{path}", target.path_prefix).into();
+        let (health_path, metrics_path) = (health.map(below), metrics.map(below));
         Some(Endpoint {
             name: name.value.into(),
             engine,
@@ -86,9 +118,9 @@ fn read_endpoint<'a>(
             authority: target.authority,
             tls,
             host_header: target.host_header.into(),
-            health_path: own_path(s, "health_path", engine, health, &target.path_prefix),
+            health_path,
             kv_events,
-            metrics_path: own_path(s, "metrics_path", engine, metrics, &target.path_prefix),
+            metrics_path,
             path_prefix: target.path_prefix.into(),
             api_key,
             headers,
@@ -106,9 +138,8 @@ fn read_url(s: &Section<'_>, listening: &[SocketAddr]) -> Option<Target> {
     let text = s.required("url", "http://127.0.0.1:8000")?;
     match url::parse(text.value) {
         Ok(target) => {
-            if let Authority::Address(to) = target.authority
-                && listening.iter().any(|own| reaches(to, *own))
-            {
+            let to = addresses(&target.authority);
+            if let Some(to) = to.iter().find(|to| listening.iter().any(|own| reaches(**to, *own))) {
                 let what = format!("`url` is Sluice's own address {to}");
                 s.fault(text.at, what, "name the server behind it: requests would go in circles");
             }
@@ -119,6 +150,18 @@ fn read_url(s: &Section<'_>, listening: &[SocketAddr]) -> Option<Target> {
             s.fault(text.at, format!("`url` {what}"), fix);
             None
         }
+    }
+}
+
+/// Where an endpoint is, as far as the file says it.
+fn addresses(authority: &Authority) -> Vec<SocketAddr> {
+    match authority {
+        Authority::Address(address) => vec![*address],
+        Authority::Name { host, port } if host.eq_ignore_ascii_case("localhost") => {
+            let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            loopback.map(|ip: IpAddr| SocketAddr::new(ip, *port)).into()
+        }
+        Authority::Name { .. } => Vec::new(),
     }
 }
 
@@ -151,7 +194,11 @@ fn identity(target: &Target, tls: Option<&EndpointTls>, ca: &[u8]) -> u64 {
 /// TLS towards the endpoint, and the CA bundle's bytes (empty: the system's roots).
 fn read_tls(s: &Section<'_>, target: Option<&Target>) -> (Option<EndpointTls>, Vec<u8>) {
     let (ca_file, server_name) = (s.text("ca_file", ""), s.text("server_name", ""));
-    let Some(target) = target else { return (None, Vec::new()) };
+    let Some(target) = target else {
+        // Whether it has a meaning is not known; whether it can be read is.
+        let _ = ca_file.map(|path| tls::read_ca(s, path));
+        return (None, Vec::new());
+    };
     if !target.https {
         for (key, given) in [("ca_file", ca_file), ("server_name", server_name)] {
             if let Some(text) = given {
@@ -200,21 +247,23 @@ fn verified_name(
     parsed
 }
 
-/// A path that Sluice itself asks for: as given, or the one that the engine is known for. "" asks for none.
-fn own_path(
+/// A path that Sluice itself asks for, below the url's: as given, or the one that the engine is known for. ""
+/// asks for none.
+fn own_path<'a>(
     s: &Section<'_>,
     key: &str,
-    engine: Engine,
-    given: Option<At<&str>>,
-    prefix: &str,
-) -> Option<Box<str>> {
+    engine: Option<Engine>,
+    given: Option<At<&'a str>>,
+) -> Option<&'a str> {
     let path = match (given, engine) {
         (Some(text), _) => text.value,
-        (None, Engine::Vllm | Engine::Sglang | Engine::TrtLlm | Engine::LlamaCpp) => match key {
-            "health_path" => "/health",
-            _ => "/metrics",
-        },
-        (None, Engine::OpenAi | Engine::Anthropic | Engine::Generic) => "",
+        (None, Some(Engine::Vllm | Engine::Sglang | Engine::TrtLlm | Engine::LlamaCpp)) => {
+            match key {
+                "health_path" => "/health",
+                _ => "/metrics",
+            }
+        }
+        (None, _) => "",
     };
     if path.is_empty() {
         return None;
@@ -226,7 +275,7 @@ fn own_path(
             s.fault(text.at, format!("`{key}` {what}"), fix);
         }
     }
-    Some(format!("{prefix}{path}").into())
+    Some(path)
 }
 
 /// How an engine is called in the file.

@@ -9,7 +9,9 @@ use std::fmt;
 
 use ring::hmac;
 
-use super::plan::{Capabilities, Engine};
+use super::endpoints::Known;
+use super::models::Models;
+use super::plan::{Capabilities, Endpoint, EndpointId, Engine};
 use super::reader::Section;
 use super::reference;
 
@@ -100,6 +102,22 @@ impl Ground {
             s.fault(at, "`isolate` has no tenants to keep apart", fix);
         }
         on
+    }
+}
+
+/// Whether an endpoint keeps any tenants apart.
+pub fn is_able(endpoint: &Endpoint) -> bool {
+    endpoint.traits.capabilities.has(Capabilities::SALTED_CHAT)
+}
+
+/// An isolated key that no model would serve. `at`: where it is said to be one.
+pub fn check_keys(root: &Section<'_>, at: Option<usize>, models: &Models<'_>, known: &Known) {
+    let Some(at) = at.filter(|_| models.whole) else { return };
+    let able = |id: &EndpointId| known.get(*id).is_some_and(is_able);
+    if !models.list.iter().any(|model| model.endpoints.iter().any(able)) {
+        let what = "`isolate` would refuse every request of this key, for no engine of any model \
+                    keeps tenants apart";
+        root.fault(at, what, "use endpoints of vllm, sglang or tensorrt-llm");
     }
 }
 

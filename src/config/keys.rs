@@ -1,6 +1,6 @@
 //! Client keys: `[[keys]]`, and finding out which of them a client presents.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::isolation::Ground;
 use super::plan::{Class, ClientKey, KeyId, Plan};
@@ -39,30 +39,46 @@ impl Plan {
     }
 }
 
-/// Reads every `[[keys]]` table.
-pub fn read(root: &Section<'_>, ground: Ground) -> Vec<ClientKey> {
-    let found: Vec<Option<(At<Box<str>>, ClientKey)>> =
-        root.tables("keys", |s| read_key(s, ground));
-    let keys: Vec<(At<Box<str>>, ClientKey)> = found.into_iter().flatten().collect();
-    let mut names: HashMap<&str, ()> = HashMap::new();
-    let mut secrets: HashMap<&str, &str> = HashMap::new();
-    for (place, key) in &keys {
-        if names.insert(&key.name, ()).is_some() {
-            let what = format!("two keys are named {:?}", key.name);
-            root.fault(place.at, what, "give each key a name of its own");
-        }
-        if let Some(other) = secrets.insert(key.secret.expose(), &key.name) {
-            let what = format!("keys {other:?} and {:?} have the same secret", key.name);
-            root.fault(place.at, what, "give each key a secret of its own");
-        }
-    }
-    if keys.len() > KEYS_MAX {
-        root.fault(keys[KEYS_MAX].0.at, "too many [[keys]]", format!("keep at most {KEYS_MAX}"));
-    }
-    keys.into_iter().map(|(_, key)| key).collect()
+/// What was read, and where the first key that is isolated says so.
+pub struct Keys {
+    pub list: Vec<ClientKey>,
+    pub isolated_at: Option<usize>,
 }
 
-fn read_key(section: &Section<'_>, ground: Ground) -> Option<(At<Box<str>>, ClientKey)> {
+/// Reads every `[[keys]]` table.
+pub fn read(root: &Section<'_>, ground: Ground) -> Keys {
+    let found = root.tables("keys", |s| read_key(s, ground));
+    let mut names: HashSet<&str> = HashSet::new();
+    let mut secrets: HashMap<&str, &str> = HashMap::new();
+    for Read { name, secret, .. } in &found {
+        let Some(name) = name else { continue };
+        if !names.insert(name.value) {
+            let what = format!("two keys are named {:?}", name.value);
+            root.fault(name.at, what, "give each key a name of its own");
+        }
+        let Some(secret) = secret else { continue };
+        if let Some(other) = secrets.insert(secret.expose(), name.value) {
+            let what = format!("keys {other:?} and {:?} have the same secret", name.value);
+            root.fault(name.at, what, "give each key a secret of its own");
+        }
+    }
+    if found.len() > KEYS_MAX {
+        let at = root.given("keys").unwrap_or_default();
+        root.fault(at, "too many [[keys]]", format!("keep at most {KEYS_MAX}"));
+    }
+    let isolated_at = found.iter().find_map(|read| read.isolated_at);
+    Keys { list: found.into_iter().filter_map(|read| read.key).collect(), isolated_at }
+}
+
+/// One table.
+struct Read<'a> {
+    name: Option<At<&'a str>>,
+    secret: Option<Secret>,
+    key: Option<ClientKey>,
+    isolated_at: Option<usize>,
+}
+
+fn read_key<'a>(section: &Section<'a>, ground: Ground) -> Read<'a> {
     let name = super::names::name(section, "name", "team-a");
     let secret = section.required("secret", "env:TEAM_A_KEY");
     let secret = secret.and_then(|text| read_secret(section.reader, text));
@@ -70,11 +86,16 @@ fn read_key(section: &Section<'_>, ground: Ground) -> Option<(At<Box<str>>, Clie
     let priority = section.choice("priority", Class::default().name(), &classes);
     let explain = section.switch("explain", false);
     let isolate = ground.switch(section);
-    let (name, secret, priority) = (name?, secret?, priority?);
-    Some((
-        At { at: name.at, value: name.value.into() },
-        ClientKey { name: name.value.into(), secret, priority, explain, isolate },
-    ))
+    let isolated_at = section.given("isolate").filter(|_| isolate);
+    let parts = name.zip(secret.clone()).zip(priority);
+    let key = parts.map(|((name, secret), priority)| ClientKey {
+        name: name.value.into(),
+        secret,
+        priority,
+        explain,
+        isolate,
+    });
+    Read { name, secret, key, isolated_at }
 }
 
 fn read_secret(reader: &Reader<'_>, text: At<&str>) -> Option<Secret> {

@@ -16,11 +16,10 @@ pub fn read_server(section: &Section<'_>, has_keys: bool) -> Option<Server> {
     let listen = listen(section, "127.0.0.1:8080");
     let open = section.text("open_access", "");
     check_access(section, listen, open, has_keys);
-    let (listen, open_access) = (listen?.value, open.is_some());
-    let mut server = Server { listen, open_access, tls: None, tls_files: None };
     let has_tls = section.given("tls").is_some();
-    section.table("tls", |section| tls::read_server(section, has_tls, &mut server));
-    Some(server)
+    let found = section.table("tls", |section| tls::read_server(section, has_tls));
+    let (tls, tls_files) = found.unzip();
+    Some(Server { listen: listen?.value, open_access: open.is_some(), tls, tls_files })
 }
 
 fn check_access(

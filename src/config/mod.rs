@@ -7,16 +7,19 @@
 //! Invariants: no key is ignored; no secret stands in the file, in a message or in a description;
 //! every limit and timeout has its unit in its name; a bad file never panics, hangs or half-applies.
 
+mod ability;
 mod aliases;
 mod endpoints;
 mod error;
 mod headers;
+mod index;
 mod isolation;
 mod keys;
 mod kv_events;
 mod listeners;
 mod models;
 mod names;
+mod notes;
 mod pairs;
 pub mod plan;
 mod reader;
@@ -123,12 +126,15 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
     let listening = server.iter().map(|server| server.listen);
     let listening = listening.chain(admin.iter().map(|admin| admin.listen)).collect();
     let endpoints = endpoints::read(root, listening);
-    let (mut models, mut model_index) = models::read(root, &endpoints, ground);
-    pairs::read(root, &endpoints, &mut models, &model_index);
+    let mut models = models::read(root, &endpoints, ground);
+    isolation::check_keys(root, keys.isolated_at, &models, &endpoints);
+    pairs::read(root, &endpoints, &mut models);
+    let models::Models { list: mut models, mut index, .. } = models;
     let mut other_names = Vec::new();
-    let splits = splits::read(root, &mut model_index, &mut other_names);
-    let aliases = aliases::read(root, &mut model_index, &mut other_names);
-    let shadows = shadows::read(root, &mut models, &model_index);
+    let splits = splits::read(root, &mut index, &mut other_names);
+    let aliases = aliases::read(root, &mut index, &mut other_names);
+    let shadows = shadows::read(root, &endpoints, &mut models, &index);
+    let keys = keys.list;
     let isolates = keys.iter().any(|key| key.isolate) || models.iter().any(|model| model.isolate);
     let server = server?;
     if let Some(admin) = &admin {
@@ -149,7 +155,7 @@ fn compile(root: &Section<'_>, generation: u64) -> Option<Plan> {
         splits,
         aliases,
         other_names,
-        model_index,
+        model_index: index.into_sound(),
         isolates,
         digests: Digests::of(&keys),
         keys,

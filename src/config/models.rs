@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 
 use super::endpoints::Known;
+use super::index::{Index, Kind};
 use super::isolation::Ground;
-use super::plan::{
-    Capabilities, EndpointId, Model, ModelId, ModelIndex, Named, Policy, Queue, Target,
-};
+use super::plan::{EndpointId, Model, ModelId, Named, Policy, Queue, Target};
 use super::reader::{At, Section};
 use super::traits::Demand;
-use super::{headers, names};
+use super::{headers, isolation, names};
 
 /// Each model costs a set of time series in every shard.
 const MODELS_MAX: usize = 4096;
@@ -27,15 +26,26 @@ const POLICIES: [(&str, Policy); 10] = [
     ("cheapest", Policy::Cheapest),
 ];
 
+/// What was read.
+pub struct Models<'a> {
+    pub list: Vec<Model>,
+    pub index: Index<'a>,
+    /// Every table is faultless, and so are the endpoints that it names: what is missing is missing.
+    pub whole: bool,
+}
+
 /// Reads every `[[models]]` table.
-pub fn read(root: &Section<'_>, endpoints: &Known, ground: Ground) -> (Vec<Model>, ModelIndex) {
+pub fn read<'a>(root: &Section<'a>, endpoints: &Known, ground: Ground) -> Models<'a> {
     let mut models = Vec::new();
-    let mut index = ModelIndex::default();
-    for (name, model) in root.tables("models", |s| read_model(s, endpoints, ground)) {
+    let mut index = Index::new(root);
+    let mut whole = true;
+    for Read { name, model, listed } in root.tables("models", |s| read_model(s, endpoints, ground))
+    {
+        whole &= model.is_some() && listed;
         let Some(name) = name else { continue };
         let id = ModelId(u16::try_from(models.len()).unwrap_or(u16::MAX));
         let named = Named { target: Target::Model(id), other: None };
-        enter(root, &mut index, name, Some(named));
+        index.enter(root, Kind::Model, name, model.is_some().then_some(named));
         models.extend(model);
     }
     if models.len() > MODELS_MAX {
@@ -47,46 +57,29 @@ pub fn read(root: &Section<'_>, endpoints: &Known, ground: Ground) -> (Vec<Model
         let fix = "add [[models]] with a name and its endpoints";
         root.fault(at, "there are no models", fix);
     }
-    (models, index)
+    Models { list: models, index, whole }
 }
 
-/// Enters a name that clients may ask for; that it is taken is a fault. `None`: what it stands for is faulty.
-pub fn enter(root: &Section<'_>, index: &mut ModelIndex, name: At<&str>, named: Option<Named>) {
-    let faulty = Named { target: Target::Model(ModelId(u16::MAX)), other: None };
-    if index.insert(name.value.into(), named.unwrap_or(faulty)).is_some() {
-        let what = format!("two models are named {:?}", name.value);
-        root.fault(name.at, what, "give each model, split and alias a name of its own");
-    }
+/// One table.
+struct Read<'a> {
+    name: Option<At<&'a str>>,
+    model: Option<Model>,
+    /// Each endpoint that it names is known, and faultless.
+    listed: bool,
 }
 
-/// What `name`, written in `s`, stands for; that it is unknown is a fault.
-pub fn find(s: &Section<'_>, index: &ModelIndex, name: At<&str>) -> Option<Named> {
-    let found = index.get(name.value).copied();
-    if found.is_none() {
-        let fix = match s.reader.nearest(name.value, index.keys().map(|known| &**known)) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => format!("add [[models]] with name = {:?}", name.value),
-        };
-        s.fault(name.at, format!("there is no model {:?}", name.value), fix);
-    }
-    found
-}
-
-fn read_model<'a>(
-    s: &Section<'a>,
-    known: &Known,
-    ground: Ground,
-) -> (Option<At<&'a str>>, Option<Model>) {
+fn read_model<'a>(s: &Section<'a>, known: &Known, ground: Ground) -> Read<'a> {
     let name = names::name(s, "name", "llama-3.1-8b");
     let policy = s.choice("policy", policy_name(Policy::default()), &POLICIES);
     let hash_header = read_hash_header(s);
     let demand = Demand::read(s);
-    let endpoints = demand.keep(s, read_endpoints(s, "endpoints", known), known);
+    let Listed { ids, whole: listed } = read_endpoints(s, "endpoints", known);
+    let endpoints = demand.keep(s, ids, listed, known);
     let upstream = s.text("upstream_model", "");
     let upstream = upstream.and_then(|text| names::check(s, "upstream_model", text));
     let queue = read_queue(s);
     let isolate = ground.switch(s);
-    if isolate {
+    if isolate && listed {
         let at = s.given("isolate").unwrap_or(s.at);
         check_isolation(s, at, endpoints.iter(), known);
     }
@@ -103,7 +96,7 @@ fn read_model<'a>(
         queue,
         isolate,
     });
-    (name, model)
+    Read { name, model, listed }
 }
 
 /// Where no endpoint keeps tenants apart, every request would be refused. `at` is whom the fault is about.
@@ -114,10 +107,7 @@ pub fn check_isolation<'i>(
     known: &Known,
 ) {
     let Some(first) = ids.next() else { return };
-    let able = |id: &EndpointId| {
-        let endpoint = known.list.get(usize::from(id.0));
-        endpoint.is_some_and(|one| one.traits.capabilities.has(Capabilities::SALTED_CHAT))
-    };
+    let able = |id: &EndpointId| known.get(*id).is_some_and(isolation::is_able);
     if !able(first) && !ids.any(able) {
         let what = format!("{} isolates tenants, and no engine of its endpoints can", s.title());
         s.fault(at, what, "use endpoints of vllm, sglang or tensorrt-llm");
@@ -142,34 +132,46 @@ fn read_hash_header(s: &Section<'_>) -> Option<Box<str>> {
     Some(given.value.to_ascii_lowercase().into())
 }
 
-/// A list of endpoints' names, which must not be empty.
-pub fn read_endpoints(s: &Section<'_>, key: &'static str, known: &Known) -> Vec<EndpointId> {
+/// A list of endpoints' names.
+pub struct Listed {
+    pub ids: Vec<EndpointId>,
+    /// Each name is known, and its endpoint faultless.
+    pub whole: bool,
+}
+
+/// Reads one, which must not be empty.
+pub fn read_endpoints(s: &Section<'_>, key: &'static str, known: &Known) -> Listed {
     let Some(given) = s.texts(key) else {
         if s.given(key).is_none() {
             let what = format!("{} has no `{key}`", s.title());
             s.fault(s.at, what, format!("add {key} = [\"NAME\"] with names of [[endpoints]]"));
         }
-        return Vec::new();
+        return Listed { ids: Vec::new(), whole: false };
     };
     if given.value.is_empty() {
         let what = format!("{} has an empty list of endpoints", s.title());
         s.fault(given.at, what, "name at least one of [[endpoints]]");
     }
-    let mut ids = Vec::with_capacity(given.value.len());
+    let mut listed = Listed { ids: Vec::with_capacity(given.value.len()), whole: true };
     let mut seen = HashSet::new();
     for name in given.value {
         if !seen.insert(name.value) {
             s.fault(name.at, format!("endpoint {:?} stands twice", name.value), "keep one of them");
         }
-        match known.by_name.get(name.value) {
-            Some(id) => ids.extend(*id),
-            None => refuse_unknown(s, name, known),
+        let id = known.by_name.get(name.value);
+        if id.is_none() {
+            refuse_unknown(s, name, known);
         }
+        listed.whole &= matches!(id, Some(Some(_)));
+        listed.ids.extend(id.copied().flatten());
     }
-    ids
+    listed
 }
 
 fn refuse_unknown(s: &Section<'_>, name: At<&str>, known: &Known) {
+    if known.unread {
+        return;
+    }
     let fix = match s.reader.nearest(name.value, known.by_name.keys().map(String::as_str)) {
         Some(near) => format!("did you mean {near:?}?"),
         None => format!("add [[endpoints]] with name = {:?}", name.value),

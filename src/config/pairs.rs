@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::endpoints::Known;
-use super::models;
-use super::plan::{EndpointId, Model, ModelIndex, Pair, PairProtocol, Target};
+use super::ability::{Can, pairs_up};
+use super::endpoints::{self, Known};
+use super::models::{self, Models};
+use super::plan::{EndpointId, Model, ModelId, Pair, PairProtocol};
 use super::reader::{At, Section};
 
 const PROTOCOLS: [(&str, PairProtocol); 2] =
@@ -13,77 +14,99 @@ const PROTOCOLS: [(&str, PairProtocol); 2] =
 const DAY: f64 = 86_400.0;
 
 /// Reads every `[[pairs]]` table into the models that they are about.
-pub fn read(root: &Section<'_>, known: &Known, models: &mut [Model], index: &ModelIndex) {
+pub fn read(root: &Section<'_>, known: &Known, models: &mut Models<'_>) {
     let mut seen = HashSet::new();
-    for (model, pair) in root.tables("pairs", |s| read_pair(s, known, models, index)) {
-        let Some(model) = model else { continue };
-        if !seen.insert(model.value) {
-            let what = format!("two [[pairs]] are about the model {:?}", model.value);
-            root.fault(model.at, what, "put their endpoints into one of them");
+    for Read { name, of, pair } in root.tables("pairs", |s| read_pair(s, known, models)) {
+        let Some(name) = name else { continue };
+        if !seen.insert(name.value) {
+            let what = format!("two [[pairs]] are about the model {:?}", name.value);
+            root.fault(name.at, what, "put their endpoints into one of them");
         }
-        if let Some(model) = place(index, model.value).and_then(|at| models.get_mut(at)) {
+        if let Some(model) = of.and_then(|id| models.list.get_mut(usize::from(id.0))) {
             model.pair = pair.map(Box::new);
         }
     }
 }
 
-fn read_pair<'a>(
-    s: &Section<'a>,
-    known: &Known,
-    models: &[Model],
-    index: &ModelIndex,
-) -> (Option<At<&'a str>>, Option<Pair>) {
+/// One table.
+struct Read<'a> {
+    name: Option<At<&'a str>>,
+    of: Option<ModelId>,
+    pair: Option<Pair>,
+}
+
+fn read_pair<'a>(s: &Section<'a>, known: &Known, models: &Models<'_>) -> Read<'a> {
     let name = s.required("model", "llama-3.1-8b");
     let protocol = s.required("protocol", "nixl");
     let protocol = protocol.and_then(|word| s.pick("protocol", word, &PROTOCOLS));
     let prefill = models::read_endpoints(s, "prefill", known);
-    let given = s.texts("whole").map(|list| list.at);
-    let whole = given.map(|_| models::read_endpoints(s, "whole", known));
+    let given = s.texts("whole").is_some();
+    let whole = given.then(|| models::read_endpoints(s, "whole", known));
     let uncached_tokens_min = s.whole("uncached_tokens_min", 1_024, 0..=1 << 30) as u32;
     let prefill_timeout = s.seconds("prefill_seconds", 120.0, 0.1..=DAY);
     let lease = s.seconds("lease_seconds", 480.0, 1.0..=DAY);
-    let model = name.and_then(|name| model(s, name, models, index));
+    let of = name.and_then(|name| models.index.model(s, name));
+    let model = of.and_then(|id| models.list.get(usize::from(id.0)));
+    if let Some(model) = model {
+        keep_apart(s, "prefill", &prefill.ids, &model.endpoints);
+    }
+    if let Some(protocol) = protocol {
+        check_halves(s, "prefill", &prefill.ids, protocol, known);
+        check_halves(s, "model", model.map_or(&[], |model| &model.endpoints), protocol, known);
+    }
     let pair = model.zip(protocol).map(|(model, protocol)| {
-        keep_apart(s, "prefill", &prefill, &model.endpoints);
-        if let (Some(whole), PairProtocol::Sglang) = (&whole, protocol) {
-            keep_apart(s, "whole", whole, &model.endpoints);
-        }
-        let able = || match protocol {
-            PairProtocol::Nixl => model.endpoints.clone(),
-            PairProtocol::Sglang => Vec::new(),
-        };
-        let whole = whole.unwrap_or_else(able);
-        if model.isolate {
+        let sound = models.whole && prefill.whole && whole.as_ref().is_none_or(|list| list.whole);
+        let whole = alone(s, model, protocol, &prefill.ids, whole.map(|list| list.ids));
+        if model.isolate && sound {
             let at = s.given("prefill").unwrap_or(s.at);
-            models::check_isolation(s, at, prefill.iter().chain(&whole), known);
+            models::check_isolation(s, at, prefill.ids.iter().chain(&whole), known);
         }
+        let prefill = prefill.ids;
         Pair { protocol, prefill, whole, uncached_tokens_min, prefill_timeout, lease }
     });
-    (name, pair)
+    Read { name, of, pair }
 }
 
-fn model<'m>(
+/// Who does all of a request: vLLM's servers can, SGLang's do one half each.
+fn alone(
     s: &Section<'_>,
-    name: At<&str>,
-    models: &'m [Model],
-    index: &ModelIndex,
-) -> Option<&'m Model> {
-    let Some(at) = place(index, name.value) else {
-        let fix = match s.reader.nearest(name.value, index.keys().map(|known| &**known)) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => format!("add [[models]] with name = {:?}", name.value),
-        };
-        s.fault(name.at, format!("there is no model {:?}", name.value), fix);
-        return None;
-    };
-    models.get(at)
+    model: &Model,
+    protocol: PairProtocol,
+    prefill: &[EndpointId],
+    given: Option<Vec<EndpointId>>,
+) -> Vec<EndpointId> {
+    match (protocol, given) {
+        (PairProtocol::Nixl, given) => given.unwrap_or_else(|| model.endpoints.clone()),
+        (PairProtocol::Sglang, None) => Vec::new(),
+        (PairProtocol::Sglang, Some(whole)) => {
+            keep_apart(s, "whole", &whole, &model.endpoints);
+            if whole.iter().any(|id| prefill.contains(id)) {
+                let what = "`whole` names an endpoint of `prefill`, which does its half only";
+                s.fault(s.given("whole").unwrap_or(s.at), what, "name other endpoints");
+            }
+            whole
+        }
+    }
 }
 
-/// Where the model of that name stands.
-fn place(index: &ModelIndex, name: &str) -> Option<usize> {
-    match index.get(name)?.target {
-        Target::Model(id) => Some(usize::from(id.0)),
-        Target::Split(_) => None,
+/// Each half of a request needs an engine that speaks the protocol. `key` is what names these endpoints.
+fn check_halves(
+    s: &Section<'_>,
+    key: &str,
+    ids: &[EndpointId],
+    protocol: PairProtocol,
+    known: &Known,
+) {
+    let (name, engine) = match protocol {
+        PairProtocol::Nixl => ("nixl", "vllm"),
+        PairProtocol::Sglang => ("sglang", "sglang"),
+    };
+    let endpoints = ids.iter().filter_map(|id| known.get(*id));
+    for one in endpoints.filter(|one| pairs_up(one.engine, protocol) == Can::Never) {
+        let (who, runs) = (&one.name, endpoints::engine_name(one.engine));
+        let what = format!("{who:?} runs {runs}, which does no half of a request by {name:?}");
+        let fix = format!("name endpoints of {engine}, or correct `protocol`");
+        s.fault(s.given(key).unwrap_or(s.at), what, fix);
     }
 }
 

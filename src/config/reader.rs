@@ -50,6 +50,8 @@ pub struct Reader<'e> {
     faults: RefCell<Vec<Fault>>,
     unknown: RefCell<Vec<Unknown>>,
     asked: RefCell<BTreeSet<Asked>>,
+    /// The tables of which there may be several.
+    lists: RefCell<BTreeSet<String>>,
     files: RefCell<BTreeSet<PathBuf>>,
     /// Searches for a near word that are still allowed: each costs a walk over all names, and a file of
     /// nothing but mistakes must not take minutes.
@@ -64,6 +66,7 @@ impl<'e> Reader<'e> {
             faults: RefCell::default(),
             unknown: RefCell::default(),
             asked: RefCell::default(),
+            lists: RefCell::default(),
             files: RefCell::default(),
             searches: Cell::new(100),
         }
@@ -113,8 +116,16 @@ impl<'e> Reader<'e> {
         if let Some(near) = self.nearest(&unknown.key, here()) {
             return format!("did you mean `{near}`?");
         }
-        if let Some(other) = asked.iter().find(|a| a.key == unknown.key && !a.table.is_empty()) {
-            return format!("`{}` belongs in [{}]", other.key, other.table);
+        let titled = |table: &str| match self.lists.borrow().contains(table) {
+            true => format!("[[{table}]]"),
+            false => format!("[{table}]"),
+        };
+        if let Some(other) = asked.iter().find(|a| a.key == unknown.key) {
+            let Asked { table, key, .. } = other;
+            return match table.is_empty() {
+                true => format!("write {} as a table of its own", titled(key)),
+                false => format!("`{key}` belongs in {}", titled(table)),
+            };
         }
         let known: Vec<&str> = here().collect();
         format!("remove it; known keys: {}", known.join(", "))
@@ -131,6 +142,8 @@ pub struct Section<'a> {
     /// Where faults of the table as a whole are shown.
     pub at: usize,
     map: Option<&'a DeTable<'a>>,
+    /// Something else stands in its place, which was called a fault: nothing in it is missing.
+    misplaced: bool,
     asked: RefCell<Vec<&'static str>>,
 }
 
@@ -144,6 +157,7 @@ impl<'a> Section<'a> {
             title,
             at: 0,
             map: Some(map),
+            misplaced: false,
             asked: RefCell::default(),
         }
     }
@@ -166,6 +180,21 @@ impl<'a> Section<'a> {
     /// Whether the file says something about `key`, and where.
     pub fn given(&self, key: &str) -> Option<usize> {
         self.map?.get(key).map(|value| value.span().start)
+    }
+
+    /// Whether the value of `key` was found faulty, so that a default stands for it.
+    pub fn is_faulty(&self, key: &str) -> bool {
+        let faults = self.reader.faults.borrow();
+        self.given(key).is_some_and(|at| faults.iter().any(|fault| fault.at == at))
+    }
+
+    /// The text under `key` in each table of the list `list`, before they are read. `None`: there is none, or
+    /// something else.
+    pub fn glance(&self, list: &str, key: &str) -> Vec<Option<&'a str>> {
+        let Some(list) = self.map.and_then(|map| map.get(list)) else { return Vec::new() };
+        let Some(items) = list.get_ref().as_array() else { return vec![None] };
+        let text = |item: &'a Spanned<DeValue<'a>>| item.get_ref().get(key)?.get_ref().as_str();
+        items.iter().map(text).collect()
     }
 
     /// Whether the list `key` is absent or empty (anything but a list is neither).
@@ -286,8 +315,10 @@ impl<'a> Section<'a> {
     pub fn required(&self, key: &'static str, example: &str) -> Option<At<&'a str>> {
         if self.given(key).is_none() {
             self.value(key, "");
-            let fix = format!("add {key} = {example:?}");
-            self.fault(self.at, format!("{} has no `{key}`", self.title), fix);
+            if !self.misplaced {
+                let fix = format!("add {key} = {example:?}");
+                self.fault(self.at, format!("{} has no `{key}`", self.title), fix);
+            }
             return None;
         }
         self.text(key, "")
@@ -367,23 +398,26 @@ impl<'a> Section<'a> {
     /// Reads a table, absent ones as if they were empty.
     pub fn table<T>(&self, key: &'static str, read: impl FnOnce(&Section<'a>) -> T) -> T {
         let table = self.path(key);
-        let (mut place, mut map) = (self.at, None);
+        let (mut place, mut map, mut misplaced) = (self.at, None, false);
         if let Some(found) = self.value(key, "") {
             place = found.at;
             map = found.value.as_table();
-            if map.is_none() {
+            misplaced = map.is_none();
+            if misplaced {
                 self.wrong_type(key, found, "a table", &format!("write [{table}] on its own line"));
             }
         }
         let title = format!("[{table}]");
         let asked = RefCell::default();
-        Section { reader: self.reader, table, title, at: place, map, asked }.finish(read)
+        Section { reader: self.reader, table, title, at: place, map, misplaced, asked }.finish(read)
     }
 
     /// Reads each table of a list of tables (`[[key]]`), in the file's order.
     pub fn tables<T>(&self, key: &'static str, read: impl Fn(&Section<'a>) -> T) -> Vec<T> {
+        let table = self.path(key);
+        self.reader.lists.borrow_mut().insert(table.clone());
         let Some(found) = self.value(key, "") else { return Vec::new() };
-        let fix = format!("write [[{key}]] on its own line");
+        let fix = format!("write [[{table}]] on its own line");
         let DeValue::Array(items) = found.value else {
             self.wrong_type(key, found, "a list of tables", &fix);
             return Vec::new();
@@ -398,11 +432,12 @@ impl<'a> Section<'a> {
             }
             let name = value.get("name").and_then(|n| n.get_ref().as_str());
             let title = match name {
-                Some(name) => format!("[[{key}]] {name:?}"),
-                None => format!("[[{key}]]"),
+                Some(name) => format!("[[{table}]] {name:?}"),
+                None => format!("[[{table}]]"),
             };
-            let (reader, table, asked) = (self.reader, self.path(key), RefCell::default());
-            all.push(Section { reader, table, title, at, map, asked }.finish(&read));
+            let (reader, table, asked) = (self.reader, table.clone(), RefCell::default());
+            let misplaced = false;
+            all.push(Section { reader, table, title, at, map, misplaced, asked }.finish(&read));
         }
         all
     }

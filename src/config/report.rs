@@ -9,7 +9,7 @@ use super::plan::{
     Admin, Authority, Capabilities, Class, Driver, Endpoint, EndpointId, Limits, Log, Model, Pair,
     Plan, Queue, Routing, Runtime, Server, Shadow, Shards, Sink, Split, Target, Timeouts, Traits,
 };
-use super::{endpoints, headers, models, pairs, splits, traits};
+use super::{endpoints, headers, models, notes, pairs, splits, traits};
 
 /// The plan for people to read: several lines, each ended.
 pub fn describe(plan: &Plan) -> String {
@@ -30,6 +30,7 @@ fn write_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
     write_timeouts(out, &plan.timeouts)?;
     write_log(out, &plan.log)?;
     write_routing(out, &plan.routing)?;
+    write_notes(out, &notes::on_routing(plan))?;
     for (id, endpoint) in (0..).map(EndpointId).zip(&plan.endpoints) {
         write_endpoint(out, plan, id, endpoint)?;
     }
@@ -247,10 +248,11 @@ fn write_endpoint(out: &mut String, plan: &Plan, id: EndpointId, e: &Endpoint) -
     }
     writeln!(out, "  metrics: {}", e.metrics_path.as_deref().unwrap_or("none"))?;
     write_traits(out, &e.traits)?;
-    if !plan.models.iter().any(|model| model.uses(id)) {
-        writeln!(out, "  note: no model uses this endpoint")?;
-    }
-    Ok(())
+    write_notes(out, &notes::on_endpoint(plan, id, e))
+}
+
+fn write_notes(out: &mut String, notes: &[String]) -> std::fmt::Result {
+    notes.iter().try_for_each(|note| writeln!(out, "  note: {note}"))
 }
 
 fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result {
@@ -273,9 +275,11 @@ fn write_model(out: &mut String, plan: &Plan, model: &Model) -> std::fmt::Result
         writeln!(out, "  upstream_model = {name}")?;
     }
     model.pair.iter().try_for_each(|pair| write_pair(out, plan, pair))?;
-    let Some(id) = model.shadow else { return Ok(()) };
-    let Shadow { to, percent, .. } = plan.shadows[usize::from(id.0)];
-    writeln!(out, "  copied to {}: {percent} %", plan.name_of(Target::Model(to)))
+    if let Some(id) = model.shadow {
+        let Shadow { to, percent, .. } = plan.shadows[usize::from(id.0)];
+        writeln!(out, "  copied to {}: {percent} %", plan.name_of(Target::Model(to)))?;
+    }
+    write_notes(out, &notes::on_model(plan, model))
 }
 
 fn write_pair(out: &mut String, plan: &Plan, pair: &Pair) -> std::fmt::Result {

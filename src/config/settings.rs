@@ -76,7 +76,8 @@ pub fn read_limits(s: &Section<'_>) -> Limits {
 
 fn check_limits(s: &Section<'_>, limits: &Limits) {
     let ordered = |small: &str, small_value: usize, large: &str, large_value: usize| {
-        if small_value > large_value {
+        let faulty = s.is_faulty(small) || s.is_faulty(large);
+        if small_value > large_value && !faulty {
             let at = s.given(small).or_else(|| s.given(large)).unwrap_or(s.at);
             let what = format!("`{small}` ({small_value}) is more than `{large}` ({large_value})");
             s.fault(at, what, format!("lower `{small}` or raise `{large}`"));
@@ -98,7 +99,8 @@ pub fn read_timeouts(s: &Section<'_>) -> Timeouts {
     let total = s.seconds("total_seconds", HOUR, 1.0..=DAY);
     let within_total = |key: &'static str, default: f64, low: f64| {
         let value = s.seconds(key, default, low..=DAY);
-        if let Some(at) = s.given(key).filter(|_| value > total) {
+        let beyond = value > total && !s.is_faulty("total_seconds");
+        if let Some(at) = s.given(key).filter(|_| beyond) {
             let what = format!("`{key}` is longer than `total_seconds` ({})", total.as_secs_f64());
             s.fault(at, what, format!("lower `{key}` or raise `total_seconds`"));
         }

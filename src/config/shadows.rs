@@ -1,24 +1,31 @@
 //! `[[shadows]]`: models whose requests are copied to another model, whose answers nobody gets.
 
-use super::models;
-use super::plan::{Model, ModelId, ModelIndex, Shadow, ShadowId, Target};
+use std::collections::HashSet;
+
+use super::endpoints::Known;
+use super::index::Index;
+use super::isolation;
+use super::plan::{EndpointId, Model, ModelId, Shadow, ShadowId};
 use super::reader::{At, Section};
 
 /// Each shadow costs a set of time series in every shard.
 const SHADOWS_MAX: usize = 1024;
 
 /// Reads every `[[shadows]]` table, and tells each model of its own.
-pub fn read(root: &Section<'_>, models: &mut [Model], index: &ModelIndex) -> Vec<Shadow> {
+pub fn read(
+    root: &Section<'_>,
+    endpoints: &Known,
+    models: &mut [Model],
+    index: &Index<'_>,
+) -> Vec<Shadow> {
     let mut shadows: Vec<Shadow> = Vec::new();
-    let read = |s: &Section<'_>| read_shadow(s, models, index);
-    for found in root.tables("shadows", read) {
-        let Some((at, shadow)) = found else { continue };
-        if shadows.iter().any(|other| other.of == shadow.of) {
-            let name = models.get(usize::from(shadow.of.0)).map_or("", |model| &model.name);
-            let what = format!("the model {name:?} has two shadows");
-            root.fault(at, what, "keep one of them");
+    let mut seen = HashSet::new();
+    for (name, shadow) in root.tables("shadows", |s| read_shadow(s, endpoints, models, index)) {
+        if let Some(name) = name.filter(|name| !seen.insert(name.value)) {
+            let what = format!("the model {:?} has two shadows", name.value);
+            root.fault(name.at, what, "keep one of them");
         }
-        shadows.push(shadow);
+        shadows.extend(shadow);
     }
     if shadows.len() > SHADOWS_MAX {
         let at = root.given("shadows").unwrap_or_default();
@@ -32,40 +39,46 @@ pub fn read(root: &Section<'_>, models: &mut [Model], index: &ModelIndex) -> Vec
     shadows
 }
 
-/// `None` only after a fault.
-fn read_shadow(s: &Section<'_>, models: &[Model], index: &ModelIndex) -> Option<(usize, Shadow)> {
+/// The model whose requests are copied, and all of it.
+fn read_shadow<'m>(
+    s: &Section<'m>,
+    endpoints: &Known,
+    models: &'m [Model],
+    index: &Index<'_>,
+) -> (Option<At<&'m str>>, Option<Shadow>) {
+    let model = |id: ModelId| models.get(usize::from(id.0));
     let of = s.required("model", "llama-3.1-8b");
     let to = s.required("copy_to", "llama-3.1-8b-next");
     let percent = s.whole("percent", 100, 1..=100) as u32;
-    let (of, to) = (of?, to?);
-    let (of_id, to_id) = (one_model(s, index, of), one_model(s, index, to));
-    let (of_id, to_id) = (of_id?, to_id?);
-    check_apart(s, models, (of_id, of), (to_id, to));
-    Some((of.at, Shadow { of: of_id, to: to_id, percent }))
-}
-
-fn one_model(s: &Section<'_>, index: &ModelIndex, name: At<&str>) -> Option<ModelId> {
-    match models::find(s, index, name)?.target {
-        Target::Model(id) => Some(id),
-        Target::Split(_) => {
-            let what = format!("{:?} is a split", name.value);
-            s.fault(name.at, what, "name a model; each arm may have a shadow of its own");
-            None
-        }
+    let of_id = of.and_then(|name| index.single(s, name));
+    let to_id = to.and_then(|name| index.single(s, name));
+    // An alias is its model, whatever it is called here.
+    let copied = of_id.and_then(model);
+    let name = of.map(|of| At { at: of.at, value: copied.map_or(of.value, |model| &*model.name) });
+    if let (Some(copied), Some(copies), Some(to)) = (copied, to_id.and_then(model), to) {
+        check_apart(s, copied, (copies, to.at));
+        check_isolation(s, endpoints, copied, (copies, to.at));
     }
+    (name, of_id.zip(to_id).map(|(of, to)| Shadow { of, to, percent }))
 }
 
 /// Copies must take nothing from the requests they are made of, so they have endpoints of their own.
-fn check_apart(
-    s: &Section<'_>,
-    models: &[Model],
-    of: (ModelId, At<&str>),
-    to: (ModelId, At<&str>),
-) {
-    let endpoints = |id: ModelId| models.get(usize::from(id.0)).map(|model| &model.endpoints[..]);
-    let (Some(own), Some(others)) = (endpoints(of.0), endpoints(to.0)) else { return };
-    if own.iter().any(|endpoint| others.contains(endpoint)) {
-        let what = format!("{:?} and {:?} share an endpoint", of.1.value, to.1.value);
-        s.fault(to.1.at, what, "copy to a model with endpoints of its own");
+fn check_apart(s: &Section<'_>, of: &Model, (copies, at): (&Model, usize)) {
+    let fix = "copy to a model with endpoints of its own";
+    if of.name == copies.name {
+        s.fault(at, format!("{:?} is its own shadow", of.name), fix);
+    } else if copies.endpoints.iter().any(|id| of.uses(*id)) {
+        s.fault(at, format!("{:?} and {:?} share an endpoint", of.name, copies.name), fix);
+    }
+}
+
+/// A copy of an isolated request goes only where it is kept apart, too.
+fn check_isolation(s: &Section<'_>, known: &Known, of: &Model, (copies, at): (&Model, usize)) {
+    let mut ids = copies.endpoints.iter().peekable();
+    let able = |id: &EndpointId| known.get(*id).is_some_and(isolation::is_able);
+    if of.isolate && ids.peek().is_some() && !ids.any(able) {
+        let what =
+            format!("{:?} isolates tenants, and no engine of {:?} can", of.name, copies.name);
+        s.fault(at, what, "copy to a model with endpoints of vllm, sglang or tensorrt-llm");
     }
 }

@@ -1,7 +1,8 @@
 //! "Did you mean": the nearest of a few known words.
 
-/// The candidate nearest to `word`, if it is near enough to be a slip of the finger: at most a third
-/// of its letters differ (case, `-` and `_` count as equal).
+/// The candidate nearest to `word`, if it is near enough to be a slip of the finger: at most a third of the
+/// shorter one's letters differ (case, `-` and `_` count as equal), and no digit does: what is numbered is
+/// told apart by that.
 pub fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     // A longer word is no slip of any known one, and the distance costs a product of lengths.
     const WORD_CHARS_MAX: usize = 64;
@@ -9,11 +10,18 @@ pub fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Opt
     if word.is_empty() || word.len() > WORD_CHARS_MAX {
         return None;
     }
-    candidates
-        .map(|candidate| (distance(&word, &plain(candidate)), candidate))
-        .filter(|(far, candidate)| *far <= (candidate.chars().count() / 3).clamp(1, 4))
-        .min_by_key(|(far, _)| *far)
-        .map(|(_, candidate)| candidate)
+    // Of several that are as near the first one, in whatever order they come.
+    let near = |candidate: &'c str| {
+        let known = plain(candidate);
+        let far = distance(&word, &known);
+        let most = (word.len().min(known.len()) / 3).min(4);
+        (far <= most && digits(&word).eq(digits(&known))).then_some((far, candidate))
+    };
+    candidates.filter_map(near).min().map(|(_, candidate)| candidate)
+}
+
+fn digits(word: &[char]) -> impl Iterator<Item = &char> {
+    word.iter().filter(|letter| letter.is_ascii_digit())
 }
 
 fn plain(word: &str) -> Vec<char> {
@@ -56,5 +64,19 @@ mod tests {
         assert_eq!(near("port"), None);
         assert_eq!(near(""), None);
         assert_eq!(near(&"x".repeat(100_000)), None);
+    }
+
+    #[test]
+    fn what_is_short_or_numbered_is_no_slip() {
+        let known = ["m", "ab", "gpu-0", "llama-3.1-8b"];
+        let near = |word| nearest(word, known.into_iter());
+        for word in ["n", "mm", "ac", "b", "a", "gpu-1", "gpu-10", "llama-3.2-8b", "llama-3.1-70b"]
+        {
+            assert_eq!(near(word), None, "{word}");
+        }
+        let slips = [("M", "m"), ("AB", "ab"), ("gpu0", "gpu-0"), ("lama-3.1-8b", "llama-3.1-8b")];
+        for (word, meant) in slips {
+            assert_eq!(near(word), Some(meant), "{word}");
+        }
     }
 }

@@ -3,13 +3,13 @@
 //! Verification of endpoints cannot be turned off. Both sides speak TLS 1.2 and 1.3 and offer
 //! HTTP/1.1 alone in ALPN.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use super::plan::Server;
 use super::reader::{At, Section};
 use super::reference;
 
@@ -19,22 +19,25 @@ const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What is wrong with some PEM, and the remedy.
 type Refusal = (String, &'static str);
 
-/// `[server.tls]`: fills in the listener's TLS if the table is there.
-pub fn read_server(section: &Section<'_>, present: bool, server: &mut Server) {
+/// The listener's TLS, and the files of its certificate and key.
+type Listening = (Arc<ServerConfig>, (PathBuf, PathBuf));
+
+/// `[server.tls]`, if the table is there.
+pub fn read_server(section: &Section<'_>, present: bool) -> Option<Listening> {
     if !present {
         // Asked for all the same, so that the schema is whole.
         section.text("certificate_file", "");
         section.text("key_file", "");
-        return;
+        return None;
     }
     let certificate = section.required("certificate_file", "/etc/sluice/tls.crt");
     let key = section.required("key_file", "/etc/sluice/tls.key");
-    let (Some(certificate), Some(key)) = (certificate, key) else { return };
     let load = |name, path| reference::file(section.reader, name, path, PEM_BYTES_MAX);
-    let (chain, private) = (load("certificate_file", certificate), load("key_file", key));
-    let (Some((chain_path, chain)), Some((key_path, private))) = (chain, private) else { return };
-    server.tls_files = Some((chain_path, key_path));
-    server.tls = server_config(section, (certificate, &chain), (key, &private));
+    let chain = certificate.and_then(|path| load("certificate_file", path));
+    let private = key.and_then(|path| load("key_file", path));
+    let ((chain_path, chain), (key_path, private)) = chain.zip(private)?;
+    let config = server_config(section, (certificate?, &chain), (key?, &private))?;
+    Some((config, (chain_path, key_path)))
 }
 
 fn server_config(

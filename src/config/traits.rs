@@ -74,11 +74,17 @@ impl<'a> Demand<'a> {
         self.adapter.map(|name| name.value.into())
     }
 
-    /// Those of `ids` that meet it; that none does is a fault.
-    pub fn keep(&self, s: &Section<'_>, ids: Vec<EndpointId>, known: &Known) -> Vec<EndpointId> {
-        let fits = |id: &EndpointId| known.list.get(usize::from(id.0)).is_some_and(|e| self.met(e));
+    /// Those of `ids` that meet it; that none does is a fault, if they are the `whole` list.
+    pub fn keep(
+        &self,
+        s: &Section<'_>,
+        ids: Vec<EndpointId>,
+        whole: bool,
+        known: &Known,
+    ) -> Vec<EndpointId> {
+        let fits = |id: &EndpointId| known.get(*id).is_some_and(|endpoint| self.met(endpoint));
         let kept: Vec<_> = ids.iter().copied().filter(fits).collect();
-        if kept.is_empty() && !ids.is_empty() {
+        if kept.is_empty() && !ids.is_empty() && whole {
             let what = format!("{} demands what none of its endpoints has", s.title());
             s.fault(self.at, what, "correct it, or give the endpoints that label or adapter");
         }

@@ -20,6 +20,18 @@ pub struct Target {
     pub path_prefix: String,
 }
 
+/// What clients ask for below `/v1/`: in an endpoint's URL it would stand twice.
+const OPERATIONS: [&str; 8] = [
+    "chat/completions",
+    "completions",
+    "embeddings",
+    "rerank",
+    "responses",
+    "messages",
+    "messages/count_tokens",
+    "models",
+];
+
 /// What is wrong with a URL, and the remedy.
 pub type Refusal = (&'static str, &'static str);
 
@@ -152,6 +164,13 @@ fn host_name(host: &str) -> Result<Host, Refusal> {
 fn prefix(path: &str) -> Result<String, Refusal> {
     check_path(path)?;
     let path = path.strip_suffix('/').unwrap_or(path);
+    let operation = path.rsplit_once("/v1/").map(|(_, operation)| operation);
+    if operation.is_some_and(|operation| OPERATIONS.contains(&operation)) {
+        return Err((
+            "ends with the path of an operation, and Sluice appends that",
+            "end it before /v1",
+        ));
+    }
     Ok(path.strip_suffix("/v1").unwrap_or(path).to_owned())
 }
 

@@ -99,7 +99,7 @@ impl OutputTokens {
     pub fn expected(&self, client: u64, model: u64, limit: Option<u32>) -> u32 {
         let mean = self.find(mix(client, model)).or_else(|| self.find(mix(0, model)));
         let tokens = mean.unwrap_or(OUTPUT_TOKENS).ceil().max(1.0) as u32;
-        tokens.min(limit.unwrap_or(u32::MAX)).max(1)
+        tokens.min(limit.unwrap_or(u32::MAX))
     }
 
     fn find(&self, tag: u64) -> Option<f32> {
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(answers.expected(1, 2, None), 1_000);
         assert_eq!(answers.expected(9, 2, None), 1_000, "as others of this model");
         assert_eq!(answers.expected(1, 2, Some(50)), 50);
-        assert_eq!(answers.expected(1, 2, Some(0)), 1);
+        assert_eq!(answers.expected(1, 2, Some(0)), 0);
         // More keys than there is room for push each other out, and no more.
         (0..10_000).for_each(|client| answers.learn(client, 2, 10));
         assert!(answers.expected(9_999, 2, None) <= 1_000);

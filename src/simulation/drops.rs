@@ -86,7 +86,7 @@ fn pairs(protocol: &str) -> String {
     };
     let url = gateway::endpoint_address(5);
     let endpoint =
-        format!("[[endpoints]]\nname = \"p\"\nurl = \"http://{url}\"\nengine = \"vllm\"\n");
+        format!("[[endpoints]]\nname = \"p\"\nurl = \"http://{url}\"\nengine = \"generic\"\n");
     [endpoint, pair("m"), pair("renamed")].concat()
 }
 

@@ -86,8 +86,10 @@ fn text_of(endpoints: &[SocketAddr], more: &str, each: &str) -> String {
     );
     let mut names = String::new();
     for (index, address) in endpoints.iter().enumerate() {
+        // Generic ones may be halves of a pair by whatever protocol.
         text.push_str(&format!(
-            "[[endpoints]]\nname = \"e{index}\"\nurl = \"http://{address}\"\nengine = \"vllm\"\n{each}"
+            "[[endpoints]]\nname = \"e{index}\"\nurl = \"http://{address}\"\n\
+             engine = \"generic\"\n{each}"
         ));
         names.push_str(&format!("\"e{index}\","));
     }

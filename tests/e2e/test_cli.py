@@ -101,6 +101,41 @@ secret = "env:SLUICE_TEST_NOT_SET"
     assert "sk-plain-secret-value" not in done.stderr
 
 
+def test_faults_of_several_tables_come_together_and_no_others(tmp_path):
+    config = good()
+    config["models"] = [
+        {"name": "a", "endpoints": ["gpu-0"], "policy": "fastest"},
+        {"name": "b", "endpoints": ["gpu-0", "gpu-1"]},
+    ]
+    config["aliases"] = [{"name": "x", "model": "a"}, {"name": "y", "model": "x"}]
+    config["pairs"] = [{"model": "b", "protocol": "sglang", "prefill": ["gpu-0"]}]
+    config["shadows"] = [{"model": "a", "copy_to": "c"}]
+    done, _ = check(tmp_path, config)
+    assert done.returncode == 1
+    faults = [
+        '"fastest" is not a known `policy`',
+        'there is no endpoint "gpu-1": add [[endpoints]]',
+        '"x" is an alias: name "a", which it stands for',
+        "`prefill` names an endpoint of the model itself",
+        '"gpu-0" runs vllm, which does no half of a request by "sglang"',
+        'there is no model "c": add [[models]]',
+    ]
+    for fault in faults:
+        assert fault in done.stderr, fault
+    # The endpoint's engine is wrong at both ends of the pair.
+    assert len(done.stderr.splitlines()) == len(faults) + 1, done.stderr
+
+
+def test_what_cannot_be_seen_from_the_file_is_noted(tmp_path):
+    config = good()
+    config["endpoints"][0].update(engine="sglang", kv_percent_max=90)
+    config["models"][0].update(policy="random", hash_header="x-user")
+    done, _ = check(tmp_path, config)
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stdout.splitlines() if line.startswith("  note: ")]
+    assert len(notes) == 2 and "--enable-metrics" in notes[0] and "hash_header" in notes[1], notes
+
+
 def test_syntax_errors_have_a_place(tmp_path):
     done, file = check(tmp_path, "[server\nlisten = 1\n")
     assert done.returncode == 1 and done.stderr.startswith(f"{file}:1:")

@@ -76,8 +76,9 @@ def test_a_pair_tells_who_prefills(gateways, sims, protocol):
     role = lambda name: ["--role", name] if protocol == "sglang" else []
     servers = [sims(*role("prefill")), sims(*role("prefill")), sims(*role("decode")), sims()]
     names = ["p0", "p1", "d0", "w0"]
+    engine = "sglang" if protocol == "sglang" else "vllm"
     endpoints = [
-        {"name": name, "url": sim.url, "engine": "vllm", "bootstrap_port": sim.port}
+        {"name": name, "url": sim.url, "engine": engine, "bootstrap_port": sim.port}
         for name, sim in zip(names, servers, strict=True)
     ]
     pairs = [{"model": MODEL, "protocol": protocol, "prefill": ["p0", "p1"], "whole": ["w0"]}]
@@ -168,7 +169,40 @@ def test_offline(tmp_path):
     assert wrong.returncode == 1 and "gpu-7" in wrong.stderr
     (tmp_path / "bad.json").write_text('{"model": 7}')
     wrong = foretell(config, "--request", tmp_path / "bad.json")
-    assert wrong.returncode == 1 and "'model'" in wrong.stderr
+    assert wrong.returncode == 1 and "'model'" in wrong.stderr and "bad.json: " in wrong.stderr
+    wrong = foretell(config, "--request", tmp_path / "3.json", "--path", "/v1/chat")
+    assert wrong.returncode == 1 and "/v1/chat/completions, " in wrong.stderr
+
+
+def test_what_generates_nothing_is_expected_to_have_no_output(tmp_path):
+    config = plan(tmp_path, f'[[models]]\nname = "{MODEL}"\nendpoints = ["d0", "d1"]')
+    body = {"model": MODEL, "input": "hi", "query": "hi", "documents": ["ho"], "messages": []}
+    (tmp_path / "body.json").write_text(json.dumps({**body, "max_tokens": 7}))
+    for path, output in (
+        ("embeddings", 0),
+        ("rerank", 0),
+        ("messages/count_tokens", 0),
+        ("messages", 7),
+        ("responses", 256),
+    ):
+        told = foretell(config, "--request", tmp_path / "body.json", "--path", f"/v1/{path}")
+        assert told.returncode == 0, told.stderr
+        assert json.loads(told.stdout)["expected"]["output_tokens"] == output, path
+
+
+def test_where_there_are_keys_one_must_be_named(tmp_path):
+    (tmp_path / "secret").write_text("the secret of a key, long enough")
+    model = f'[[models]]\nname = "{MODEL}"\nendpoints = ["d0", "d1"]'
+    key = '[[keys]]\nname = "team-a"\nsecret = "file:secret"'
+    (tmp_path / "chat.json").write_text(json.dumps({"model": MODEL, "messages": []}))
+    asked = ["--request", tmp_path / "chat.json"]
+    config = plan(tmp_path, model, key)
+    for wrong in ([], ["--key", "team-b"]):
+        told = foretell(config, *asked, *wrong)
+        assert told.returncode == 1 and "--key with one of team-a" in told.stderr, told.stderr
+    assert foretell(config, *asked, "--key", "team-a").returncode == 0
+    told = foretell(plan(tmp_path, model), *asked, "--key", "team-a")
+    assert told.returncode == 1 and "leave --key out" in told.stderr
 
 
 def plan(tmp_path, *tables):
@@ -234,11 +268,11 @@ def test_isolation_offline(tmp_path):
     ]
     tables += [
         '[routing]\nisolation_secret = "file:isolation"',
-        '[[endpoints]]\nname = "blind"\nurl = "http://127.0.0.1:9100"\nengine = "llama-cpp"',
+        '[[endpoints]]\nname = "blind"\nurl = "http://127.0.0.1:9100"\nengine = "generic"',
         f'[[models]]\nname = "{MODEL}"\nendpoints = ["d0", "d1", "blind"]',
         '[[models]]\nname = "local"\nendpoints = ["blind"]',
         '[[models]]\nname = "two"\nendpoints = ["d0", "d1"]',
-        '[[pairs]]\nmodel = "two"\nprotocol = "sglang"\nprefill = ["blind"]',
+        '[[pairs]]\nmodel = "two"\nprotocol = "nixl"\nprefill = ["blind"]\nwhole = ["blind"]',
     ]
     config = plan(tmp_path, *tables)
     talk = conversation(fresh(), 3)

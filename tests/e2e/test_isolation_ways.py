@@ -19,14 +19,16 @@ OPEN_KEYS = [{**key, "isolate": False} for key in KEYS]
 
 @pytest.fixture
 def ways(gateways):
-    """Makes gateways over named upstreams; one whose name begins with `blind` knows no salts."""
+    """Makes gateways over named upstreams; one whose name begins with `blind` is not known to honour salts."""
 
     def make(ends, **more):
+        protocols = {table["protocol"] for table in more.get("pairs", [])}
+        engine = "sglang" if "sglang" in protocols else "vllm"
         endpoints = [
             {
                 "name": name,
                 "url": upstream.url,
-                "engine": "llama-cpp" if name.startswith("blind") else "vllm",
+                "engine": "generic" if name.startswith("blind") else engine,
                 "metrics_path": "",
             }
             for name, upstream in ends.items()

@@ -25,8 +25,9 @@ class Pools:
     def __init__(self, gateways, protocol, prefill, decode, whole=(), **more):
         self.protocol, self.prefill, self.decode, self.whole = protocol, prefill, decode, whole
         pools = [("p", prefill), ("d", decode), ("w", whole)]
+        engine = "sglang" if protocol == "sglang" else "vllm"
         endpoints = [
-            {"name": f"{pool}{at}", "url": sim.url, "engine": "vllm", "bootstrap_port": sim.port}
+            {"name": f"{pool}{at}", "url": sim.url, "engine": engine, "bootstrap_port": sim.port}
             for pool, sims in pools
             for at, sim in enumerate(sims)
         ]

@@ -52,7 +52,8 @@ def test_no_more_tokens_at_once_than_the_cache_has_room_for(gateways, sims, shar
 
 
 def test_a_bound_of_a_cache_whose_size_nobody_tells_is_none(gateways, sims):
-    gateway = gateways(env=ENV, **tables(sims(*SLOW), 1, metrics_path=""))
+    # A page on which no engine tells of its cache.
+    gateway = gateways(env=ENV, **tables(sims(*SLOW), 1, metrics_path="/health"))
     results = []
     for thread in start(gateway, 8, results, words=300):
         thread.join()
@@ -120,9 +121,13 @@ PREFILL = ["--realtime", "--prefill-tokens-per-second", "20000", "--decode-ms", 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_both_servers_of_a_pair_must_have_room(gateways, sims, shards):
     prefill, decode = sims(*PREFILL, "--role", "prefill"), sims(*PREFILL, "--role", "decode")
+    sglang = {"engine": "sglang"}
     gateway = gateways(
         runtime={"shards": shards},
-        endpoints=[endpoint("p0", prefill, requests_max=2), endpoint("d0", decode, requests_max=4)],
+        endpoints=[
+            endpoint("p0", prefill, requests_max=2, **sglang),
+            endpoint("d0", decode, requests_max=4, **sglang),
+        ],
         models=[{"name": MODEL, "endpoints": ["d0"]}],
         pairs=[{"model": MODEL, "protocol": "sglang", "prefill": ["p0"]}],
     )

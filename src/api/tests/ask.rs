@@ -66,9 +66,9 @@ fn each_operation_has_its_own_fields() {
         (Operation::Completions, Some(1), 4, true),
         (Operation::Messages, Some(1), 1, true),
         (Operation::Responses, Some(3), 1, true),
-        (Operation::Embeddings, None, 1, false),
-        (Operation::Rerank, None, 1, false),
-        (Operation::CountTokens, None, 1, false),
+        (Operation::Embeddings, Some(0), 1, false),
+        (Operation::Rerank, Some(0), 1, false),
+        (Operation::CountTokens, Some(0), 1, false),
     ] {
         let ask = read(op, body).unwrap();
         assert_eq!((ask.output_tokens_max, ask.n, ask.stream), (most, n, stream), "{op:?}");

@@ -235,7 +235,8 @@ fn pairs_belong_to_their_model() {
     assert_eq!((held.uncached_tokens_min, held.prefill_timeout.as_secs()), (1_024, 120));
     assert!(model.uses(EndpointId(0)) && model.uses(EndpointId(1)));
     assert!(describe(&nixl).contains("  pairs: nixl\n    prefill = cpu\n    whole = gpu\n"));
-    let sglang = plan(&around(&format!("{other}{pair}\"sglang\"\n")));
+    let sglang = around(&format!("{other}{pair}\"sglang\"\n"));
+    let sglang = plan(&sglang.replace("engine = \"vllm\"", "engine = \"sglang\""));
     assert!(sglang.models[0].pair.as_ref().is_some_and(|pair| pair.whole.is_empty()));
     assert!(describe(&sglang).contains("    whole = nobody\n"));
     assert!(plan(&around("")).models[0].pair.is_none());

@@ -4,6 +4,7 @@ mod annotated;
 mod arbitrary;
 mod bad_files;
 mod good_files;
+mod noted_files;
 mod tls_files;
 
 use std::path::{Path, PathBuf};
