@@ -39,6 +39,10 @@ const LAG_HALF_SECONDS: f64 = 5.0;
 const BASE_TOKENS: f64 = 350.0;
 /// Prompts must differ by more than this for the line to follow them alone.
 const SPREAD_TOKENS: f64 = 1_000.0;
+/// A piece counts as much as its tokens, of these and its own together. Of a short prompt's time most is the
+/// step that it had to wait for, which says nothing of the rate; and who seems slow gets short prompts
+/// alone, so their word would keep it seeming slow, idle beside full ones.
+const TELLING_TOKENS: f64 = 1_000.0;
 /// A rate is taken for the fleet's own unless it is further off than this, as a logarithm: a factor of 1.6.
 /// Among equal endpoints the differences that are learned come from what each happened to be sent, and
 /// routing by them feeds on itself: who seems slow gets short prompts alone, and learns the less.
@@ -180,14 +184,15 @@ impl Line {
         if !(tokens > 0.0 && seconds > 0.0) {
             return;
         }
+        let telling = tokens / (tokens + TELLING_TOKENS);
         if self.pieces > 0 {
             let off = (seconds / self.shape(tokens)).ln() - self.scale;
-            self.scale += SCALE_GAIN * off.clamp(-STEP_MAX, STEP_MAX);
+            self.scale += telling * SCALE_GAIN * off.clamp(-STEP_MAX, STEP_MAX);
             if self.pieces >= PIECES_MIN && off.abs() > OUTLIER {
                 return;
             }
         }
-        let gain = SHAPE_GAIN.max(1.0 / f64::from(self.pieces + 1));
+        let gain = (telling * SHAPE_GAIN).max(1.0 / f64::from(self.pieces + 1));
         let seconds = seconds * (-self.scale).exp();
         let sample = [1.0, tokens, seconds, tokens * tokens, tokens * seconds];
         for (sum, value) in self.sums.iter_mut().zip(sample) {

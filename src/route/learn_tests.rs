@@ -98,6 +98,30 @@ fn the_rate_is_found_within_200_requests_of_each_change() {
     }
 }
 
+/// Who gets short prompts alone for a while, each of which waits for a full batch's step, is not slow.
+#[test]
+fn short_prompts_do_not_make_an_endpoint_slow() {
+    let mut learned = Learned::default();
+    let mut now = 0;
+    let mut piece = |tokens: u32, nanos: Nanos| {
+        let dispatched = now + 1_000_000_000;
+        now = dispatched + nanos;
+        let seen = FirstContent { dispatched, now, ahead_tokens: 0, predicted_seconds: 0.1 };
+        let step = learned.first_content(&seen);
+        learned.computed(step, tokens);
+        learned.prefill_rate()
+    };
+    let long = |at: u32| 2_000 + at % 7 * 2_000;
+    for at in 0..100 {
+        piece(long(at), 20_000_000 + Nanos::from(long(at)) * 50_000);
+    }
+    let short = |at: u32| 20 + at % 29 * 20;
+    let after =
+        (0..400).filter_map(|at| piece(short(at), 60_000_000 + Nanos::from(short(at)) * 50_000));
+    let least = after.fold(f32::INFINITY, f32::min);
+    assert!(least > 14_000.0, "{least} of 20,000");
+}
+
 #[test]
 fn decode_time_follows_and_one_outlier_does_not_move_it_far() {
     let mut learned = Learned::default();
