@@ -267,7 +267,9 @@ impl Router {
         let Some(slot) = self.endpoints.of(visit.endpoint) else { return };
         let blocks = visit.blocks as usize;
         let continued = inquiry.chain.hashes().get(blocks.wrapping_sub(1)) == Some(&visit.end);
-        let kept = self.columns[usize::from(slot.index)].horizon.reaches(visit.generation);
+        let column = &self.columns[usize::from(slot.index)];
+        // Where the engine tells what it loses, what the table lacks is lost.
+        let kept = column.horizon.reaches(visit.generation) && !column.tells;
         if continued
             && kept
             && inquiry.columns.contains(slot.index)

@@ -202,6 +202,11 @@ fn a_session_is_remembered_beyond_the_table() {
     let sent = world.send(&conversation("a", 3), Some(5));
     assert_eq!(first(&sent).slot, Some(place));
     assert!(first(&sent).cached_tokens > 0);
+    // Its engine says that it is gone, and is believed.
+    let identity = u64::from(first(&sent).endpoint.0) + 1;
+    world.router.correct((identity, Change::LostAll));
+    let sent = world.send(&conversation("a", 4), Some(5));
+    assert_eq!(sent.decision.pick(EndpointId(place.index)).map_or(0, |pick| pick.cached_tokens), 0);
 }
 
 #[test]
