@@ -86,6 +86,8 @@ pub struct Observer {
     events: u64,
     /// The event of which some parts have come and the last has not.
     oversized: Option<Box<Oversized>>,
+    /// An event went by of which only the ends were read.
+    unread: bool,
 }
 
 impl Observer {
@@ -103,6 +105,7 @@ impl Observer {
             output_events: 0,
             events: 0,
             oversized: None,
+            unread: false,
         }
     }
 
@@ -139,6 +142,7 @@ impl Observer {
         let reading = if last { event.read(self.op) } else { Reading::default() };
         if last {
             self.oversized = None;
+            self.unread = true;
             self.events += 1;
         }
         self.note(Reading { content, ..reading })
@@ -160,6 +164,12 @@ impl Observer {
     /// Whether the stream has ended by the API's rules.
     pub fn terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// Whether the answer may be all there: its terminal event came, or at least its finish, after which some
+    /// servers say no more, or an event that was too large to be read whole.
+    pub fn may_be_whole(&self) -> bool {
+        self.terminal || self.finish.is_some() || self.unread
     }
 
     /// Events with content so far.

@@ -81,7 +81,19 @@ impl Stream {
             });
         });
         self.done = result? == Body::Done;
+        if self.done {
+            self.hear_rest();
+        }
         Ok(step)
+    }
+
+    /// What a body ends with may lack its blank line. That is no event, but can say that the answer is whole.
+    fn hear_rest(&mut self) {
+        let rest = self.splitter.rest();
+        if !rest.is_empty() {
+            let seen = self.observer.event(rest);
+            self.error = seen.error.or(self.error.take());
+        }
     }
 
     /// Passes on the events in front that are like the last one, which need no splitting; gives the rest.
@@ -127,10 +139,9 @@ impl Stream {
         self.done
     }
 
-    /// Whether the events themselves say that the answer is all there: its terminal event came, or at least
-    /// its finish, after which some servers say no more.
+    /// Whether the events themselves say that the answer is all there, or may have.
     pub(super) fn complete(&self) -> bool {
-        self.observer.terminal() || self.observer.finish().is_some()
+        self.observer.may_be_whole()
     }
 
     /// The error the endpoint reported since the last call.

@@ -71,9 +71,9 @@ impl Splitter {
         between.then_some(self.cap)
     }
 
-    /// How many bytes of an incomplete event are held.
-    pub fn held(&self) -> usize {
-        self.held.len()
+    /// The beginning of an event that has not ended, unless it was already passed on in part.
+    pub fn rest(&self) -> &[u8] {
+        &self.held
     }
 
     /// Whether the stream stands inside an event that was already passed on in part.

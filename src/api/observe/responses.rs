@@ -135,7 +135,8 @@ impl Event<'_> {
 
 /// Whether an event of this name ends the stream.
 pub fn is_terminal(name: &str) -> bool {
-    matches!(name, "response.completed" | "response.failed" | "response.incomplete")
+    let state = name.strip_prefix("response.");
+    matches!(state, Some("completed" | "failed" | "incomplete" | "cancelled"))
 }
 
 /// Reads the data of one event; `name` is the event's name, for servers that leave `type` out.

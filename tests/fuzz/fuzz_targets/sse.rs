@@ -47,7 +47,7 @@ fn cut(stream: &[u8], step: usize, cap: usize) -> Cut {
                 }
             }
         });
-        assert!(splitter.held() <= cap);
+        assert!(splitter.rest().len() <= cap);
         assert_eq!(splitter.inside_oversized(), !open.is_empty());
     }
     out.rest = open;
