@@ -64,6 +64,7 @@ pub fn read(root: &Section<'_>, listening: Vec<SocketAddr>) -> Known {
         let events = endpoint.as_ref().and_then(|one| one.kv_events.as_ref());
         if let Some(events) = events.filter(|events| events.bind)
             && let Some(other) = bound.insert(events.address.clone(), name.value)
+            && other != name.value
         {
             let what = format!("{other:?} and {:?} bind the same `kv_events` address", name.value);
             root.fault(name.at, what, "give each an address of its own");

@@ -51,8 +51,8 @@ pub struct Index<'a> {
     mentioned: HashMap<&'a str, Kind>,
     /// What aliases say that they stand for.
     stand_for: HashMap<&'a str, &'a str>,
-    /// Some table's name cannot be read: it may be any.
-    unread: bool,
+    /// Of these some table's name cannot be read: it may be any.
+    unread: Vec<Kind>,
     taken: HashMap<&'a str, Kind>,
     /// What is faultless.
     sound: ModelIndex,
@@ -61,14 +61,15 @@ pub struct Index<'a> {
 impl<'a> Index<'a> {
     /// Of a file, before its models, splits and aliases are read.
     pub fn new(root: &Section<'a>) -> Self {
-        let mut index = Self { unread: root.is_empty("models"), ..Self::default() };
+        let mut index = Self::default();
+        index.unread.extend(root.is_empty("models").then_some(Kind::Model));
         for kind in Kind::ALL {
             for name in root.glance(kind.list(), "name") {
                 match name {
                     Some(name) => {
                         index.mentioned.entry(name).or_insert(kind);
                     }
-                    None => index.unread = true,
+                    None => index.unread.push(kind),
                 }
             }
         }
@@ -156,7 +157,7 @@ impl<'a> Index<'a> {
     }
 
     fn refuse_unknown<T>(&self, s: &Section<'_>, kinds: &[Kind], name: At<&str>) -> Option<T> {
-        if self.unread {
+        if kinds.iter().any(|kind| self.unread.contains(kind)) {
             return None;
         }
         let known = self.mentioned.iter().filter(|(_, kind)| kinds.contains(kind));

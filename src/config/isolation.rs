@@ -112,10 +112,11 @@ pub fn is_able(endpoint: &Endpoint) -> bool {
 
 /// An isolated key that no model would serve. `at`: where it is said to be one.
 pub fn check_keys(root: &Section<'_>, at: Option<usize>, models: &Models<'_>, known: &Known) {
-    let Some(at) = at.filter(|_| models.whole) else { return };
+    let known_all = models.whole && models.list.iter().all(|model| !model.endpoints.is_empty());
+    let Some(at) = at.filter(|_| known_all && !models.list.is_empty()) else { return };
     let able = |id: &EndpointId| known.get(*id).is_some_and(is_able);
     if !models.list.iter().any(|model| model.endpoints.iter().any(able)) {
-        let what = "`isolate` would refuse every request of this key, for no engine of any model \
+        let what = "`isolate` would refuse every prompt of this key, for no engine of any model \
                     keeps tenants apart";
         root.fault(at, what, "use endpoints of vllm, sglang or tensorrt-llm");
     }

@@ -148,7 +148,7 @@ pub fn read_endpoints(s: &Section<'_>, key: &'static str, known: &Known) -> List
         }
         return Listed { ids: Vec::new(), whole: false };
     };
-    if given.value.is_empty() {
+    if s.is_empty(key) {
         let what = format!("{} has an empty list of endpoints", s.title());
         s.fault(given.at, what, "name at least one of [[endpoints]]");
     }

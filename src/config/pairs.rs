@@ -54,9 +54,15 @@ fn read_pair<'a>(s: &Section<'a>, known: &Known, models: &Models<'_>) -> Read<'a
         check_halves(s, "prefill", &prefill.ids, protocol, known);
         check_halves(s, "model", model.map_or(&[], |model| &model.endpoints), protocol, known);
     }
+    if let (Some(PairProtocol::Sglang), Some(whole)) = (protocol, &whole)
+        && whole.ids.iter().any(|id| prefill.ids.contains(id))
+    {
+        let what = "`whole` names an endpoint of `prefill`, which does its half only";
+        s.fault(s.given("whole").unwrap_or(s.at), what, "name other endpoints");
+    }
     let pair = model.zip(protocol).map(|(model, protocol)| {
         let sound = models.whole && prefill.whole && whole.as_ref().is_none_or(|list| list.whole);
-        let whole = alone(s, model, protocol, &prefill.ids, whole.map(|list| list.ids));
+        let whole = alone(s, model, protocol, whole.map(|list| list.ids));
         if model.isolate && sound {
             let at = s.given("prefill").unwrap_or(s.at);
             models::check_isolation(s, at, prefill.ids.iter().chain(&whole), known);
@@ -72,7 +78,6 @@ fn alone(
     s: &Section<'_>,
     model: &Model,
     protocol: PairProtocol,
-    prefill: &[EndpointId],
     given: Option<Vec<EndpointId>>,
 ) -> Vec<EndpointId> {
     match (protocol, given) {
@@ -80,10 +85,6 @@ fn alone(
         (PairProtocol::Sglang, None) => Vec::new(),
         (PairProtocol::Sglang, Some(whole)) => {
             keep_apart(s, "whole", &whole, &model.endpoints);
-            if whole.iter().any(|id| prefill.contains(id)) {
-                let what = "`whole` names an endpoint of `prefill`, which does its half only";
-                s.fault(s.given("whole").unwrap_or(s.at), what, "name other endpoints");
-            }
             whole
         }
     }

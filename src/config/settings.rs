@@ -99,7 +99,7 @@ pub fn read_timeouts(s: &Section<'_>) -> Timeouts {
     let total = s.seconds("total_seconds", HOUR, 1.0..=DAY);
     let within_total = |key: &'static str, default: f64, low: f64| {
         let value = s.seconds(key, default, low..=DAY);
-        let beyond = value > total && !s.is_faulty("total_seconds");
+        let beyond = value > total && !s.is_faulty("total_seconds") && !s.is_faulty(key);
         if let Some(at) = s.given(key).filter(|_| beyond) {
             let what = format!("`{key}` is longer than `total_seconds` ({})", total.as_secs_f64());
             s.fault(at, what, format!("lower `{key}` or raise `total_seconds`"));

@@ -54,7 +54,7 @@ fn read_shadow<'m>(
     let to_id = to.and_then(|name| index.single(s, name));
     // An alias is its model, whatever it is called here.
     let copied = of_id.and_then(model);
-    let name = of.map(|of| At { at: of.at, value: copied.map_or(of.value, |model| &*model.name) });
+    let name = of.zip(copied).map(|(of, model)| At { at: of.at, value: &*model.name });
     if let (Some(copied), Some(copies), Some(to)) = (copied, to_id.and_then(model), to) {
         check_apart(s, copied, (copies, to.at));
         check_isolation(s, endpoints, copied, (copies, to.at));
