@@ -327,3 +327,19 @@ fn seat(plan: &Plan, seating: &Seating, id: EndpointId) -> Seat {
     };
     Seat { slot: seating.slots[usize::from(id.0)], candidate }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The configuration knows no operations, and has a list of their paths of its own.
+    #[test]
+    fn no_endpoints_url_may_end_with_an_operations_path() {
+        for op in Operation::ALL {
+            let text = format!("[[endpoints]]\nname = \"a\"\nurl = \"http://a{}\"\n", op.path());
+            let faults = config::parse(&text, "f", Path::new("/"), &|_| None, 1).err();
+            let told = faults.map(|faults| faults.to_string()).unwrap_or_default();
+            assert!(told.contains("ends with the path of an operation"), "{op:?}: {told}");
+        }
+    }
+}

@@ -20,8 +20,8 @@ pub struct Target {
     pub path_prefix: String,
 }
 
-/// What clients ask for below `/v1/`, as `api::operation` lists it: in an endpoint's URL it would stand
-/// twice.
+/// What clients ask for below `/v1/`: in an endpoint's URL it would stand twice. Held against
+/// `api::operation` by a test of `foretell`, which may know both.
 const OPERATIONS: [&str; 8] = [
     "chat/completions",
     "completions",
