@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::Failure;
 use crate::load::spec::{Arrivals, Prompts, Reader, Shape};
+use crate::names::unknown;
 
 /// One scenario.
 #[derive(Clone, Debug, Deserialize)]
@@ -213,7 +214,7 @@ pub fn named(name: &str) -> Result<Scenario, Failure> {
         return parse(&stem, &text);
     }
     let known: Vec<&str> = names().collect();
-    Err(format!("no scenario is called {name}; there are {}", known.join(", ")).into())
+    Err(unknown("scenario", [name], &known).unwrap_or_default().into())
 }
 
 /// Whether the name is a file's.

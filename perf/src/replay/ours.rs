@@ -213,7 +213,7 @@ impl Chooser for Sluice<'_> {
         let estimate = router.estimate(now, &inquiry);
         let decision = router.decide(now, &inquiry, &estimate, seats.into_iter())?;
         let pick = *decision.picks().next()?;
-        let context_tokens = u64::from(estimate.input_tokens) + u64::from(estimate.output_tokens);
+        let context_tokens = estimate.kv_tokens();
         let trip =
             Trip { gateway, shard, whose, pick, context_tokens, flight: None, prefill_tokens: 0 };
         self.trips.insert(asked.index, trip);
