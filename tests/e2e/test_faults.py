@@ -92,6 +92,18 @@ def test_a_stream_that_breaks_raises_after_what_was_whole(stack, client, fault):
     assert stack.gateway.row(stream.response.headers["x-request-id"])["outcome"] == "upstream_broken"
 
 
+def raises_after_hi(gateway, arrived, match):
+    """A stream whose first chunk says "hi" and which, once that has `arrived`, breaks."""
+    with openai.OpenAI(base_url=gateway.url + "/v1", api_key="any", max_retries=0) as client:
+        stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
+        assert next(stream).choices[0].delta.content == "hi"
+        arrived.set()
+        with pytest.raises(openai.APIError, match=match):
+            list(stream)
+    row = gateway.row(stream.response.headers["x-request-id"])
+    assert row["outcome"] == "upstream_broken"
+
+
 def test_an_engine_that_dies_in_mid_stream_is_an_error_in_it(gateways, upstreams):
     """As vLLM says it: an error event, [DONE], and a clean end."""
     arrived = threading.Event()
@@ -104,16 +116,7 @@ def test_an_engine_that_dies_in_mid_stream_is_an_error_in_it(gateways, upstreams
         arrived.wait(10)
         yield error + b"data: [DONE]\n\n"
 
-    upstream = upstreams(answer)
-    gateway = gateways([upstream.url])
-    with openai.OpenAI(base_url=gateway.url + "/v1", api_key="any", max_retries=0) as client:
-        stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
-        assert next(stream).choices[0].delta.content == "hi"
-        arrived.set()
-        with pytest.raises(openai.APIError, match="EngineCore died"):
-            list(stream)
-    row = gateway.row(stream.response.headers["x-request-id"])
-    assert row["outcome"] == "upstream_broken"
+    raises_after_hi(gateways([upstreams(answer).url]), arrived, "EngineCore died")
 
 
 def test_a_stream_that_just_ends_raises(gateways, upstreams):
@@ -127,14 +130,7 @@ def test_a_stream_that_just_ends_raises(gateways, upstreams):
         arrived.wait(10)
         yield b"0\r\n\r\n"
 
-    gateway = gateways([upstreams(answer).url])
-    with openai.OpenAI(base_url=gateway.url + "/v1", api_key="any", max_retries=0) as client:
-        stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
-        assert next(stream).choices[0].delta.content == "hi"
-        arrived.set()
-        with pytest.raises(openai.APIError, match="stopped before its answer was complete"):
-            list(stream)
-    assert gateway.row(stream.response.headers["x-request-id"])["outcome"] == "upstream_broken"
+    raises_after_hi(gateways([upstreams(answer).url]), arrived, "stopped before its answer was complete")
 
 
 @pytest.mark.parametrize("fault", ["interim:3", "split", "eof", "close", "slow:2", "split:3;eof"])
