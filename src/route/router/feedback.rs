@@ -217,12 +217,12 @@ impl Router {
         let Some(Slot { index, .. }) = self.endpoints.of(identity) else { return };
         let column = &mut self.columns[usize::from(index)];
         column.tells = true;
-        let young = column.horizon.is_of_the_cache().then_some(0);
+        let aged_by_cache = column.horizon.is_of_the_cache();
         match change {
             Change::Holds(hash) => self.table.learn(Fresh { hash, endpoint: index }),
             // It was asked for again meanwhile, and is about to be there again: of what it has computed
             // since, an eighth of its cache, nothing else is lost.
-            Change::Lost(hash) if young.is_some() && self.table.age(hash, index) == young => {}
+            Change::Lost(hash) if aged_by_cache && self.table.age(hash, index) == Some(0) => {}
             Change::Lost(hash) => self.table.trim(&[hash], 0, index),
             Change::LostAll => self.table.clear(index),
         }
