@@ -125,6 +125,7 @@ impl ChunkedDecoder {
     }
 
     /// Whether the body's end was found.
+    #[inline]
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
@@ -161,7 +162,7 @@ impl ChunkedDecoder {
         if self.left == 0 {
             self.state = State::DataCr;
             // The usual case: the chunk's end came with it.
-            if input[consumed..].starts_with(b"\r\n") {
+            if let [b'\r', b'\n', ..] = input[consumed..] {
                 self.state = State::Size { digits: 0 };
                 consumed += 2;
             }
@@ -269,7 +270,9 @@ fn plain_size(input: &[u8]) -> Option<(u32, usize)> {
     let mut size = 0u32;
     for (at, byte) in input.iter().enumerate().take(DIGITS_MAX + 1) {
         match HEX[usize::from(*byte)] {
-            NOT_HEX if size > 0 && input[at..].starts_with(b"\r\n") => return Some((size, at + 2)),
+            NOT_HEX if size > 0 && matches!(input[at..], [b'\r', b'\n', ..]) => {
+                return Some((size, at + 2));
+            }
             NOT_HEX => return None,
             _ if at == DIGITS_MAX => return None,
             digit => size = size << 4 | u32::from(digit),

@@ -93,7 +93,7 @@ impl<'a> Iterator for Lines<'a> {
             self.0 = None;
             return Some(text);
         };
-        let end = if text[len..].starts_with(b"\r\n") { len + 2 } else { len + 1 };
+        let end = if let [b'\r', b'\n', ..] = text[len..] { len + 2 } else { len + 1 };
         self.0 = Some(&text[end..]);
         Some(&text[..len])
     }
