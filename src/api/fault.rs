@@ -12,7 +12,7 @@ use crate::http::Reject;
 /// Names taken from a request are quoted up to this many bytes.
 const QUOTE_BYTES_MAX: usize = 200;
 
-/// Who is to blame for a fault; only a backend's own faults count against it.
+/// Who is to blame for a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Blame {
     Client,
@@ -136,7 +136,7 @@ impl Fault {
             Fault::NotImplemented(_) => 501,
             Fault::UpstreamFailed | Fault::UpstreamBroken => 502,
             // A credential that an endpoint refuses is not the client's.
-            Fault::UpstreamReported { status: 401..=403, .. } => 502,
+            Fault::UpstreamReported { status, .. } if is_about_our_credential(*status) => 502,
             Fault::UpstreamReported { status, .. } => *status,
             Fault::Unavailable { .. }
             | Fault::Saturated { .. }
@@ -328,11 +328,16 @@ impl std::error::Error for Fault {}
 /// Who is to blame for an answer with this status from a backend.
 pub fn blame_of_status(status: u16) -> Blame {
     match status {
-        401 | 403 => Blame::Credential,
+        _ if is_about_our_credential(status) => Blame::Credential,
         429 => Blame::Quota,
         400..=499 => Blame::Client,
         _ => Blame::Backend,
     }
+}
+
+/// Statuses with which a backend refuses the gateway's own credential: nothing that its client could mend.
+pub fn is_about_our_credential(status: u16) -> bool {
+    matches!(status, 401 | 403 | 407)
 }
 
 /// A name out of a request, cut to a length fit for an error message.

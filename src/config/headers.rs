@@ -56,6 +56,11 @@ pub fn read(s: &Section<'_>, has_api_key: bool) -> Vec<(Box<str>, Secret)> {
     headers
 }
 
+/// Whether clients or servers prove by it who they are: never compared, counted or written down.
+pub fn is_credential(name: &str) -> bool {
+    CREDENTIALS.contains(&name) || matches!(name, "cookie" | "set-cookie" | "x-goog-api-key")
+}
+
 /// Whether it is a token (RFC 9110 section 5.6.2).
 pub fn is_name(name: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);

@@ -8,7 +8,7 @@ use super::isolation::Ground;
 use super::plan::{EndpointId, Model, ModelId, Named, Policy, Queue, Target};
 use super::reader::{At, Section};
 use super::traits::Demand;
-use super::{headers, isolation, names};
+use super::{isolation, names, routing};
 
 /// Each model costs a set of time series in every shard.
 const MODELS_MAX: usize = 4096;
@@ -71,7 +71,7 @@ struct Read<'a> {
 fn read_model<'a>(s: &Section<'a>, known: &Known, ground: Ground) -> Read<'a> {
     let name = names::name(s, "name", "llama-3.1-8b");
     let policy = s.choice("policy", policy_name(Policy::default()), &POLICIES);
-    let hash_header = read_hash_header(s);
+    let hash_header = routing::header(s, "hash_header", "x-user-id");
     let demand = Demand::read(s);
     let Listed { ids, whole: listed } = read_endpoints(s, "endpoints", known);
     let endpoints = demand.keep(s, ids, listed, known);
@@ -120,16 +120,6 @@ fn read_queue(s: &Section<'_>) -> Queue {
         bytes_per_shard_max: s.whole("queue_bytes_per_shard_max", 64 << 20, 0..=1 << 40),
         patience: s.seconds("queue_seconds", 30.0, 0.1..=3_600.0),
     }
-}
-
-/// Header names are compared in lower case.
-fn read_hash_header(s: &Section<'_>) -> Option<Box<str>> {
-    let given = s.text("hash_header", "")?;
-    if !headers::is_name(given.value) {
-        let what = format!("{:?} is no header name", given.value);
-        s.fault(given.at, what, "use letters, digits and hyphens");
-    }
-    Some(given.value.to_ascii_lowercase().into())
 }
 
 /// A list of endpoints' names.

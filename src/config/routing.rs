@@ -21,13 +21,16 @@ pub fn read(s: &Section<'_>) -> Routing {
 }
 
 /// A header's name, in lower case.
-fn header(s: &Section<'_>, key: &'static str, example: &str) -> Option<Box<str>> {
+pub fn header(s: &Section<'_>, key: &'static str, example: &str) -> Option<Box<str>> {
     let name = s.text(key, "")?;
     let lower = name.value.to_ascii_lowercase();
-    let sound = headers::is_name(&lower);
-    if !sound {
-        let what = format!("`{key}` is no header's name");
-        s.fault(name.at, what, format!("write e.g. {example:?}"));
-    }
-    sound.then(|| lower.into())
+    let wrong = if !headers::is_name(&lower) {
+        "is no header's name"
+    } else if headers::is_credential(&lower) {
+        "carries a credential"
+    } else {
+        return Some(lower.into());
+    };
+    s.fault(name.at, format!("`{key}` {wrong}"), format!("write e.g. {example:?}"));
+    None
 }

@@ -12,6 +12,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::config::plan::{Endpoint, Engine};
@@ -49,7 +50,8 @@ impl Client {
     }
 
     /// Asks over the connection that is there, else over a fresh one to the addresses in turn, beginning with
-    /// the `round`-th. `patience` is for all of them together. The error is the last address's.
+    /// the `round`-th. `patience` is for all of them together. The error is the last address's. A connection
+    /// that was there and is silent uses all of it, and is not asked again.
     ///
     /// # Errors
     /// In words, for a log.
@@ -60,20 +62,21 @@ impl Client {
         patience: Duration,
         ask: &Ask,
     ) -> Result<Answer, String> {
-        if let Some(kept) = self.connection.take_if(|kept| kept.is_ready())
-            && let Ok(Ok(answer)) = tokio::time::timeout(patience, self.over(kept, ask)).await
-        {
-            return Ok(answer);
+        let until = Instant::now() + patience;
+        if let Some(kept) = self.connection.take_if(|kept| kept.is_ready()) {
+            match tokio::time::timeout_at(until, self.over(kept, ask)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                // It was closed meanwhile.
+                Ok(Err(_)) => {}
+                Err(_) => return Err(silent("the kept connection", patience)),
+            }
         }
-        let tries = addresses.len().min(ADDRESSES_MAX);
         let mut result = Err("no address".to_owned());
-        for offset in 0..tries {
-            let address = addresses[round.wrapping_add(offset) % addresses.len()];
-            let share = patience / tries as u32;
+        for (address, share) in shares(addresses, round, until) {
             result = match tokio::time::timeout(share, self.fresh(address, ask)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => Err(format!("{address}: {}", in_full(&*error))),
-                Err(_) => Err(format!("{address}: no answer within {} ms", share.as_millis())),
+                Err(_) => Err(silent(address, share)),
             };
         }
         result
@@ -88,15 +91,12 @@ impl Client {
         round: usize,
         patience: Duration,
     ) -> Result<(), String> {
-        let tries = addresses.len().min(ADDRESSES_MAX);
         let mut result = Err("no address".to_owned());
-        for offset in 0..tries {
-            let address = addresses[round.wrapping_add(offset) % addresses.len()];
-            let share = patience / tries as u32;
+        for (address, share) in shares(addresses, round, Instant::now() + patience) {
             result = match tokio::time::timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) => Err(format!("{address}: {error}")),
-                Err(_) => Err(format!("{address}: no answer within {} ms", share.as_millis())),
+                Err(_) => Err(silent(address, share)),
             };
         }
         result
@@ -152,6 +152,21 @@ impl Client {
         }
         Ok(request.body(Full::from(ask.body.clone().unwrap_or_default()))?)
     }
+}
+
+/// The addresses to try, beginning with the `round`-th, each with its share of the time until `until`.
+fn shares(
+    addresses: &[SocketAddr],
+    round: usize,
+    until: Instant,
+) -> impl Iterator<Item = (SocketAddr, Duration)> {
+    let tries = addresses.len().min(ADDRESSES_MAX);
+    let share = until.saturating_duration_since(Instant::now()) / tries.max(1) as u32;
+    (0..tries).map(move |at| (addresses[round.wrapping_add(at) % addresses.len()], share))
+}
+
+fn silent(who: impl std::fmt::Display, after: Duration) -> String {
+    format!("{who}: no answer within {} ms", after.as_millis())
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -16,7 +16,7 @@ pub async fn stopped<X: Exchange>(stop: Stop, exit: &mut Exit, x: &mut X) -> Out
     inject::point(Point::Answering);
     let stop = if stop == Stop::Gone && x.dismissed() { farewell(x) } else { stop };
     let told = match &stop {
-        Stop::Gone => return gone(x),
+        Stop::Gone => return gone(exit, x),
         Stop::Refuse(fault) => refuse(fault, exit, x).await,
         Stop::Break(fault) => break_off(fault, exit, x).await,
         Stop::Cut(fault) => {
@@ -27,7 +27,7 @@ pub async fn stopped<X: Exchange>(stop: Stop, exit: &mut Exit, x: &mut X) -> Out
     };
     match told {
         Ok(()) => stop.outcome(),
-        Err(_) => gone(x),
+        Err(_) => gone(exit, x),
     }
 }
 
@@ -41,7 +41,10 @@ fn farewell<X: Exchange>(x: &mut X) -> Stop {
     Stop::Refuse(Fault::ShuttingDown)
 }
 
-fn gone<X: Exchange>(x: &X) -> Outcome {
+fn gone<X: Exchange>(exit: &mut Exit, x: &X) -> Outcome {
+    if x.sent_bytes() == 0 {
+        exit.row.status = 0;
+    }
     if x.too_slow() { Outcome::TimedOut } else { Outcome::ClientGone }
 }
 

@@ -274,7 +274,11 @@ fn session_of(
     client: u64,
 ) -> Option<u64> {
     let hashed = model.hash_header.as_deref().filter(|_| model.policy == Policy::ConsistentHash);
-    session::find(inbound, hashed.or(configured), client)
+    let hashed = hashed.and_then(|name| session::value(inbound, name));
+    match hashed {
+        Some(value) => Some(session::hash(value, client)),
+        None => session::find(inbound, configured, client),
+    }
 }
 
 fn capabilities(asked: needs::Asked) -> Capabilities {

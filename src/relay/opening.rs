@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::api::ask::Ask;
+use crate::api::fault::is_about_our_credential;
 use crate::api::observe::EventError;
 use crate::http::{Framing, Known};
 use crate::lifecycle::inject::{self, Point};
@@ -17,7 +18,7 @@ use crate::relay::stream::Stream;
 use crate::relay::unary::Unary;
 use crate::runtime::wheel::Due;
 use crate::upstream::connection::Connection;
-use crate::upstream::error::{AttemptError, is_about_our_credential, worth_another_endpoint};
+use crate::upstream::error::{AttemptError, worth_another_endpoint};
 
 /// Stages the answer whose head `connection` has read, up to the commit point: a stream's first complete
 /// event, or as much of a whole answer as is held.

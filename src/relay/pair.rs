@@ -222,13 +222,20 @@ fn whole(core: &Core, exit: &mut Exit, pair: &Pair, decode: &[EndpointId], order
         return order;
     }
     let allowed = pair.whole.iter().filter(|id| isolate::allows(exit, **id));
-    let whole: Vec<EndpointId> = allowed.copied().collect();
-    let sibling = exit.trip.as_ref().and_then(|trip| trip.instead(&whole, exit.mark()));
-    let Some(trip) = sibling else { return Order::of(whole.into_iter()) };
+    let listed = Order::of(allowed.copied());
+    instead(core, exit, pair).unwrap_or(listed)
+}
+
+/// The servers that can do all of it, best first. The request's trip is one among them from here on; `None`
+/// where it has none, or there are none.
+fn instead(core: &Core, exit: &mut Exit, pair: &Pair) -> Option<Order> {
+    let allowed = pair.whole.iter().filter(|id| isolate::allows(exit, **id));
+    let allowed: Vec<EndpointId> = allowed.copied().collect();
+    let trip = exit.trip.as_ref()?.instead(&allowed, exit.mark())?;
     let order = Order::of(trip.decision.picks().map(|pick| pick.endpoint));
     explain::tell_instead(core, exit, trip.decision.reason);
     exit.trip = Some(trip);
-    order
+    Some(order)
 }
 
 /// Where a split request is tried: its own server, then those that can do all of it, or else another pair.
@@ -442,6 +449,24 @@ pub fn failed(exit: &mut Exit, error: &AttemptError) {
     if let Some(kept) = exit.pair.as_mut().and_then(|pairing| pairing.kept.as_mut()) {
         kept.told &= !unread;
     }
+}
+
+/// Where a split request is tried after the `tried` first of `order` failed: where other servers do all of it,
+/// it is routed among them, and counts there as any other request.
+pub fn rank_rest(
+    core: &Core,
+    exit: &mut Exit,
+    admitted: &Admitted,
+    order: Order,
+    tried: usize,
+) -> Order {
+    let epoch = exit.epoch.clone();
+    let model = &epoch.plan().models[usize::from(admitted.model.0)];
+    let Some(pair) = model.pair.as_ref().filter(|pair| pair.whole != model.endpoints) else {
+        return order;
+    };
+    let Some(rest) = instead(core, exit, pair) else { return order };
+    Order::of(order.endpoints()[..tried].iter().chain(rest.endpoints()).copied())
 }
 
 /// Runs an attempt with its share, beside the other leg if both go at once: whichever fails ends both.

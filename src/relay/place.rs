@@ -80,21 +80,20 @@ pub async fn place<X: Exchange>(
     let mut failed = AttemptError::NoAddress;
     let mut retry = None;
     seated.leave_unless_first();
-    let order = seated.order;
-    let order = order.endpoints();
-    for (at, endpoint) in order.iter().enumerate() {
-        if !isolate::allows(exit, *endpoint) {
+    let (mut order, mut tried) = (seated.order, 0);
+    while let Some(endpoint) = order.endpoints().get(tried).copied() {
+        tried += 1;
+        if !isolate::allows(exit, endpoint) {
             continue;
         }
-        let Ok(place) = seated.place_at(core, exit, *endpoint) else { continue };
-        // The last attempt's answer is relayed even if it is an error.
-        let mut share = pair::share(core, exit, admitted, *endpoint, &edits)?;
+        let Ok(place) = seated.place_at(core, exit, endpoint) else { continue };
+        let mut share = pair::share(core, exit, admitted, endpoint, &edits)?;
         let split = share.is_some();
         // That a pair failed is no reason to try many: the first one is not the budget's affair.
-        let exempt = split && at == 0;
-        let last = at + 1 == order.len() || !(exempt || core.may_retry());
-        let mut attempt =
-            Attempt { core, exit, inbound, admitted, endpoint: *endpoint, edits: &edits };
+        let exempt = split && tried == 1;
+        // The last attempt's answer is relayed even if it is an error.
+        let last = tried == order.endpoints().len() || !(exempt || core.may_retry());
+        let mut attempt = Attempt { core, exit, inbound, admitted, endpoint, edits: &edits };
         let begun = match &mut share {
             None => attempt.run(x, last).await,
             // Boxed, so that requests of one server hold no room for it.
@@ -109,23 +108,28 @@ pub async fn place<X: Exchange>(
             Err(Failed::Gone) => return Err(Stop::Gone),
             Err(Failed::Attempt(error)) => {
                 exit.epoch.series().endpoints[usize::from(endpoint.0)].failed(error.failure());
-                x.unstage();
                 failed = error;
             }
-            Err(Failed::Partner(error)) => {
-                x.unstage();
-                failed = error;
-            }
+            Err(Failed::Partner(error)) => failed = error,
         }
+        x.unstage();
+        exit.row.status = 0;
         pair::failed(exit, &failed);
         // Where an endpoint opted out, a request that it may have read is not sent again to anybody.
         let once = !exit.epoch.plan().endpoints[usize::from(endpoint.0)].retry_stale;
         let maybe_read = matches!(failed, AttemptError::Stale | AttemptError::Closed);
-        if last || !(split || failed.elsewhere_helps()) || (once && maybe_read) {
+        // What one of two servers says may be the other one's doing.
+        let elsewhere = failed.elsewhere_helps() || split && failed != AttemptError::TotalTimeout;
+        if last || !elsewhere || (once && maybe_read) {
             break;
         }
-        core.spend_retry();
-        retry = core.kit.ledgers.take::<Retry>(1).or(retry);
+        if split {
+            order = pair::rank_rest(core, exit, admitted, order, tried);
+        }
+        if !exempt {
+            core.spend_retry();
+            retry = core.kit.ledgers.take::<Retry>(1).or(retry);
+        }
     }
     drop(retry);
     Err(Stop::Refuse(failed.fault()))

@@ -50,9 +50,11 @@ fn known(inbound: &Inbound) -> Option<&[u8]> {
 /// The value of the first header of that name, in lower case, unless it is empty.
 pub fn value<'a>(inbound: &'a Inbound, name: &str) -> Option<&'a [u8]> {
     let bytes = inbound.bytes();
-    let other = inbound.head.fields.iter().filter(|field| field.known == Known::Other);
+    // A configured name may be one of those that Sluice has to do with, too.
+    let known = Known::recognise(name.as_bytes());
+    let alike = inbound.head.fields.iter().filter(|field| field.known == known);
     let mut found =
-        other.filter(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()));
+        alike.filter(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()));
     found.next().map(|field| field.value.of(bytes)).filter(|value| !value.is_empty())
 }
 
@@ -84,5 +86,9 @@ mod tests {
         assert_eq!(both, sessions[0]);
         assert_eq!(session("x-chat: one\r\nsession-id: two\r\n", Some("x-chat")), sessions[0]);
         assert_eq!(session("x-chat: one\r\nsession-id:\r\n", None), None);
+        let user =
+            session("X-Forwarded-For: 1\r\nX-Forwarded-User: one\r\n", Some("x-forwarded-user"));
+        assert_eq!(user, sessions[0]);
+        assert_eq!(session("X-Request-Id: one\r\n", Some("x-request-id")), sessions[0]);
     }
 }

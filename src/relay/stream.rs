@@ -87,6 +87,13 @@ impl Stream {
         Ok(step)
     }
 
+    /// The end of the connection ends the body; that it is whole, only its terminal event says.
+    fn close(&mut self) -> Result<(), AttemptError> {
+        self.hear_rest();
+        self.done = self.observer.terminal();
+        if self.done { Ok(()) } else { Err(AttemptError::Truncated) }
+    }
+
     /// What a body ends with may lack its blank line. That is no event, but can say that the answer is whole.
     fn hear_rest(&mut self) {
         let rest = self.splitter.rest();
@@ -269,12 +276,7 @@ async fn step<X: Exchange>(
     .await?;
     let taken = match more {
         Ok(true) => stream.take(connection, x).map(drop),
-        // The end of the connection ends the body; that it is whole, only its terminal event says.
-        Ok(false) if stream.observer.terminal() => {
-            stream.done = true;
-            Ok(())
-        }
-        Ok(false) => Err(AttemptError::Truncated),
+        Ok(false) => stream.close(),
         Err(error) => Err(error),
     };
     taken.map_err(|error| match error.fault() {

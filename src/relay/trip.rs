@@ -98,7 +98,7 @@ impl Trip {
         self.fail();
         let mut pick = *self.decision.pick(endpoint)?;
         if self.carried {
-            pick.prefill_tokens = 1;
+            pick = pick.carried();
         }
         let flight = self
             .core
@@ -191,6 +191,10 @@ impl Trip {
         let leg = self.leg.as_mut()?;
         leg.prefill.take()?;
         self.core.router(|router| router.first_content(now.nanos(), &mut leg.flight));
+        if leg.flight.carried {
+            // How long the other server takes was not predicted here.
+            return None;
+        }
         let took = now.since(leg.began).as_secs_f32();
         let off = (took - leg.flight.pick.ttft_seconds).abs();
         Duration::try_from_secs_f32(off).ok()

@@ -93,12 +93,27 @@ pub struct Pick {
     pub tokens_ahead: u64,
     /// Predicted time to the first token.
     pub ttft_seconds: f32,
+    /// The part of it in which this prompt is computed.
+    pub own_seconds: f32,
     /// The part of it that stands for what predictions fell short of lately.
     pub lag_seconds: f32,
     /// Predicted use of its GPU.
     pub gpu_millis: f32,
     /// The part of its time there that is spent on its prompt, 0 to 1.
     pub prefill_share: f32,
+}
+
+impl Pick {
+    /// The same where another server computes the prompt.
+    pub fn carried(self) -> Self {
+        Self {
+            prefill_tokens: 1,
+            ttft_seconds: self.ttft_seconds - self.own_seconds,
+            own_seconds: 0.0,
+            gpu_millis: self.gpu_millis - 1e3 * self.own_seconds,
+            ..self
+        }
+    }
 }
 
 /// Which endpoints to try, and why the first is the first.
@@ -162,6 +177,7 @@ pub struct Router {
     ranking: Ranking,
     chains: Vec<Chain>,
     random: u64,
+    evictions_told: u64,
 }
 
 /// What is known of one model.
@@ -197,6 +213,7 @@ impl Router {
             ranking: Ranking::default(),
             chains: Vec::with_capacity(CHAINS_MAX),
             random: seed,
+            evictions_told: 0,
         }
     }
 
@@ -390,6 +407,7 @@ impl Router {
             prefill_tokens: (question.input_tokens - cached_tokens).max(1),
             tokens_ahead: candidate.prefill_tokens,
             ttft_seconds: wait.seconds(),
+            own_seconds: wait.own,
             lag_seconds: wait.lag,
             gpu_millis: gpu_milliseconds(question, candidate),
             prefill_share: wait.own / (wait.own + decode).max(f32::MIN_POSITIVE),
@@ -414,6 +432,13 @@ impl Router {
     /// News that found no room, since the last call.
     pub fn take_news_lost(&mut self) -> u64 {
         self.outbox.take_lost()
+    }
+
+    /// Blocks of the table that made room since the last call.
+    pub fn take_evictions(&mut self) -> u64 {
+        let all = self.table.stats().evictions;
+        // Less than before: the table is another one.
+        all.saturating_sub(std::mem::replace(&mut self.evictions_told, all))
     }
 
     /// splitmix64.

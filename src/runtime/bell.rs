@@ -42,6 +42,12 @@ impl Bell {
         }
     }
 
+    /// A ring is answered. It takes part in the order of rings, so what was queued before a ring that found
+    /// the bell rung is seen from here on.
+    fn answer(&self) {
+        self.inner.rung.swap(false, Ordering::AcqRel);
+    }
+
     /// The waiting end, on the shard's own thread.
     ///
     /// # Errors
@@ -60,12 +66,12 @@ impl Listening {
         while self.watch.readable(false).await.is_ok() {
             let mut count = [0; 8];
             if rustix::io::read(&self.bell.inner.fd, &mut count).is_ok() {
-                self.bell.inner.rung.store(false, Ordering::Release);
+                self.bell.answer();
                 return;
             }
         }
         // The kernel refuses the wait: fall back on the tick.
         super::clock::sleep(std::time::Duration::from_millis(10)).await;
-        self.bell.inner.rung.store(false, Ordering::Release);
+        self.bell.answer();
     }
 }

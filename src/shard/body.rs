@@ -56,6 +56,7 @@ impl Http1 {
         match read {
             Read::Bytes | Read::Noticed => Ok(()),
             Read::Late => Err(BodyError::Fault(Fault::SlowBody)),
+            Read::Dismissed => Err(BodyError::Fault(Fault::ShuttingDown)),
             Read::End => {
                 self.gone = true;
                 Err(BodyError::Gone)
@@ -73,6 +74,9 @@ impl Http1 {
         loop {
             if let Some(taken) = take() {
                 return Ok(taken);
+            }
+            if self.notice.dismissed() {
+                return Err(BodyError::Fault(Fault::ShuttingDown));
             }
             if clock::now() >= until {
                 return Err(BodyError::Fault(Fault::Overloaded { retry_after_s: 1 }));
@@ -128,8 +132,7 @@ impl Http1 {
         self.wire.set_input(rest);
         let pace = Pace::begin(epoch);
         loop {
-            let (step, taken) = self.chunk_step(&mut decoder, &mut body, most)?;
-            match step {
+            match self.chunk_step(&mut decoder, &mut body, most)? {
                 Chunk::Done => break,
                 Chunk::More => {
                     self.wire.make_room(LARGE_BYTES / 2);
@@ -143,7 +146,6 @@ impl Http1 {
                     body = larger;
                 }
             }
-            self.wire.input().consume(taken);
         }
         inbound.set_body(body, permit);
         Ok(())
@@ -155,11 +157,11 @@ impl Http1 {
         decoder: &mut BodyDecoder,
         body: &mut Buf,
         most: usize,
-    ) -> Result<(Chunk, usize), BodyError> {
+    ) -> Result<Chunk, BodyError> {
         loop {
             let input = self.wire.input();
             if body.room() < input.len() {
-                return Ok((Chunk::Full, 0));
+                return Ok(Chunk::Full);
             }
             let step = decoder.step(input.filled()).map_err(|error| {
                 BodyError::Fault(match error {
@@ -177,11 +179,11 @@ impl Http1 {
                 }
                 BodyStep::More => {
                     input.clear();
-                    return Ok((Chunk::More, 0));
+                    return Ok(Chunk::More);
                 }
                 BodyStep::Done { consumed } => {
                     input.consume(consumed);
-                    return Ok((Chunk::Done, 0));
+                    return Ok(Chunk::Done);
                 }
             }
         }

@@ -36,11 +36,10 @@ pub fn exchange(core: &Core, lanes: &[Lane]) {
         }
         series.shard.news_told.add(told);
         series.shard.news_lost.add(lost + router.take_news_lost());
+        series.shard.prefix_evictions.add(router.take_evictions());
         let table = router.table().stats();
         series.shard.prefix_blocks.set(table.entries as u64);
         series.shard.prefix_blocks_max.set(table.entries_max as u64);
-        let evictions = &series.shard.prefix_evictions;
-        evictions.add(table.evictions.saturating_sub(evictions.get()));
     });
 }
 

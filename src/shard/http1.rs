@@ -115,7 +115,7 @@ impl Http1 {
             match self.read_in_time(began.is_none()).await {
                 Read::Bytes | Read::Noticed => {}
                 Read::Late if began.is_some() => return self.no_head(Next::Fault(Fault::SlowHead)),
-                Read::Late | Read::End => return self.no_head(Next::End),
+                Read::Late | Read::End | Read::Dismissed => return self.no_head(Next::End),
             }
         }
     }
@@ -126,8 +126,6 @@ impl Http1 {
         why
     }
 
-    /// Reads once, but not beyond the deadline: then the read stays armed, and the client's side open for
-    /// what it may still send before it looks at its answer.
     /// How long to wait for a request that has not begun.
     fn idle_patience(&self, configured: Duration) -> Duration {
         match (self.notice.given(), self.used) {
@@ -137,7 +135,8 @@ impl Http1 {
         }
     }
 
-    /// `listen`: comes back when notice is given, too.
+    /// Reads once, but not beyond the deadline: then the read stays armed, and the client's side open for
+    /// what it may still send before it looks at its answer. `listen`: comes back when notice is given, too.
     pub(super) async fn read_in_time(&mut self, listen: bool) -> Read {
         let listen = listen && !self.notice.given();
         poll_fn(|cx| {
@@ -146,6 +145,9 @@ impl Http1 {
                 // A deadline that passed at the same moment is over.
                 self.deadline.renew();
                 return Poll::Ready(if came { Read::Bytes } else { Read::End });
+            }
+            if self.notice.dismissed() {
+                return Poll::Ready(Read::Dismissed);
             }
             if listen && self.notice.heard(cx) {
                 return Poll::Ready(Read::Noticed);
@@ -289,6 +291,8 @@ pub(super) enum Read {
     Late,
     /// The shard drains.
     Noticed,
+    /// The time to drain has run out.
+    Dismissed,
 }
 
 impl Exchange for Http1 {

@@ -1,6 +1,6 @@
 //! Why an attempt at an endpoint failed.
 
-use crate::api::fault::{Blame, Fault};
+use crate::api::fault::{Blame, Fault, blame_of_status, is_about_our_credential};
 use crate::http::{BadResponse, ChunkError};
 use crate::telemetry::endpoint::Failure;
 
@@ -43,7 +43,7 @@ pub enum AttemptError {
 }
 
 impl AttemptError {
-    /// Who is to blame. Only a backend's own faults may count against it.
+    /// Who is to blame.
     pub fn blame(&self) -> Blame {
         match self {
             AttemptError::AtCapacity => Blame::Gateway,
@@ -51,7 +51,7 @@ impl AttemptError {
             | AttemptError::Connect(_)
             | AttemptError::ConnectTimeout
             | AttemptError::Stale => Blame::Network,
-            AttemptError::Reported { status, .. } => crate::api::fault::blame_of_status(*status),
+            AttemptError::Reported { status, .. } => blame_of_status(*status),
             _ => Blame::Backend,
         }
     }
@@ -104,19 +104,9 @@ impl AttemptError {
             _ => Fault::UpstreamFailed,
         }
     }
-
-    /// Whether a deadline of ours ended it.
-    pub fn timed_out(&self) -> bool {
-        matches!(self.fault(), Fault::UpstreamTimeout)
-    }
 }
 
 /// Statuses that say "not here, not now" rather than "not this request".
 pub fn worth_another_endpoint(status: u16) -> bool {
     matches!(status, 429 | 500 | 502 | 503 | 504 | 529)
-}
-
-/// Statuses with which an endpoint refuses the gateway's own credential.
-pub fn is_about_our_credential(status: u16) -> bool {
-    matches!(status, 401 | 403 | 407)
 }

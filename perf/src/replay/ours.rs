@@ -206,7 +206,8 @@ impl Chooser for Sluice<'_> {
             whose,
             columns: &self.columns,
             chain,
-            output_tokens_max: Some(u64::from(asked.ask.output_tokens)),
+            // The trace knows how long the answer is; a gateway does not.
+            output_tokens_max: None,
             session_ttl: SESSION_TTL,
         };
         let router = &mut self.gateways[gateway].shards[shard];
