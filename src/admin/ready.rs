@@ -14,6 +14,8 @@ pub struct Facts {
     /// Generation of the plan in force; 0 if there is none.
     pub generation: u64,
     pub draining: bool,
+    /// A shard has room for the usage row of one more request.
+    pub usage_has_room: bool,
     pub shards: Vec<ShardState>,
     pub models: Vec<ModelFacts>,
 }
@@ -41,6 +43,8 @@ pub struct Conditions {
     pub plan_loaded: bool,
     pub shards_listening: bool,
     pub not_draining: bool,
+    /// Without it every request is refused: its usage could not be written.
+    pub usage_has_room: bool,
     pub model_servable: bool,
 }
 
@@ -55,7 +59,7 @@ pub struct ModelReport {
 impl Facts {
     /// What `state` says.
     pub fn of(state: &State) -> Self {
-        let plan = &state.plan;
+        let (plan, rows) = (&state.plan, &state.registry.rows);
         let endpoint = |id: &crate::config::plan::EndpointId| {
             let at = usize::from(id.0);
             let known = state.endpoints.get(at).copied().unwrap_or(EndpointState::Unknown);
@@ -83,6 +87,7 @@ impl Facts {
         Self {
             generation: plan.generation,
             draining: state.draining,
+            usage_has_room: rows.iter().any(|rows| rows.usage.taken() < rows.usage.capacity()),
             shards: state.registry.shards.iter().map(|shard| shard.state()).collect(),
             models: plan.models.iter().map(model).chain(others).collect(),
         }
@@ -117,11 +122,13 @@ pub fn judge(facts: &Facts, model: Option<&str>) -> (u16, Readiness) {
         plan_loaded: facts.generation > 0,
         shards_listening: !facts.shards.is_empty() && facts.shards.iter().all(listening),
         not_draining: !facts.draining,
+        usage_has_room: facts.usage_has_room,
         model_servable: facts.models.iter().filter(wanted).any(ModelFacts::servable),
     };
     let ready = conditions.plan_loaded
         && conditions.shards_listening
         && conditions.not_draining
+        && conditions.usage_has_room
         && conditions.model_servable;
     let status = match (known, ready) {
         (false, _) => 404,
@@ -161,7 +168,8 @@ mod tests {
             model("lost", &[Unresolved]),
             model("none", &[]),
         ];
-        Facts { generation: 1, draining, shards: shards.to_vec(), models }
+        let shards = shards.to_vec();
+        Facts { generation: 1, draining, usage_has_room: true, shards, models }
     }
 
     #[test]
@@ -194,6 +202,9 @@ mod tests {
         facts.generation = 0;
         assert_eq!(judge(&facts, None).0, 503);
         facts.generation = 1;
+        facts.usage_has_room = false;
+        assert_eq!(judge(&facts, None).0, 503);
+        facts.usage_has_room = true;
         facts.models.remove(0);
         let (status, body) = judge(&facts, None);
         assert_eq!((status, body.conditions.model_servable), (503, false));

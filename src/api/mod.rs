@@ -21,7 +21,7 @@ pub use ask::{Ask, PromptSpans, read_ask};
 pub use error_body::{error_body, error_event};
 pub use family::Family;
 pub use fault::{Blame, Fault, Retry};
-pub use observe::{EventError, Observer, Seen, observe_unary};
+pub use observe::{EventError, Flaw, Observer, Seen, judge_unary, observe_unary};
 pub use operation::{Operation, Resolved, Unroutable, resolve};
 pub use usage::{Finish, Usage};
 pub use usage_ask::{UsageAsk, UsageEdit, UsageEdits};

@@ -31,7 +31,7 @@ use super::operation::Operation;
 use super::usage::{Finish, Usage};
 use crate::sse::{data_of, event_name};
 
-pub use whole::observe_unary;
+pub use whole::{Flaw, judge_unary, observe_unary};
 
 /// An error that an endpoint reported inside a stream, or as a stream's first event.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! `[runtime]`, `[limits]`, `[timeouts]` and `[log]`: one line a setting, with its default and range.
 //! `config/sluice.toml` says why each default is what it is; a test holds the two together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::plan::{Driver, Limits, Log, Runtime, Shards, Sink, Timeouts};
@@ -146,11 +146,26 @@ pub fn read_log(s: &Section<'_>) -> Log {
 
 fn rows_file(s: &Section<'_>, text: At<&str>, words: &str) -> Option<PathBuf> {
     match text.value.strip_prefix("file:").filter(|path| !path.is_empty()) {
-        Some(path) => Some(reference::resolve_path(s.reader, path)),
+        Some(path) => Some(reference::resolve_path(s.reader, path)).filter(|path| {
+            let wrong = unwritable(path);
+            if let Some((what, fix)) = wrong {
+                s.fault(text.at, format!("{:?} {what}", text.value), fix);
+            }
+            wrong.is_none()
+        }),
         None => {
             let what = format!("{:?} is no place for rows", text.value);
             s.fault(text.at, what, format!("use {words} or \"file:PATH\""));
             None
         }
     }
+}
+
+/// Why no rows could be written there, and what to do, as far as a look tells.
+fn unwritable(path: &Path) -> Option<(&'static str, &'static str)> {
+    if path.is_dir() {
+        return Some(("is a directory", "name a file in it"));
+    }
+    let within = path.parent().is_some_and(|at| at.as_os_str().is_empty() || at.is_dir());
+    (!within).then_some(("lies in no directory", "create its directory, or correct the path"))
 }

@@ -82,24 +82,34 @@ impl Client {
         result
     }
 
-    /// Whether a TCP connection can be made to one of the addresses.
+    /// Whether one of the addresses can be spoken to: a TCP connection and its TLS handshake, if there is one.
     ///
     /// # Errors
     /// As [`Client::ask`].
-    pub async fn connects(
+    pub async fn reaches(
+        &self,
         addresses: &[SocketAddr],
         round: usize,
         patience: Duration,
     ) -> Result<(), String> {
         let mut result = Err("no address".to_owned());
         for (address, share) in shares(addresses, round, Instant::now() + patience) {
-            result = match tokio::time::timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => Err(format!("{address}: {error}")),
+            result = match tokio::time::timeout(share, self.reach(address)).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => Err(format!("{address}: {}", in_full(&*error))),
                 Err(_) => Err(silent(address, share)),
             };
         }
         result
+    }
+
+    async fn reach(&self, address: SocketAddr) -> Result<(), Failure> {
+        let stream = TcpStream::connect(address).await?;
+        if let Some(tls) = &self.endpoint.tls {
+            let connector = TlsConnector::from(tls.config.clone());
+            connector.connect(tls.server_name.clone(), stream).await?;
+        }
+        Ok(())
     }
 
     async fn fresh(&mut self, address: SocketAddr, ask: &Ask) -> Result<Answer, Failure> {

@@ -1,7 +1,7 @@
 //! One question to one endpoint: do you live?
 //!
 //! A GET of the health path over a connection of its own, answered with 2xx; where there is no
-//! health path, a TCP connect. Only the answer's status counts.
+//! health path, a connection with its TLS handshake. Only the answer's status counts.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub async fn probe(
     patience: Duration,
 ) -> Result<(), String> {
     let Some(path) = &endpoint.health_path else {
-        return Client::connects(addresses, round, patience).await;
+        return Client::new(endpoint.clone()).reaches(addresses, round, patience).await;
     };
     let ask = Ask { path: path.clone(), body: None, answer_bytes_max: 0 };
     let answer = Client::new(endpoint.clone()).ask(addresses, round, patience, &ask).await?;

@@ -63,7 +63,7 @@ const CREDENTIAL_REFUSED: &str = "The model server refused the gateway's own cre
 const NOT_IN_SHAPE: &str = "The model server answered with an error.";
 
 /// An error behind a 200, before anything was shown.
-fn reported(error: EventError) -> AttemptError {
+pub(super) fn reported(error: EventError) -> AttemptError {
     let status = error.status.unwrap_or(502);
     let message = match is_about_our_credential(status) {
         true => CREDENTIAL_REFUSED.into(),
@@ -174,6 +174,7 @@ async fn whole<X: Exchange>(
             break;
         }
     }
+    unary.judge(exit)?;
     Ok(Opening::Unary(unary))
 }
 

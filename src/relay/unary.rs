@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use crate::api::observe::observe_unary;
+use crate::api::observe::{Flaw, judge_unary, observe_unary};
 use crate::api::operation::Operation;
 use crate::api::usage::Usage;
 use crate::lifecycle::inject::{self, Point};
@@ -12,6 +12,7 @@ use crate::lifecycle::permit::{AnswerBytes, Permit};
 use crate::relay::core::Core;
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
+use crate::relay::opening;
 use crate::relay::serve::flush_paused;
 use crate::relay::state::Placed;
 use crate::relay::stop::Stop;
@@ -57,7 +58,7 @@ impl Unary {
         exit: &mut Exit,
         x: &mut X,
     ) -> Result<bool, AttemptError> {
-        if self.tail.is_empty() && self.take_in_place(connection, exit, x) {
+        if self.tail.is_empty() && self.take_in_place(connection, exit, x)? {
             return Ok(true);
         }
         let (tail, cut) = (&mut self.tail, &mut self.cut);
@@ -75,13 +76,24 @@ impl Unary {
         connection: &mut Connection,
         exit: &mut Exit,
         x: &mut X,
-    ) -> bool {
+    ) -> Result<bool, AttemptError> {
+        let (op, json) = (self.op, self.json);
+        let mut noted = Ok(());
         self.done = connection.take_whole(IN_PLACE_BYTES_MAX, &mut |bytes| {
-            note(self.op, bytes, exit);
+            noted = note(op, json, bytes, exit);
             x.stage(|out| out.extend_from_slice(bytes));
         });
         self.noted = self.done;
-        self.done
+        noted.map(|()| self.done)
+    }
+
+    /// All of it is here, and nothing of it has left: whether it is an answer.
+    pub(super) fn judge(&mut self, exit: &mut Exit) -> Result<(), AttemptError> {
+        if self.noted || !self.done || self.cut {
+            return Ok(());
+        }
+        self.noted = true;
+        note(self.op, self.json, &self.tail, exit)
     }
 
     /// Claims the shard's memory for what is staged; without any left, it is held no longer.
@@ -110,10 +122,21 @@ impl Unary {
     }
 }
 
-/// Notes what an answer says of itself.
-fn note(op: Operation, answer: &[u8], exit: &mut Exit) {
-    let (usage, finish) = observe_unary(op, answer);
+/// Notes what an answer says of itself. `judged`: it must be one.
+fn note(op: Operation, judged: bool, answer: &[u8], exit: &mut Exit) -> Result<(), AttemptError> {
+    let (usage, finish) = match judged {
+        true => judge_unary(op, answer).map_err(flawed)?,
+        false => observe_unary(op, answer),
+    };
     exit.observed(usage, finish, 0);
+    Ok(())
+}
+
+fn flawed(flaw: Flaw) -> AttemptError {
+    match flaw {
+        Flaw::NotJson => AttemptError::NotTheApi,
+        Flaw::Error(error) => opening::reported(error),
+    }
 }
 
 /// Keeps the end of what came; whether that is not all of it.
@@ -147,20 +170,22 @@ pub async fn relay<X: Exchange>(
     placed.finish(exit.mark());
     x.stage_end();
     // It was computed, whether or not the client stays to take it.
-    if !unary.noted {
-        note(unary.op, &unary.tail, exit);
-    }
+    let noted = match unary.noted {
+        true => Ok(()),
+        false => note(unary.op, unary.json && !unary.cut, &unary.tail, exit),
+    };
     poll_fn(|cx| x.poll_flush(cx)).await?;
-    Ok(close(exit))
+    Ok(close(exit, noted.err()))
 }
 
-fn close(exit: &mut Exit) -> (Outcome, Usage) {
+/// `flaw`: what was relayed is no answer, which came out too late.
+fn close(exit: &mut Exit, flaw: Option<AttemptError>) -> (Outcome, Usage) {
     let status = exit.row.status;
-    let good = status < 400;
-    if !good {
-        exit.endpoint_failed(AttemptError::Reported { status, message: "".into() }.failure());
-    }
-    (if good { Outcome::Completed } else { Outcome::UpstreamError }, exit.usage())
+    let error = || AttemptError::Reported { status, message: "".into() };
+    let failed = flaw.or_else(|| (status >= 400).then(error));
+    let Some(failed) = failed else { return (Outcome::Completed, exit.usage()) };
+    exit.endpoint_failed(failed.failure());
+    (Outcome::UpstreamError, exit.usage())
 }
 
 /// Sends what is staged, then reads on.

@@ -172,8 +172,13 @@ def test_what_cannot_be_verified_gets_nothing(gateways, authority, tmp_path, wro
         root = Authority(tmp_path / "else").root
     more = {} if wrong == "system roots" else {"ca_file": str(root)}
     gateway = over_https(gateways, upstream.url, **more)
+    gateway.expected += ["endpoint is down"]
     answer = httpx.post(gateway.url + "/v1/chat/completions", json=BODY)
     assert answer.status_code == 502 and upstream.requests == []
+    # Its probe is a handshake where there is no path to ask for, and the log says why that failed.
+    why = lambda: [line["why"] for line in gateway.log() if line["msg"] == "endpoint is down"]
+    wait_for(why, 20, "the probes")
+    assert "certificate" in why()[0], why()
     assert gateway.admin.metrics().sum("sluice_endpoint_failures_total", **{"class": "tls"}) > 0
     upstream.stop()
 

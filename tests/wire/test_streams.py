@@ -1,6 +1,7 @@
 """Streams: the commit point, what breaks before and after it, bytes that pass unchanged, slow readers."""
 
 import asyncio
+import itertools
 import json
 import random
 import time
@@ -366,15 +367,27 @@ async def test_error_behind_a_200(driver):
                 data = b": waiting\n\n" + data
             await conn.send(STREAM_HEAD + chunk(data) + chunk(DONE) + chunk(b""))
 
-    async with Endpoint(handle) as bad, Sim("--instant", "--model", "m") as good:
-        async with Gateway(driver, [bad]) as gateway:
-            for path in (CHAT, "/v1/messages"):
+    async def whole(conn, _):
+        """As servers answer that look at what was asked before they stream; the head may come first."""
+        while request := await conn.request(60):
+            body = said
+            if b"/v1/messages" in request.line.encode():
+                body = {"type": "error", "error": {"type": "overloaded_error", "message": "engine is asleep"}}
+            data = json.dumps(body).encode()
+            await conn.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(data))
+            if request.header("x-comment"):
+                await asyncio.sleep(0.05)
+            await conn.send(data)
+
+    async with Endpoint(handle) as bad, Endpoint(whole) as json_bad, Sim("--instant", "--model", "m") as good:
+        for one, path in itertools.product((bad, json_bad), (CHAT, "/v1/messages")):
+            async with Gateway(driver, [one]) as gateway:
                 for comment in ((), ("x-comment: 1",)):
                     reply = await ask(gateway, path, *comment)
                     assert reply.status in (502, 503, 529), reply
                     assert b"engine is asleep" in reply.body and b"[DONE]" not in reply.body, reply
-        async with Gateway(driver, [bad, good]) as gateway:
-            for _ in range(6):
+        async with Gateway(driver, [bad, json_bad, good]) as gateway:
+            for _ in range(9):
                 reply = await ask(gateway, CHAT)
                 assert reply.status == 200 and b"[DONE]" in reply.body and b"asleep" not in reply.body, reply
 

@@ -31,7 +31,7 @@ fn runtime_limits_timeouts_and_logs_are_taken() {
         "[runtime]\nshards = \"auto\"\ndriver = \"epoll\"\nring_entries = 256\npin = false\n\
          tick_milliseconds = 5\n[limits]\nbody_bytes_max = 0x10_0000\n\
          [timeouts]\ntotal_seconds = 100\nidle_seconds = 1.5\n\
-         [log]\naccess = \"off\"\nusage = \"file:usage.jsonl\"",
+         [log]\naccess = \"off\"\nusage = \"file:/tmp/usage.jsonl\"",
     ));
     assert_eq!(plan.runtime.shards, Shards::Auto);
     assert_eq!(plan.runtime.driver, Driver::Epoll);
@@ -43,7 +43,7 @@ fn runtime_limits_timeouts_and_logs_are_taken() {
     assert_eq!(plan.timeouts.first_byte_unary, Duration::from_secs(100));
     assert_eq!(plan.timeouts.stall, Duration::from_secs(100));
     assert_eq!(plan.log.access, None);
-    assert_eq!(plan.log.usage.as_deref(), Some(Path::new("/nonexistent/usage.jsonl")));
+    assert_eq!(plan.log.usage.as_deref(), Some(Path::new("/tmp/usage.jsonl")));
 }
 
 /// (url, Host header, prefix, address or name:port)

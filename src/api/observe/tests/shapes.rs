@@ -1,5 +1,5 @@
 use super::{one, usage, watch};
-use crate::api::observe::{Observer, Seen, observe_unary};
+use crate::api::observe::{EventError, Flaw, Observer, Seen, judge_unary, observe_unary};
 use crate::api::operation::Operation;
 use crate::api::usage::{Finish, Usage};
 
@@ -282,6 +282,28 @@ fn whole_answers_tell_usage_and_finish() {
     for (op, body, usage, finish) in cases {
         assert_eq!(observe_unary(op, body.as_bytes()), (usage, finish), "{body}");
     }
+}
+
+#[test]
+fn what_stands_in_the_place_of_an_answer_is_none() {
+    use Operation::{Chat, Completions, CountTokens, Embeddings, Messages, Rerank, Responses};
+    let flaw = |op, body: &str| judge_unary(op, body.as_bytes()).err();
+    for op in [Chat, Completions, Embeddings, Rerank, Responses, Messages, CountTokens] {
+        for body in ["", " ", "hello", r#"{"choices":[{"index":0"#] {
+            assert_eq!(flaw(op, body), Some(Flaw::NotJson), "{op:?} {body:?}");
+        }
+    }
+    let said = |status| Some(Flaw::Error(EventError { status, message: "no".into() }));
+    for op in [Chat, Completions, Embeddings, Rerank, Responses, CountTokens] {
+        assert_eq!(flaw(op, r#"{"error":{"message":"no","code":503}}"#), said(Some(503)), "{op:?}");
+        assert_eq!(flaw(op, r#"{"error":null,"status":"completed"}"#), None, "{op:?}");
+    }
+    let messages = r#"{"type":"error","error":{"type":"overloaded_error","message":"no"}}"#;
+    assert_eq!(flaw(Messages, messages), said(Some(529)));
+    // These are answers.
+    assert_eq!(flaw(Responses, r#"{"status":"failed","error":{"message":"no"}}"#), None);
+    assert_eq!(flaw(Rerank, r#"[{"index":0,"score":1}]"#), None);
+    assert_eq!(flaw(Chat, r#"{"choices":[]}"#), None);
 }
 
 #[test]
