@@ -244,11 +244,11 @@ fn what_is_delivered_twice_is_taken_once_and_other_bytes_under_its_number_are_an
 #[test]
 fn a_repetition_may_tell_the_topic() {
     let (number, end) = (7u64.to_be_bytes(), [0xff; 8]);
-    let (number, end): (&[u8], &[u8]) = (&number, &end);
+    let (none, number, end): (&[u8], &[u8], &[u8]) = (b"", &number, &end);
     let message = Some((7, b"x".to_vec()));
-    assert_eq!(repeated(&[b"", number, b"x"]), message);
-    assert_eq!(repeated(&[b"", b"kv", number, b"x"]), message);
-    for ends in [&[b"", end, b""][..], &[b"", b"", end, b""], &[b"", b"x", b"x"], &[b"x"]] {
+    assert_eq!(repeated(&[none, number, b"x"]), message);
+    assert_eq!(repeated(&[none, b"kv", number, b"x"]), message);
+    for ends in [&[none, end, none][..], &[none, none, end, none], &[none, b"x", b"x"], &[none]] {
         assert_eq!(repeated(ends), None);
     }
 }
