@@ -3,8 +3,8 @@
 //! Both ways are bounded and lossy: a prompt that finds no room is not tokenised, a change that finds none
 //! leaves the estimate in its place.
 //!
-//! Of some prompts such an engine cannot tell ([`is_tellable`]): they are not offered, and what is believed of
-//! them is learned from answers, as if their engine told nothing.
+//! Of some prompts such an engine cannot tell ([`is_tellable`]): they are not offered, and what is believed
+//! of them is learned from answers, as if their engine told nothing.
 
 use std::ops::Range;
 
@@ -68,10 +68,10 @@ impl Default for Lane {
     }
 }
 
-/// Whether events can tell of this prompt: engines tokenise it as they render it, and of equal tokens they mean
-/// this one. `/tokenize` takes what chat and text completions do, one prompt at a time; for Anthropic's messages
-/// and for responses it has no members, and each release translates them its own way. Not every engine tells
-/// which adapter a block is for.
+/// Whether events can tell of this prompt: engines tokenise it as they render it, and of equal tokens they
+/// mean this one. `/tokenize` takes what chat and text completions do, one prompt at a time; for Anthropic's
+/// messages and for responses it has no members, and each release translates them its own way. Not every
+/// engine tells which adapter a block is for.
 pub fn is_tellable(root: &Root<'_>, body: &[u8], ask: &Ask) -> bool {
     let one = |span: &Range<usize>| body.get(span.clone()).is_some_and(is_one);
     root.adapter.is_empty()
@@ -92,8 +92,8 @@ fn is_one(prompt: &[u8]) -> bool {
 }
 
 impl Lane {
-    /// Offers a prompt for the model that its endpoint knows by the name `model`, if events can tell of it and
-    /// there is room for a copy; whether there was.
+    /// Offers a prompt for the model that its endpoint knows by the name `model`, if events can tell of it
+    /// and there is room for a copy; whether there was.
     pub fn offer(
         &self,
         (generation, endpoint): (u64, EndpointId),

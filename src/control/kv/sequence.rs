@@ -1,14 +1,14 @@
 //! Whether messages came in order: each carries a number one higher than the last. Pure.
 //!
-//! A number that is not higher than the last is either a delivery that came before or that of another process,
-//! which numbers from 0 again and may be heard late. Their bytes tell them apart: a message that is delivered
-//! again is the same, and an engine writes the time into each, so another process's is not. Nothing overtakes
-//! on one connection; a low number under which nothing was taken, or nothing lately, is therefore another
-//! process, too. Where that is wrong, what was known is asked for again, and no more is lost.
+//! A number that is not higher than the last is either a delivery that came before or that of another
+//! process, which numbers from 0 again and may be heard late. Their bytes tell them apart: a message that is
+//! delivered again is the same, and an engine writes the time into each, so another process's is not. Nothing
+//! overtakes on one connection; a low number under which nothing was taken, or nothing lately, is therefore
+//! another process, too. Where that is wrong, what was known is asked for again, and no more is lost.
 //!
-//! A process that is first heard *above* the last number is found by the same rule when the gap is filled: the
-//! last message that was taken must come again as it was. First heard at exactly the next number, it is taken
-//! for the old one.
+//! A process that is first heard *above* the last number is found by the same rule when the gap is filled:
+//! the last message that was taken must come again as it was. First heard at exactly the next number, it is
+//! taken for the old one.
 
 /// What a message says of its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -146,8 +146,8 @@ fn engines_may_connect_to_us() {
     run(world(true, true));
 }
 
-/// An engine that told `before` prompts is restarted, and the first `lost` of its messages are not heard: what
-/// the old process had is gone, and what the new one has is known.
+/// An engine that told `before` prompts is restarted, and the first `lost` of its messages are not heard:
+/// what the old process had is gone, and what the new one has is known.
 async fn restarted(before: usize, lost: usize) {
     let (events, again) = (free_address(), free_address());
     let old = engine(&events, &again);
