@@ -8,8 +8,8 @@
 //! Under a plan that isolates tenants an engine's word counts only for blocks whose salts it tells, or one
 //! tenant would be taken to have what another one was sent.
 //!
-//! Prompts are the base model's: those for an adapter are not offered ([`crate::route::precise`]), since older
-//! releases tell adapters by numbers that nobody else knows.
+//! Prompts are the base model's: those for an adapter are not offered ([`crate::route::precise`]), since
+//! older releases tell adapters by numbers that nobody else knows.
 //!
 //! Invariants: every table has a bound; an engine that stores more than is kept is simply known less well;
 //! the same tokens under another adapter or salt, or in blocks of another size, are another chain.
