@@ -138,9 +138,10 @@ pub(super) fn offer(
 ) {
     let plan = exit.epoch.plan();
     let tells = plan.endpoints[usize::from(to.0)].kv_events.is_some();
-    if let Some(lane) = core.precise().filter(|_| tells && !chain.hashes().is_empty()) {
+    if let Some(lane) = core.precise().filter(|_| tells) {
+        let model = &plan.models[usize::from(admitted.model.0)];
         let salt = isolate::sent(exit, inbound, &admitted.ask);
-        lane.offer((plan.generation, to), inbound.body(), salt, chain);
+        lane.offer((plan.generation, to), upstream_name(model), inbound.body(), salt, chain);
     }
 }
 
@@ -250,6 +251,11 @@ impl<'a> Asking<'a> {
     }
 }
 
+/// The name that its endpoints know a model by.
+fn upstream_name(model: &Model) -> &str {
+    model.upstream_model.as_deref().unwrap_or(&model.name)
+}
+
 /// The blocks of the prompt, read anew into `chain`; its bytes.
 fn read_chain(
     chain: &mut Chain,
@@ -258,7 +264,7 @@ fn read_chain(
     inbound: &Inbound,
     admitted: &Admitted,
 ) -> u64 {
-    let name = model.upstream_model.as_deref().unwrap_or(&model.name);
+    let name = upstream_name(model);
     let adapter = model.adapter.as_deref().unwrap_or_default();
     let salt = isolate::sent(exit, inbound, &admitted.ask);
     let root = Root { model: name, adapter, salt };

@@ -27,6 +27,7 @@ use std::ops::Range;
 use blocks::Blocks;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::precise;
 use crate::api::Ask;
 
 /// Blocks of one prompt, at most; what follows is counted and not hashed. Enough for 1 GiB.
@@ -51,6 +52,7 @@ pub struct Chain {
     ends: Vec<u32>,
     bytes: u64,
     anchor: u64,
+    tellable: bool,
 }
 
 impl Chain {
@@ -76,9 +78,20 @@ impl Chain {
         self.anchor
     }
 
-    fn begin(&mut self, stream_bytes: usize) {
+    /// Whether an engine that tells of its cache can tell of this prompt.
+    pub fn is_tellable(&self) -> bool {
+        self.tellable
+    }
+
+    /// Makes it that of no prompt.
+    pub fn clear(&mut self) {
         self.hashes.clear();
         self.ends.clear();
+        (self.bytes, self.anchor, self.tellable) = (0, 0, false);
+    }
+
+    fn begin(&mut self, stream_bytes: usize) {
+        self.clear();
         let blocks = blocks::count_max(stream_bytes);
         self.hashes.reserve(blocks);
         self.ends.reserve(blocks);
@@ -122,6 +135,7 @@ pub fn read(chain: &mut Chain, root: &Root<'_>, body: &[u8], ask: &Ask) {
         }
     }
     blocks.finish();
+    chain.tellable = precise::is_tellable(root, body, ask);
 }
 
 fn root_hash(root: &Root<'_>) -> u64 {

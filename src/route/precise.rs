@@ -2,10 +2,17 @@
 //!
 //! Both ways are bounded and lossy: a prompt that finds no room is not tokenised, a change that finds none
 //! leaves the estimate in its place.
+//!
+//! Of some prompts such an engine cannot tell ([`is_tellable`]): they are not offered, and what is believed
+//! of them is learned from answers, as if their engine told nothing.
+
+use std::ops::Range;
 
 use crossbeam::queue::ArrayQueue;
 
-use super::chain::Chain;
+use super::chain::{Chain, Root};
+use crate::api::Ask;
+use crate::api::operation::Operation;
 use crate::config::plan::EndpointId;
 
 /// Prompts of one shard that wait to be tokenised. They are copies: under load, most are not made.
@@ -24,6 +31,8 @@ pub struct Prompt {
     /// Of the plan whose id follows.
     pub generation: u64,
     pub endpoint: EndpointId,
+    /// The name that the endpoint knows the model by.
+    pub model: Box<str>,
     /// The request's body, as the client sent it.
     pub body: Box<[u8]>,
     /// The `cache_salt` that it was sent with, as JSON; empty without one.
@@ -59,27 +68,88 @@ impl Default for Lane {
     }
 }
 
+/// Whether events can tell of this prompt: engines tokenise it as they render it, and of equal tokens they
+/// mean this one. `/tokenize` takes what chat and text completions do, one prompt at a time; for Anthropic's
+/// messages and for responses it has no members, and each release translates them its own way. Not every
+/// engine tells which adapter a block is for.
+pub fn is_tellable(root: &Root<'_>, body: &[u8], ask: &Ask) -> bool {
+    let one = |span: &Range<usize>| body.get(span.clone()).is_some_and(is_one);
+    root.adapter.is_empty()
+        && body.len() <= PROMPT_BYTES_MAX
+        && match ask.op {
+            Operation::Chat => true,
+            Operation::Completions => ask.prompt.prompt.as_ref().is_some_and(one),
+            _ => false,
+        }
+}
+
+/// A text, or a list of token ids; lists of them are several prompts.
+fn is_one(prompt: &[u8]) -> bool {
+    match prompt.strip_prefix(b"[") {
+        Some(list) => list.trim_ascii_start().first().is_some_and(u8::is_ascii_digit),
+        None => prompt.first() == Some(&b'"'),
+    }
+}
+
 impl Lane {
-    /// Offers a prompt, if there is room for a copy of it; whether there was.
+    /// Offers a prompt for the model that its endpoint knows by the name `model`, if events can tell of it
+    /// and there is room for a copy; whether there was.
     pub fn offer(
         &self,
         (generation, endpoint): (u64, EndpointId),
+        model: &str,
         body: &[u8],
         salt: &[u8],
         chain: &Chain,
     ) -> bool {
-        if self.prompts.is_full() || body.len() > PROMPT_BYTES_MAX {
+        if self.prompts.is_full() || !chain.is_tellable() || chain.hashes().is_empty() {
             return false;
         }
         let end = |(at, hash): (usize, &u64)| (*hash, chain.bytes_at(at + 1));
         let prompt = Prompt {
             generation,
             endpoint,
+            model: model.into(),
             body: body.into(),
             salt: salt.into(),
             blocks: chain.hashes().iter().enumerate().map(end).collect(),
             bytes: chain.bytes(),
         };
         self.prompts.push(prompt).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::read_ask;
+    use crate::json::Bounds;
+
+    fn told(op: Operation, adapter: &str, body: &str) -> bool {
+        let ask = read_ask(op, body.as_bytes(), &Bounds { depth_max: 64 }).unwrap();
+        let root = Root { model: "m", adapter, salt: b"" };
+        let mut chain = Chain::default();
+        crate::route::chain::read(&mut chain, &root, body.as_bytes(), &ask);
+        chain.is_tellable()
+    }
+
+    #[test]
+    fn events_tell_of_what_engines_tokenise_as_they_render_it() {
+        let chat = r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"x"}]}"#;
+        assert!(told(Operation::Chat, "", chat));
+        assert!(!told(Operation::Chat, "sql", chat));
+        assert!(!told(Operation::Messages, "", chat));
+        assert!(!told(Operation::Responses, "", r#"{"model":"m","input":"x"}"#));
+        for (prompt, expected) in [
+            (r#""x""#, true),
+            ("[1, 2]", true),
+            ("[ 1]", true),
+            (r#"["x"]"#, false),
+            ("[[1],[2]]", false),
+            ("[]", false),
+        ] {
+            let body = format!(r#"{{"model":"m","prompt":{prompt}}}"#);
+            assert_eq!(told(Operation::Completions, "", &body), expected, "{prompt}");
+        }
     }
 }

@@ -250,9 +250,10 @@ impl Router {
         self.chains.pop().unwrap_or_default()
     }
 
-    /// Gives it back.
-    pub fn put_chain(&mut self, chain: Chain) {
+    /// Gives it back. The next prompt may not be looked at, and has no chain then.
+    pub fn put_chain(&mut self, mut chain: Chain) {
         if self.chains.len() < CHAINS_MAX {
+            chain.clear();
             self.chains.push(chain);
         }
     }
@@ -286,7 +287,8 @@ impl Router {
         let continued = inquiry.chain.hashes().get(blocks.wrapping_sub(1)) == Some(&visit.end);
         let column = &self.columns[usize::from(slot.index)];
         // Where the engine tells what it loses, what the table lacks is lost.
-        let kept = column.horizon.reaches(visit.generation) && !column.tells;
+        let told = column.tells && inquiry.chain.is_tellable();
+        let kept = column.horizon.reaches(visit.generation) && !told;
         if continued
             && kept
             && inquiry.columns.contains(slot.index)

@@ -2,6 +2,7 @@
 
 import time
 
+import httpx
 import pytest
 from harness import Sim
 from harness.ports import free_port
@@ -25,21 +26,22 @@ def no_server_is_left():
         _made.pop().process.kill()
 
 
-def telling(*arguments, replay=True):
+def telling(*arguments, replay=True, **more):
     """A server that tells, and its endpoint's table."""
     events, again = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
     arguments = [*arguments, "--kv-events", events, "--kv-events-topic", "kv"]
     arguments += ["--kv-events-replay", again] if replay else []
     table = {"kv_events": events, "kv_events_topic": "kv", "engine": "vllm", "metrics_path": ""}
-    _made.append(Sim(*arguments))
+    _made.append(Sim(*arguments, **more))
     return _made[-1], {**table, **({"kv_events_replay": again} if replay else {})}
 
 
-def world(gateways, worlds, **more):
+def world(gateways, worlds, models=({"name": MODEL},), **more):
     endpoints = [
         {"name": f"gpu-{at}", "url": sim.url, **table} for at, (sim, table) in enumerate(worlds)
     ]
-    models = [{"name": MODEL, "endpoints": [one["name"] for one in endpoints]}]
+    names = [one["name"] for one in endpoints]
+    models = [{"endpoints": names, **model} for model in models]
     gateway = gateways([], endpoints=endpoints, models=models, runtime={"shards": 1}, **more)
     # Listening begins when it begins: only then is the first message the first.
     time.sleep(1.5)
@@ -148,3 +150,69 @@ def test_gaps(gateways, replay):
     assert row["cached_tokens"] > 0
     for sim, _ in worlds:
         sim.stop()
+
+
+def asked_to_tokenise(gateway):
+    """Prompts that engines tokenised, and those that they did not."""
+    names = "sluice_kv_prompts_total", "sluice_kv_prompts_refused_total"
+    return tuple(metric(gateway, name) for name in names)
+
+
+def test_prompts_are_tokenised_under_the_name_that_the_engine_knows(gateways):
+    worlds = [telling(models=("n", "org/m")) for _ in range(2)]
+    models = [{"name": "n"}, {"name": "m", "upstream_model": "org/m"}]
+    aliases = [{"name": "best", "model": "n"}, {"name": "finest", "model": "m"}]
+    gateway = world(gateways, worlds, models, aliases=aliases)
+    for asked, model in enumerate(("n", "m", "best", "finest"), 1):
+        held = metric(gateway, "sluice_kv_changes_total")
+        ask(gateway, conversation(fresh(), 1), model=model)
+        settled(gateway, asked)
+        assert metric(gateway, "sluice_kv_changes_total") > held, "its blocks were placed"
+    assert asked_to_tokenise(gateway) == (4, 0)
+
+
+def test_a_pair_s_prompts_are_tokenised_by_the_server_that_prefills(gateways):
+    (prefill, table), decode = telling(), Sim()
+    _made.append(decode)
+    plain = {"engine": "vllm", "metrics_path": ""}
+    endpoints = [
+        {"name": "p", "url": prefill.url, **table},
+        {"name": "d", "url": decode.url, **plain},
+    ]
+    gateway = gateways(
+        [],
+        endpoints=endpoints,
+        models=[{"name": MODEL, "endpoints": ["d"]}],
+        pairs=[{"model": MODEL, "protocol": "nixl", "prefill": ["p"]}],
+        aliases=[{"name": "best", "model": MODEL}],
+        runtime={"shards": 1},
+    )
+    time.sleep(1.5)
+    ask(gateway, conversation(fresh(), 2), model="best")
+    settled(gateway, 1)
+    assert asked_to_tokenise(gateway) == (1, 0)
+
+
+def test_only_prompts_that_engines_can_tell_of_are_tokenised(gateways):
+    """Of the others an engine's word would be taken wrongly, or never come."""
+    worlds = [telling(models=(MODEL, "sql")) for _ in range(2)]
+    for _, table in worlds:
+        table["adapters"] = ["sql"]
+    gateway = world(gateways, worlds, [{"name": MODEL}, {"name": "sql", "adapter": "sql"}])
+    ask(gateway, conversation(fresh(), 1), model="sql")
+    (_, user, *_), tokens = conversation(fresh(), 1), {"model": MODEL, "max_tokens": 4}
+    for path, prompt in {
+        "messages": {"messages": [user], "system": "You are brief."},
+        "responses": {"input": [user]},
+        "completions": {"prompt": [user["content"], user["content"]]},
+    }.items():
+        body = {**tokens, **prompt}
+        if path == "responses":
+            body["max_output_tokens"] = body.pop("max_tokens")
+        answer = httpx.post(f"{gateway.url}/v1/{path}", json=body, timeout=20)
+        assert answer.status_code == 200, answer.text
+    quiet(gateway)
+    assert asked_to_tokenise(gateway) == (0, 0)
+    ask(gateway, conversation(fresh(), 1))
+    settled(gateway, 1)
+    assert asked_to_tokenise(gateway) == (1, 0)

@@ -33,7 +33,7 @@ pub struct Stored {
     /// The tokens of all of them.
     pub tokens: Vec<u32>,
     pub block_tokens: u32,
-    /// The adapter they are for, if any: equal tokens under another adapter are other blocks.
+    /// The adapter they are for, or 0: equal tokens under another adapter are other blocks.
     pub adapter: u64,
     /// What else parts each of them from blocks with the same tokens (a salt, images), or 0; empty where the
     /// engine does not tell.
@@ -100,7 +100,7 @@ fn stored(fields: &Fields<'_>) -> Result<Stored, String> {
         parent: fields.at(2, "parent_block_hash").map(hash).transpose()?,
         tokens: tokens.ok_or("a token id that is no number")?,
         block_tokens: size.and_then(|n| u32::try_from(n).ok()).ok_or("no block_size")?,
-        adapter: fields.at(5, "lora_id").map_or(0, adapter),
+        adapter: adapter(fields.at(7, "lora_name"), fields.at(5, "lora_id")),
         extras: fields.at(8, "extra_keys").map_or(Vec::new(), extras),
     };
     match stored.blocks.len() * stored.block_tokens as usize == stored.tokens.len() {
@@ -109,8 +109,10 @@ fn stored(fields: &Fields<'_>) -> Result<Stored, String> {
     }
 }
 
-fn adapter(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| xxh3_64(value.to_string().as_bytes()))
+/// By its name, which older releases do not tell; numbers change when adapters are loaded again.
+fn adapter(name: Option<&Value>, id: Option<&Value>) -> u64 {
+    let told = name.filter(|name| name.is_str()).or(id);
+    told.map_or(0, |told| xxh3_64(told.to_string().as_bytes()).max(1))
 }
 
 /// vLLM's `extra_keys`: for each block a list, or nothing.

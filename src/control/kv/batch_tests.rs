@@ -47,6 +47,33 @@ fn arrays_as_vllm_writes_them() {
     assert_eq!(decode(&bytes(&batch)).unwrap(), expected);
 }
 
+/// The adapter of a stored block whose fields of that name and of that id are these.
+fn adapter_of(id: Value, name: Value) -> u64 {
+    let mut event = stored();
+    if let Value::Array(fields) = &mut event {
+        (fields[5], fields[7]) = (id, name);
+    }
+    match &decode(&bytes(&list([Value::from(1.0), list([event])]))).unwrap()[0] {
+        Event::Stored(stored) => stored.adapter,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_adapter_is_told_by_its_name_or_by_its_number() {
+    assert_eq!(adapter_of(Value::Nil, Value::Nil), 0);
+    let all = [
+        adapter_of(1.into(), Value::Nil),
+        adapter_of(0.into(), Value::Nil),
+        adapter_of(Value::Nil, "sql".into()),
+        adapter_of(Value::Nil, "law".into()),
+    ];
+    let distinct: std::collections::BTreeSet<u64> = all.into_iter().chain([0]).collect();
+    assert_eq!(distinct.len(), 5);
+    // Numbers may change when an adapter is loaded again.
+    assert_eq!(adapter_of(7.into(), "sql".into()), all[2]);
+}
+
 #[test]
 fn maps_hashes_of_any_width_and_numbers_below_zero() {
     let pairs = |pairs: &[(&str, Value)]| {

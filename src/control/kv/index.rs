@@ -8,6 +8,9 @@
 //! Under a plan that isolates tenants an engine's word counts only for blocks whose salts it tells, or one
 //! tenant would be taken to have what another one was sent.
 //!
+//! Prompts are the base model's: those for an adapter are not offered ([`crate::route::precise`]), since
+//! older releases tell adapters by numbers that nobody else knows.
+//!
 //! Invariants: every table has a bound; an engine that stores more than is kept is simply known less well;
 //! the same tokens under another adapter or salt, or in blocks of another size, are another chain.
 
@@ -22,6 +25,9 @@ use crate::route::precise::{ChainHash, Change};
 const BLOCKS_MAX: usize = 1 << 20;
 /// Places in prompts kept for all engines together; the oldest go first.
 const PLACES_MAX: usize = 1 << 20;
+
+/// The adapter of blocks that have none.
+const BASE: u64 = 0;
 
 /// A link of the chain over tokens.
 type Link = u64;
@@ -88,7 +94,7 @@ impl Places {
         if size == 0 {
             return;
         }
-        let mut parent = root(size, 0);
+        let mut parent = root(size, BASE);
         let mut rest = marks.iter().copied().peekable();
         for (block, end) in tokens.chunks_exact(size as usize).zip((1..).map(|n: u32| n * size)) {
             parent = link(parent, if end == size { extra } else { 0 }, block);
@@ -245,6 +251,24 @@ mod tests {
             places.learn((&tokens, extra), &marks(&[(place, 8)]), &blocks, &mut changes);
         }
         assert_eq!(changes, [Change::Holds(30)]);
+    }
+
+    #[test]
+    fn an_adapters_blocks_are_not_the_base_models() {
+        let (mut places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
+        let tokens: Vec<u32> = (0..8).collect();
+        let adapted = |names: &[u64]| {
+            let Event::Stored(stored) = stored(names, None, &tokens) else { unreachable!() };
+            Event::Stored(Stored { adapter: 3, ..stored })
+        };
+        blocks.apply(&adapted(&[1, 2]), &places, &mut changes);
+        places.learn((&tokens, 0), &marks(&[(10, 8)]), &blocks, &mut changes);
+        blocks.apply(&adapted(&[3, 4]), &places, &mut changes);
+        assert!(changes.is_empty());
+        blocks.apply(&stored(&[5, 6], None, &tokens), &places, &mut changes);
+        assert_eq!(changes, [Change::Holds(10)]);
+        blocks.apply(&Event::Removed { blocks: vec![1, 2, 3, 4] }, &places, &mut changes);
+        assert_eq!(changes.len(), 1, "what the adapter loses the base model keeps");
     }
 
     #[test]

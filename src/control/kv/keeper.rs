@@ -222,6 +222,7 @@ mod tests {
         let prompt = Prompt {
             generation: 1,
             endpoint: EndpointId(0),
+            model: "m".into(),
             body: Box::default(),
             salt: Box::default(),
             blocks,

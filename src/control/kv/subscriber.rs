@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64;
 use zeromq::{DealerSocket, Socket, SocketRecv, SocketSend, SubSocket, ZmqMessage};
 
 use super::batch::{self, Event};
@@ -87,25 +88,17 @@ impl Subscriber {
     }
 
     async fn take(&mut self, number: u64, payload: &[u8]) -> Result<(), Unwanted> {
-        match self.sequence.judge(number) {
+        match self.sequence.judge(number, xxh3_64(payload)) {
             Verdict::Known => return Ok(()),
             Verdict::Next => {}
-            Verdict::Restart => {
-                self.sequence.reset();
-                self.tell(Heard::LostTrack).await?;
-                if number > 0 {
-                    self.fill(0, number).await?;
-                }
-            }
-            Verdict::Missing { from } => {
-                self.fill(from, number).await?;
-            }
+            Verdict::Restart => self.restart(number).await?,
+            Verdict::Missing { from } => self.fill(from, number).await?,
         }
         self.apply(number, payload).await
     }
 
     async fn apply(&mut self, number: u64, payload: &[u8]) -> Result<(), Unwanted> {
-        self.sequence.applied(number);
+        self.sequence.applied(number, xxh3_64(payload));
         match batch::decode(payload) {
             Ok(events) => self.tell(Heard::Events(events)).await,
             Err(why) => {
@@ -122,27 +115,63 @@ impl Subscriber {
         self.out.send(Input::Heard(self.identity, heard)).await.map_err(|_| Unwanted)
     }
 
+    /// Another process, whose messages up to and without `until` were not heard.
+    async fn restart(&mut self, until: u64) -> Result<(), Unwanted> {
+        self.sequence.reset();
+        self.tell(Heard::LostTrack).await?;
+        if until > 0
+            && let Missed::All(messages) = self.missed(0, until).await
+        {
+            self.apply_all(&messages).await?;
+        }
+        Ok(())
+    }
+
     /// Asks for the messages from `from` up to and without `until`. What cannot be had is given up: the
     /// engine's cache is unknown then, up to what it stores from now on.
     async fn fill(&mut self, from: u64, until: u64) -> Result<(), Unwanted> {
-        let missed = match &self.source.replay {
-            None => Vec::new(),
-            Some(address) => {
-                let asked = tokio::time::timeout(REPLAY_PATIENCE, replay(address, from)).await;
-                asked.ok().and_then(Result::ok).unwrap_or_default()
-            }
-        };
-        let complete = missed.first().is_some_and(|(number, _)| *number == from)
-            && missed.windows(2).all(|pair| pair[1].0 == pair[0].0.wrapping_add(1))
-            && missed.last().is_some_and(|(number, _)| *number + 1 >= until);
-        if !complete {
-            return self.tell(Heard::LostTrack).await;
+        match self.missed(from, until).await {
+            Missed::All(messages) => self.apply_all(&messages).await,
+            Missed::OfAnother => self.restart(until).await,
+            Missed::Gone => self.tell(Heard::LostTrack).await,
         }
-        for (number, payload) in missed.iter().take_while(|(number, _)| *number < until) {
+    }
+
+    async fn apply_all(&mut self, messages: &[Message]) -> Result<(), Unwanted> {
+        for (number, payload) in messages {
             self.apply(*number, payload).await?;
         }
         Ok(())
     }
+
+    /// The messages from `from` up to and without `until`. The one before them is asked for, too: it must be
+    /// the one that is known.
+    async fn missed(&self, from: u64, until: u64) -> Missed {
+        let Some(address) = &self.source.replay else { return Missed::Gone };
+        let asked = replay(address, from.saturating_sub(1));
+        let asked = tokio::time::timeout(REPLAY_PATIENCE, asked).await;
+        let mut messages = asked.ok().and_then(Result::ok).unwrap_or_default();
+        if let Some((number, payload)) = messages.first().filter(|(number, _)| *number < from) {
+            if self.sequence.judge(*number, xxh3_64(payload)) != Verdict::Known {
+                return Missed::OfAnother;
+            }
+            messages.remove(0);
+        }
+        messages.retain(|(number, _)| *number < until);
+        let expected = from..until;
+        match messages.iter().map(|(number, _)| *number).eq(expected) {
+            true => Missed::All(messages),
+            false => Missed::Gone,
+        }
+    }
+}
+
+/// What became of asking for messages again.
+enum Missed {
+    All(Vec<Message>),
+    /// The engine keeps other ones than those that were heard: it is another process.
+    OfAnother,
+    Gone,
 }
 
 fn number_of(frame: &[u8]) -> Option<u64> {
@@ -158,12 +187,18 @@ async fn replay(address: &str, from: u64) -> Result<Vec<Message>, zeromq::ZmqErr
     socket.send(question).await?;
     let mut messages = Vec::new();
     while messages.len() < REPLAY_MESSAGES_MAX {
-        let frames = socket.recv().await?.into_vec();
-        let [_, number, payload] = frames.as_slice() else { break };
-        let Some(number) = number_of(number).filter(|number| *number != END) else { break };
-        messages.push((number, payload.to_vec()));
+        let Some(message) = repeated(&socket.recv().await?.into_vec()) else { break };
+        messages.push(message);
     }
     Ok(messages)
+}
+
+/// A repeated message, of the frames that answer a question: an empty one, in newer releases the topic, then
+/// number and payload. `None` ends the repetition.
+fn repeated(frames: &[impl AsRef<[u8]>]) -> Option<Message> {
+    let [_, .., number, payload] = frames else { return None };
+    let number = number_of(number.as_ref()).filter(|number| *number != END)?;
+    Some((number, payload.as_ref().to_vec()))
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sluice_sim::server::{KvEvents as Published, ServerConfig, spawn_thread};
+use rmpv::Value;
+use sluice_sim::server::{KvEvents as Published, Running, ServerConfig, spawn_thread};
 use tokio::sync::mpsc;
+use zeromq::{PubSocket, Socket, SocketSend, ZmqMessage};
 
-use super::{Event, Heard, Input, KvEvents, Subscriber};
+use super::{Event, Heard, Input, KvEvents, Subscriber, repeated};
 use crate::control::client::{Ask, Client};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,6 +51,13 @@ impl Ear {
         }
     }
 
+    /// What has come already.
+    fn hear_rest(&mut self, out: &mut mpsc::Receiver<Input>) {
+        while let Ok(Input::Heard(7, heard)) = out.try_recv() {
+            self.hear(heard);
+        }
+    }
+
     async fn hear_until(&mut self, out: &mut mpsc::Receiver<Input>, lost: u32, blocks: usize) {
         let enough = async {
             while (self.lost, self.blocks.len()) != (lost, blocks) {
@@ -67,16 +76,23 @@ async fn post(client: &mut Client, address: std::net::SocketAddr, path: &str, bo
 }
 
 /// A prompt of 8 blocks of 16 tokens, and nothing generated but one token.
-fn prompt(seed: &str) -> String {
-    let ids: Vec<String> = (0..128).map(|n| format!("{}", n + seed.len() * 1_000)).collect();
+fn prompt(seed: usize) -> String {
+    let ids: Vec<String> = (0..128).map(|n| format!("{}", n + seed * 1_000)).collect();
     format!(r#"{{"model":"mock-model","max_tokens":1,"prompt":[{}]}}"#, ids.join(","))
+}
+
+/// A server that tells.
+fn engine(publish: &str, again: &str) -> Running {
+    let (publish, replay) = (publish.to_owned(), Some(again.to_owned()));
+    let kv_events = Some(Published { publish, replay, topic: "kv".into() });
+    let config = ServerConfig { instant: true, kv_events, ..Default::default() };
+    spawn_thread("127.0.0.1:0".parse().unwrap(), config).unwrap()
 }
 
 async fn world(bind: bool, with_replay: bool) {
     let (events, again) = (free_address(), free_address());
     let publish = if bind { format!("connect:{events}") } else { events.clone() };
-    let published = Published { publish, replay: Some(again.clone()), topic: "kv".into() };
-    let config = ServerConfig { instant: true, kv_events: Some(published), ..Default::default() };
+    let published_again = again.clone();
     let source = KvEvents {
         bind,
         address: events.into(),
@@ -90,23 +106,23 @@ async fn world(bind: bool, with_replay: bool) {
         listening = Some(tokio::spawn(subscriber.run()));
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let sim = spawn_thread("127.0.0.1:0".parse().unwrap(), config).unwrap();
+    let sim = engine(&publish, &published_again);
     if !bind {
         listening = Some(tokio::spawn(Subscriber::new("gpu".into(), source, 7, sender).run()));
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut client = Client::new(endpoint_of(sim.addr));
     let mut ear = Ear::default();
-    post(&mut client, sim.addr, "/v1/completions", prompt("a")).await;
+    post(&mut client, sim.addr, "/v1/completions", prompt(1)).await;
     // The first message has the first number: nothing is lost.
     ear.hear_until(&mut out, 0, 8).await;
     post(&mut client, sim.addr, "/sim/kv-events/lose", r#"{"messages":1}"#.into()).await;
-    post(&mut client, sim.addr, "/v1/completions", prompt("bb")).await;
-    post(&mut client, sim.addr, "/v1/completions", prompt("ccc")).await;
+    post(&mut client, sim.addr, "/v1/completions", prompt(2)).await;
+    post(&mut client, sim.addr, "/v1/completions", prompt(3)).await;
     let lost = u32::from(!with_replay);
     ear.hear_until(&mut out, lost, if with_replay { 24 } else { 8 }).await;
     post(&mut client, sim.addr, "/reset_prefix_cache", "{}".into()).await;
-    post(&mut client, sim.addr, "/v1/completions", prompt("dddd")).await;
+    post(&mut client, sim.addr, "/v1/completions", prompt(4)).await;
     ear.hear_until(&mut out, lost, 8).await;
     listening.unwrap().abort();
 }
@@ -128,4 +144,111 @@ fn a_gap_that_cannot_be_filled_is_told() {
 #[test]
 fn engines_may_connect_to_us() {
     run(world(true, true));
+}
+
+/// An engine that told `before` prompts is restarted, and the first `lost` of its messages are not heard:
+/// what the old process had is gone, and what the new one has is known.
+async fn restarted(before: usize, lost: usize) {
+    let (events, again) = (free_address(), free_address());
+    let old = engine(&events, &again);
+    let (address, replay) = (events.clone().into(), Some(again.clone().into()));
+    let source = KvEvents { bind: false, address, replay, topic: "kv".into() };
+    let (sender, mut out) = mpsc::channel(64);
+    let listening = tokio::spawn(Subscriber::new("gpu".into(), source, 7, sender).run());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (mut client, mut ear) = (Client::new(endpoint_of(old.addr)), Ear::default());
+    for seed in 0..before {
+        post(&mut client, old.addr, "/v1/completions", prompt(seed)).await;
+    }
+    ear.hear_until(&mut out, 0, 8 * before).await;
+    old.stop().unwrap();
+    let new = engine(&events, &again);
+    let mut client = Client::new(endpoint_of(new.addr));
+    let lose = format!(r#"{{"messages":{lost}}}"#);
+    post(&mut client, new.addr, "/sim/kv-events/lose", lose).await;
+    let mut asked = 0;
+    // Until the connection is there again, more is lost.
+    while ear.lost == 0 {
+        assert!(asked < 36, "the restart was not heard");
+        post(&mut client, new.addr, "/v1/completions", prompt(100 + asked)).await;
+        asked += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ear.hear_rest(&mut out);
+    }
+    ear.hear_until(&mut out, 1, 8 * asked).await;
+    listening.abort();
+}
+
+#[test]
+fn a_process_that_is_first_heard_at_a_low_number_is_another_one() {
+    run(restarted(40, 3));
+}
+
+#[test]
+fn a_gap_is_not_filled_with_what_another_process_told() {
+    run(restarted(2, 5));
+}
+
+/// One batch with one block, made at `time`.
+fn batch_of(time: f64, block: u64) -> Vec<u8> {
+    let list = |items: Vec<Value>| Value::Array(items);
+    let tokens = list((0..4u64).map(Value::from).collect());
+    let event = vec![
+        "BlockStored".into(),
+        list(vec![block.into()]),
+        Value::Nil,
+        tokens,
+        4.into(),
+        Value::Nil,
+    ];
+    let batch = list(vec![time.into(), list(vec![list(event)]), 0.into()]);
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, &batch).unwrap();
+    bytes
+}
+
+async fn doubled() {
+    let address = free_address();
+    let mut socket = PubSocket::new();
+    socket.bind(&address).await.unwrap();
+    let source =
+        KvEvents { bind: false, address: address.into(), replay: None, topic: "kv".into() };
+    let (sender, mut out) = mpsc::channel(64);
+    let listening = tokio::spawn(Subscriber::new("gpu".into(), source, 7, sender).run());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let messages =
+        [(0, 1), (1, 2), (1, 2), (0, 1), (2, 3), (2, 3), (3, 4), (2, 9)].map(|(number, block)| {
+            let mut message = ZmqMessage::from("kv");
+            message.push_back(u64::to_be_bytes(number).to_vec().into());
+            message.push_back(batch_of(block as f64, block).into());
+            message
+        });
+    let mut ear = Ear::default();
+    let (same, other) = messages.split_at(7);
+    for message in same {
+        socket.send(message.clone()).await.unwrap();
+    }
+    ear.hear_until(&mut out, 0, 4).await;
+    assert!(out.try_recv().is_err(), "what came twice is heard once");
+    socket.send(other[0].clone()).await.unwrap();
+    ear.hear_until(&mut out, 1, 1).await;
+    assert!(ear.blocks.contains(&9));
+    listening.abort();
+}
+
+#[test]
+fn what_is_delivered_twice_is_taken_once_and_other_bytes_under_its_number_are_another_process() {
+    run(doubled());
+}
+
+#[test]
+fn a_repetition_may_tell_the_topic() {
+    let (number, end) = (7u64.to_be_bytes(), [0xff; 8]);
+    let (none, number, end): (&[u8], &[u8], &[u8]) = (b"", &number, &end);
+    let message = Some((7, b"x".to_vec()));
+    assert_eq!(repeated(&[none, number, b"x"]), message);
+    assert_eq!(repeated(&[none, b"kv", number, b"x"]), message);
+    for ends in [&[none, end, none][..], &[none, none, end, none], &[none, b"x", b"x"], &[none]] {
+        assert_eq!(repeated(ends), None);
+    }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-use crate::config::plan::{Endpoint, EndpointId, Model, Plan};
+use crate::config::plan::{Endpoint, EndpointId, Plan};
 use crate::control::client::{Ask, Client};
 use crate::control::fleet::Addresses;
 use crate::route::precise::Prompt;
@@ -25,8 +25,6 @@ pub struct Engine {
     /// What its cache depends on.
     pub identity: u64,
     pub endpoint: Endpoint,
-    /// The name that the engine knows the model by; `None`: the client's own.
-    pub model: Option<Box<str>>,
     pub addresses: watch::Receiver<Addresses>,
     /// Some tenants share no cache with others.
     pub isolates: bool,
@@ -38,19 +36,13 @@ pub fn engines(
     addresses: impl Fn(usize) -> watch::Receiver<Addresses>,
 ) -> Vec<Engine> {
     let telling = plan.endpoints.iter().enumerate().filter(|(_, one)| one.kv_events.is_some());
-    let engine = |(at, endpoint): (usize, &Endpoint)| {
-        let endpoint_id = EndpointId(at as u16);
-        let serves = |model: &&Model| model.endpoints.contains(&endpoint_id);
-        let model = plan.models.iter().find(serves);
-        Engine {
-            generation: plan.generation,
-            endpoint_id,
-            identity: endpoint.cache_identity(),
-            endpoint: endpoint.clone(),
-            model: model.and_then(|model| model.upstream_model.clone()),
-            addresses: addresses(at),
-            isolates: plan.isolates,
-        }
+    let engine = |(at, endpoint): (usize, &Endpoint)| Engine {
+        generation: plan.generation,
+        endpoint_id: EndpointId(at as u16),
+        identity: endpoint.cache_identity(),
+        endpoint: endpoint.clone(),
+        addresses: addresses(at),
+        isolates: plan.isolates,
     };
     telling.map(engine).collect()
 }
@@ -64,11 +56,12 @@ pub struct Tokenised {
     pub tokens: Option<Vec<u32>>,
 }
 
-/// Of a request's body, what its prompt is made of.
+/// Of a request's body, what its prompt is made of; `/tokenize` has the same names for it.
 #[derive(Deserialize, Serialize)]
 struct Body<'a> {
-    #[serde(borrow)]
-    model: &'a RawValue,
+    /// Not the client's, which the engine may not know.
+    #[serde(skip_deserializing)]
+    model: &'a str,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     messages: Option<&'a RawValue>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
@@ -76,11 +69,15 @@ struct Body<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     prompt: Option<&'a RawValue>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    chat_template: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     chat_template_kwargs: Option<&'a RawValue>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     add_generation_prompt: Option<&'a RawValue>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     continue_final_message: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    add_special_tokens: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -92,13 +89,13 @@ struct Answer {
 pub async fn tokenise(engine: Engine, prompt: Prompt) -> Tokenised {
     let tokens = match ids(&prompt.body) {
         Some(ids) => Some(ids),
-        None => ask(&engine, &prompt.body).await,
+        None => ask(&engine, &prompt).await,
     };
     Tokenised { identity: engine.identity, prompt, tokens }
 }
 
-async fn ask(engine: &Engine, body: &[u8]) -> Option<Vec<u32>> {
-    let question = question(body, engine.model.as_deref())?;
+async fn ask(engine: &Engine, prompt: &Prompt) -> Option<Vec<u32>> {
+    let question = question(&prompt.body, &prompt.model)?;
     let path = format!("{}/tokenize", engine.endpoint.path_prefix).into();
     let ask = Ask { path, body: Some(question), answer_bytes_max: ANSWER_BYTES_MAX };
     let addresses: Vec<SocketAddr> = engine.addresses.borrow().to_vec();
@@ -109,12 +106,9 @@ async fn ask(engine: &Engine, body: &[u8]) -> Option<Vec<u32>> {
 }
 
 /// The question, in the bytes that the client chose; `None` for what `/tokenize` does not take.
-fn question(body: &[u8], model: Option<&str>) -> Option<Vec<u8>> {
+fn question(body: &[u8], model: &str) -> Option<Vec<u8>> {
     let mut body: Body<'_> = serde_json::from_slice(body).ok()?;
-    let named = model.and_then(|model| serde_json::value::to_raw_value(model).ok());
-    if let Some(named) = &named {
-        body.model = named;
-    }
+    body.model = model;
     // A list of prompts is several; a prompt and messages are two readings.
     let text = body.prompt.is_some_and(|prompt| prompt.get().starts_with('"'));
     match (body.messages.is_some(), text) {
@@ -134,7 +128,7 @@ fn ids(body: &[u8]) -> Option<Vec<u32>> {
 mod tests {
     use super::*;
 
-    fn asked(body: &str, model: Option<&str>) -> Option<String> {
+    fn asked(body: &str, model: &str) -> Option<String> {
         question(body.as_bytes(), model).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
@@ -143,15 +137,20 @@ mod tests {
         let chat = r#"{"stream":true,"model":"a","messages":[{"role":"user","content":"h\u0069"}],"tools":[1]}"#;
         let expected =
             r#"{"model":"a","messages":[{"role":"user","content":"h\u0069"}],"tools":[1]}"#;
-        assert_eq!(asked(chat, None).as_deref(), Some(expected));
-        assert_eq!(asked(chat, Some("b")).unwrap(), expected.replace("\"a\"", "\"b\""));
+        assert_eq!(asked(chat, "a").as_deref(), Some(expected));
         assert_eq!(
-            asked(r#"{"model":"a","prompt":"x"}"#, None).unwrap(),
-            r#"{"model":"a","prompt":"x"}"#
+            asked(r#"{"add_special_tokens":false,"model":"a","prompt":"x"}"#, "a").unwrap(),
+            r#"{"model":"a","prompt":"x","add_special_tokens":false}"#
         );
         for no in [r#"{"model":"a","prompt":["x","y"]}"#, r#"{"model":"a","input":"x"}"#, "{"] {
-            assert_eq!(asked(no, None), None, "{no}");
+            assert_eq!(asked(no, "a"), None, "{no}");
         }
+    }
+
+    #[test]
+    fn the_model_has_the_name_that_its_engine_knows() {
+        let asked = asked(r#"{"model":"best","prompt":"x"}"#, r#"org/"m""#).unwrap();
+        assert_eq!(asked, r#"{"model":"org/\"m\"","prompt":"x"}"#);
     }
 
     #[test]

@@ -126,7 +126,8 @@ impl Router {
             column.learned.computed(step, computed_tokens(flight, report));
         }
         // Where the engine tells what it loses, nothing is learned from what is missing.
-        if let Some(seen) = foresight.filter(|seen| !seen.lost && !column.tells) {
+        let told = column.tells && chain.is_tellable();
+        if let Some(seen) = foresight.filter(|seen| !seen.lost && !told) {
             column.horizon.learn(flight.age, seen.expected_tokens, seen.got_tokens);
         }
         self.computes(slot, output);

@@ -17,6 +17,7 @@ struct World {
     columns: EndpointSet,
     requests: [u64; ENDPOINTS as usize],
     now: Nanos,
+    op: Operation,
 }
 
 /// One request under way.
@@ -33,13 +34,14 @@ impl World {
         let endpoints: Vec<u64> = (1..=ENDPOINTS).collect();
         let places = router.adopt(&endpoints, &[77]);
         let columns = places.endpoints.iter().flatten().map(|slot| slot.index).collect();
-        Self { router, places, columns, requests: [0; ENDPOINTS as usize], now: SECOND }
+        let (requests, op) = ([0; ENDPOINTS as usize], Operation::Chat);
+        Self { router, places, columns, requests, now: SECOND, op }
     }
 
     fn send(&mut self, messages: &str, session: Option<u64>) -> Sent {
         let body = format!("{{\"model\":\"m\",\"messages\":[{messages}]}}");
         let bounds = Bounds { depth_max: 64 };
-        let ask = read_ask(Operation::Chat, body.as_bytes(), &bounds).expect("lawful");
+        let ask = read_ask(self.op, body.as_bytes(), &bounds).expect("lawful");
         let mut chain = self.router.chain();
         chain::read(&mut chain, &Root::default(), body.as_bytes(), &ask);
         let model = self.places.models[0].expect("a slot");
@@ -207,6 +209,51 @@ fn a_session_is_remembered_beyond_the_table() {
     world.router.correct((identity, Change::LostAll));
     let sent = world.send(&conversation("a", 4), Some(5));
     assert_eq!(sent.decision.pick(EndpointId(place.index)).map_or(0, |pick| pick.cached_tokens), 0);
+}
+
+/// An engine that tells of its cache cannot tell of a prompt that is not tokenised as it renders it.
+#[test]
+fn what_no_engine_tells_of_is_remembered_and_learned_as_ever() {
+    for (op, told) in [(Operation::Messages, false), (Operation::Chat, true)] {
+        let mut world = World::new(false, 8);
+        world.op = op;
+        let sent = world.send(&conversation("a", 2), Some(5));
+        let place = first(&sent).slot.expect("a slot");
+        world.router.correct((u64::from(first(&sent).endpoint.0) + 1, Change::Holds(1)));
+        world.router.table.clear(place.index);
+        let sent = world.send(&conversation("a", 3), Some(5));
+        let expected = sent.decision.pick(EndpointId(place.index)).map(|pick| pick.cached_tokens);
+        assert_eq!(expected.unwrap_or(0) == 0, told, "{op:?}");
+    }
+}
+
+#[test]
+fn a_horizon_is_learned_from_what_no_engine_tells_of() {
+    for (op, told) in [(Operation::Messages, false), (Operation::Chat, true)] {
+        let mut world = World::new(false, 8);
+        world.op = op;
+        let report =
+            Report { input_tokens: Some(2_000), cached_tokens: Some(0), output_tokens: Some(9) };
+        let sent = world.turn(&conversation("a", 4), &report);
+        let place = usize::from(first(&sent).slot.expect("a slot").index);
+        world.router.correct((u64::from(first(&sent).endpoint.0) + 1, Change::Holds(1)));
+        // It was answered long ago.
+        world.router.columns[place].forget();
+        let before = world.router.columns[place].horizon.tokens();
+        let sent = world.turn(&conversation("a", 5), &report);
+        assert!(first(&sent).cached_tokens > 500);
+        let after = world.router.columns[place].horizon.tokens();
+        assert_eq!(after == before, told, "{op:?}");
+    }
+}
+
+#[test]
+fn a_chain_that_was_given_back_is_empty() {
+    let mut world = World::new(false, 8);
+    let sent = world.send(&conversation("a", 2), None);
+    world.router.put_chain(sent.chain);
+    let chain = world.router.chain();
+    assert!(chain.hashes().is_empty() && chain.bytes() == 0 && chain.anchor() == 0);
 }
 
 #[test]
