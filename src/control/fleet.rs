@@ -20,11 +20,12 @@ use super::health::{self, Health};
 use super::kv;
 use super::kv::keeper::{Door, Input};
 use super::kv::subscriber::Subscriber;
+use super::kv::tokens::Engine;
 use super::names::{self, Answer, Names};
 use super::probe::probe;
 use crate::admin::EndpointState;
 use crate::config::Plan;
-use crate::config::plan::{Endpoint, EndpointId};
+use crate::config::plan::{Endpoint, EndpointId, KvEvents};
 use crate::route::views::{EndpointView, Views};
 use crate::telemetry::say;
 
@@ -47,7 +48,7 @@ pub struct Fleet {
     /// To the keeper of what engines tell of their caches.
     kv: Door,
     /// One for each engine that tells.
-    listening: Vec<AbortHandle>,
+    listening: Vec<Listening>,
     pace: Pace,
 }
 
@@ -58,6 +59,27 @@ struct Tracked {
     engine: Watched,
     addresses: watch::Sender<Addresses>,
     tasks: [AbortHandle; 2],
+}
+
+/// A subscription to what an engine tells of its cache.
+#[derive(Debug)]
+struct Listening {
+    identity: u64,
+    source: KvEvents,
+    task: AbortHandle,
+}
+
+impl Listening {
+    fn is_to(&self, engine: &Engine) -> bool {
+        let same = engine.endpoint.kv_events.as_ref() == Some(&self.source);
+        self.identity == engine.identity && same && !self.task.is_finished()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Drop for Tracked {
@@ -103,17 +125,23 @@ impl Fleet {
         self.ask_names();
     }
 
-    /// Listens to the engines that tell of their caches, anew: what they told before is asked for again.
+    /// Listens to the engines that tell of their caches. Whom it listens to already is not interrupted: what
+    /// is told meanwhile would be lost.
     fn listen(&mut self) {
-        self.listening.drain(..).for_each(|task| task.abort());
         let engines =
             kv::tokens::engines(&self.plan, |at| self.endpoints[at].addresses.subscribe());
+        // Those that go leave their addresses before others come to them.
+        self.listening.retain(|known| engines.iter().any(|engine| known.is_to(engine)));
         let (door, listening) = (self.kv.clone(), &mut self.listening);
         for engine in &engines {
             let (name, identity) = (engine.endpoint.name.clone(), engine.identity);
             let Some(source) = engine.endpoint.kv_events.clone() else { continue };
-            let subscriber = Subscriber::new(name, source, identity, door.clone());
-            listening.push(tokio::spawn(subscriber.run()).abort_handle());
+            if listening.iter().any(|known| known.is_to(engine)) {
+                continue;
+            }
+            let subscriber = Subscriber::new(name, source.clone(), identity, door.clone());
+            let task = tokio::spawn(subscriber.run()).abort_handle();
+            listening.push(Listening { identity, source, task });
         }
         tokio::spawn(async move {
             // The keeper goes only with the process.

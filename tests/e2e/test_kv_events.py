@@ -1,5 +1,6 @@
 """Engines that tell of their caches: routing follows the cache itself, not an estimate of it."""
 
+import copy
 import time
 
 import httpx
@@ -150,6 +151,23 @@ def test_gaps(gateways, replay):
     assert row["cached_tokens"] > 0
     for sim, _ in worlds:
         sim.stop()
+
+
+def test_a_reload_interrupts_no_subscription(gateways):
+    worlds = [telling(replay=False)]
+    gateway = world(gateways, worlds)
+    name = fresh()
+    ask(gateway, conversation(name, 1))
+    settled(gateway, 1)
+    config = copy.deepcopy(gateway.config)
+    config["timeouts"] = {**config.get("timeouts", {}), "connect_seconds": 4}
+    for _ in range(3):
+        gateway.reload(config)
+    ask(gateway, conversation(name, 2))
+    settled(gateway, 2)
+    assert metric(gateway, "sluice_kv_lost_track_total") == 0
+    row = ask(gateway, conversation(name, 3))
+    assert abs(row["expected_cached_tokens"] - row["cached_tokens"]) < 200 and row["cached_tokens"] > 0
 
 
 def asked_to_tokenise(gateway):

@@ -58,7 +58,7 @@ pub fn decode(payload: &[u8]) -> Result<Vec<Event>, String> {
     if events.len() > EVENTS_MAX {
         return Err(format!("{} events in one batch", events.len()));
     }
-    events.iter().map(event).collect()
+    events.iter().filter_map(|one| event(one).transpose()).collect()
 }
 
 /// A structure's fields, by position or by name.
@@ -79,15 +79,27 @@ fn get<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {
     map.as_map()?.iter().find(named).map(|(_, value)| value)
 }
 
-fn event(value: &Value) -> Result<Event, String> {
+/// `None` for what happened elsewhere than in the GPU's memory: blocks that an engine has put aside are written
+/// and dropped there under the same names, and often without their tokens.
+fn event(value: &Value) -> Result<Option<Event>, String> {
     let fields = Fields(value);
     let tag = fields.at(0, "type").and_then(Value::as_str).ok_or("an event without a name")?;
     match tag {
-        "BlockStored" => stored(&fields).map(Event::Stored),
-        "BlockRemoved" => Ok(Event::Removed { blocks: hashes(fields.at(1, "block_hashes"))? }),
-        "AllBlocksCleared" => Ok(Event::Cleared),
+        "BlockStored" if is_aside(fields.at(6, "medium")) => Ok(None),
+        "BlockRemoved" if is_aside(fields.at(2, "medium")) => Ok(None),
+        "BlockStored" => stored(&fields).map(|stored| Some(Event::Stored(stored))),
+        "BlockRemoved" => {
+            let blocks = hashes(fields.at(1, "block_hashes"))?;
+            Ok(Some(Event::Removed { blocks }))
+        }
+        "AllBlocksCleared" => Ok(Some(Event::Cleared)),
         other => Err(format!("unknown event {:?}", other.chars().take(40).collect::<String>())),
     }
+}
+
+/// Older releases tell no medium, and know only one.
+fn is_aside(medium: Option<&Value>) -> bool {
+    medium.and_then(Value::as_str).is_some_and(|medium| medium != "GPU")
 }
 
 fn stored(fields: &Fields<'_>) -> Result<Stored, String> {

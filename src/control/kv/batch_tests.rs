@@ -47,6 +47,25 @@ fn arrays_as_vllm_writes_them() {
     assert_eq!(decode(&bytes(&batch)).unwrap(), expected);
 }
 
+#[test]
+fn what_happens_outside_of_the_gpu_s_memory_is_passed_over() {
+    // As vLLM's offloading connectors write it: no tokens, but a block's size.
+    let aside = list([
+        Value::from("BlockStored"),
+        list([10u64]),
+        Value::Nil,
+        Value::Array(Vec::new()),
+        Value::from(16),
+        Value::Nil,
+        Value::from("CPU"),
+    ]);
+    let removed =
+        |medium| list([Value::from("BlockRemoved"), list([10u64]), Value::from(medium)]);
+    let events = list([aside, removed("CPU"), removed("GPU")]);
+    let told = decode(&bytes(&list([Value::from(1.5), events]))).unwrap();
+    assert_eq!(told, [Event::Removed { blocks: vec![10] }]);
+}
+
 /// The adapter of a stored block whose fields of that name and of that id are these.
 fn adapter_of(id: Value, name: Value) -> u64 {
     let mut event = stored();
