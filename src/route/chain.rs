@@ -76,6 +76,13 @@ impl Chain {
         self.anchor
     }
 
+    /// Of no prompt, with the memory that it has.
+    pub fn clear(&mut self) {
+        self.hashes.clear();
+        self.ends.clear();
+        (self.bytes, self.anchor) = (0, 0);
+    }
+
     fn begin(&mut self, stream_bytes: usize) {
         self.hashes.clear();
         self.ends.clear();
