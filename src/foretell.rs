@@ -6,25 +6,26 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::api::ask::{Ask, read_ask};
+use crate::api::ask::read_ask;
 use crate::api::fault::Fault;
 use crate::api::operation::{Operation, resolve};
 use crate::config::plan::{
-    ClientKey, EndpointId, Model, ModelId, Named, Pair, Plan, Policy, Stick, Target,
+    ClientKey, EndpointId, ModelId, Named, Pair, Plan, Policy, Stick, Target,
 };
 use crate::config::{self};
 use crate::dialect;
 use crate::gate::rights;
 use crate::http::Method;
 use crate::json::Bounds;
+use crate::relay::asking::{Asking, Request, Sender, fault};
 use crate::relay::explain::{explain, paired, ranked, turn};
-use crate::relay::isolate::{self, Salt, Sender};
+use crate::relay::isolate::{self, Salt};
 use crate::relay::seating::{Look, Seating};
 use crate::relay::{arm, session};
 use crate::route::candidate::{Candidate, Reason};
-use crate::route::chain::{self, Chain, Root};
+use crate::route::chain::Chain;
 use crate::route::pair::{Course, Terms, course};
-use crate::route::router::{Decision, Inquiry, Router, Seat, Whose};
+use crate::route::router::{Decision, Inquiry, Router, Seat};
 use crate::route::split;
 use crate::telemetry::explain::{Drawn, Explained};
 use crate::telemetry::registry::Names;
@@ -57,7 +58,7 @@ pub fn foretell(question: &Question) -> Result<Explained, String> {
     let plan = config::load(&question.config, 1).map_err(|errors| errors.to_string())?;
     let mut teller = Teller::new(plan);
     for (endpoint, file) in &question.warm {
-        let at = teller.plan.endpoints.iter().position(|one| *one.name == **endpoint);
+        let at = teller.ground.plan.endpoints.iter().position(|one| *one.name == **endpoint);
         let at = at.ok_or_else(|| format!("there is no endpoint {endpoint:?}"))?;
         teller.send(question, file, Some(EndpointId(at as u16)))?;
     }
@@ -65,12 +66,17 @@ pub fn foretell(question: &Question) -> Result<Explained, String> {
 }
 
 struct Teller {
-    plan: Plan,
-    names: Arc<Names>,
+    ground: Ground,
     router: Router,
-    seating: Seating,
     /// Nanoseconds; each request comes a second after the last.
     now: u64,
+}
+
+/// What stays as it is.
+struct Ground {
+    plan: Plan,
+    names: Arc<Names>,
+    seating: Seating,
 }
 
 impl Teller {
@@ -79,7 +85,7 @@ impl Teller {
         let mut router = Router::new(memory_mib, false, SEED);
         let seating = Seating::of(&plan, Some(&mut router));
         let names = Arc::new(Names::of(&plan));
-        Self { plan, names, router, seating, now: 0 }
+        Self { ground: Ground { plan, names, seating }, router, now: 0 }
     }
 
     /// Decides the request in `file`, and books it at `to`, or where it was decided to go.
@@ -91,34 +97,36 @@ impl Teller {
     ) -> Result<Explained, String> {
         let in_words = |fault: Fault| format!("{}: {fault}", file.display());
         let body = &std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let Self { ground, router, now } = self;
+        let ground = &*ground;
+        let Ground { plan, seating, .. } = ground;
         let op = operation(&question.path)?;
-        let key = key(&self.plan, question)?;
-        let bounds = Bounds { depth_max: self.plan.limits.json_depth_max };
+        let key = key(plan, question)?;
+        let bounds = Bounds { depth_max: plan.limits.json_depth_max };
         let ask = read_ask(op, body, &bounds).map_err(in_words)?;
-        let named = rights::model(&self.plan, &ask.model).map_err(in_words)?;
+        let named = rights::model(plan, &ask.model).map_err(in_words)?;
         let (client, session) = hashes(question, key);
-        let (id, drawn) = self.draw(named, client, session)?;
-        let looks = self.seating.model(id).look > Look::Nothing;
-        let Some(slot) = self.seating.model(id).slot.filter(|_| looks) else {
-            return self.turns(id, named, drawn);
+        let (model, drawn) = ground.draw(named, client, session)?;
+        let seat = seating.model(model);
+        let Some(slot) = seat.slot.filter(|_| seat.look > Look::Nothing) else {
+            return ground.turns(model, named, drawn);
         };
-        self.now += 1_000_000_000;
-        let own = isolate::given(body, &ask);
+        *now += 1_000_000_000;
         // All that is asked about comes from one tenant.
-        let sender = Sender { key, tenant: b"", given: own };
-        let salt = isolate::salt_of(&self.plan, &sender, op, id).map_err(in_words)?;
-        let model = &self.plan.models[usize::from(id.0)];
-        let mut chain = Chain::default();
-        let salted = salt.as_ref().map_or(own, |salt| salt.json());
-        chain::read(&mut chain, &root(model, salted), body, &ask);
-        let (client, prompt_bytes) = (client.unwrap_or(0), chain.bytes());
-        let whose = Whose { model: slot, client, session, prompt_bytes };
-        let sent = Sent { ask: &ask, body, id, whose, chain, salt };
-        let mut explained = self.decide(&sent, to)?;
+        let whose = isolate::Sender { key, tenant: b"", given: isolate::given(body, &ask) };
+        let salt = isolate::salt_of(plan, &whose, op, model).map_err(in_words)?;
+        let sender = Sender { client: client.unwrap_or(0), session, salt: salt.as_deref() };
+        let request = Request { model, ask: &ask, body };
+        let asking = Asking::new(plan, (seat, slot), &request, &sender, Chain::default());
+        let sent = Sent { ground, asking, request, salt: salt.as_deref(), now: *now };
+        let explained = sent.decide(router, to);
+        let mut explained = explained.map_err(|words| format!("{}: {words}", file.display()))?;
         (explained.asked, explained.drawn) = (named.other, drawn);
         Ok(*explained)
     }
+}
 
+impl Ground {
     /// Of a model whose policy looks at nothing, only how a request came to it can be said.
     fn turns(&self, id: ModelId, named: Named, drawn: Option<Drawn>) -> Result<Explained, String> {
         let model = &self.plan.models[usize::from(id.0)];
@@ -155,55 +163,104 @@ impl Teller {
         Ok((arm.model, arm::drawn_of(&self.plan, split, sticks.is_some())))
     }
 
+    /// An endpoint with nothing to do.
+    fn seat(&self, id: EndpointId) -> Seat {
+        let endpoint = &self.plan.endpoints[usize::from(id.0)];
+        let kv_tokens = Some(endpoint.traits.kv_tokens).filter(|tokens| *tokens > 0);
+        let candidate = Candidate {
+            weight: endpoint.weight,
+            kv_tokens,
+            price: endpoint.price,
+            ..Candidate::idle(id)
+        };
+        Seat { slot: self.seating.slots[usize::from(id.0)], candidate }
+    }
+}
+
+/// A request, read.
+struct Sent<'a> {
+    ground: &'a Ground,
+    asking: Asking<'a>,
+    request: Request<'a>,
+    /// Of an isolated tenant's request.
+    salt: Option<&'a Salt>,
+    now: u64,
+}
+
+impl Sent<'_> {
     fn decide(
-        &mut self,
-        sent: &Sent<'_>,
+        &self,
+        router: &mut Router,
         to: Option<EndpointId>,
     ) -> Result<Box<Explained>, String> {
-        let model = self.plan.models[usize::from(sent.id.0)].clone();
-        let ids = match to {
-            Some(to) if model.uses(to) => vec![to],
-            Some(_) => Vec::new(),
-            None => model.endpoints.clone(),
+        let model = self.asking.model;
+        let mut decision = match to {
+            None => self.choose(router, &model.endpoints)?,
+            Some(to) if model.endpoints.contains(&to) => self.choose(router, &[to])?,
+            // A server that does a part for those of the model, or all of it in their place.
+            Some(to) if model.uses(to) => self.instead(router, &self.apart(&[to]))?,
+            Some(_) => return Err("the model is not served there".to_owned()),
         };
-        let ids = self.apart(sent, &ids);
-        if ids.is_empty() && to.is_none() {
-            return Err(Fault::Unsupported("isolated tenants").to_string());
-        }
-        let mut decision = self.choose(sent, &ids, model.policy)?;
-        let mut explained = explain(&self.router, &self.names, sent.id, model.policy, &decision);
+        let (names, id) = (&self.ground.names, self.request.model);
+        let mut explained = explain(router, names, id, model.policy, &decision);
         if let (Some(pair), None) = (&model.pair, to) {
-            decision = self.share(sent, &model, pair, decision, &mut explained)?;
+            decision = self.share(router, pair, decision, &mut explained)?;
         }
         let pick = decision.picks().next().copied();
         let pick = pick.ok_or("the model is not served there")?;
         explained.endpoint = Some(pick.endpoint);
-        self.router.dispatched(self.now, &sent.chain, &pick, &sent.whose);
+        router.dispatched(self.now, &self.asking.chain, &pick, &self.asking.whose);
         Ok(explained)
     }
 
+    /// As a gateway chooses whose endpoints have nothing to do.
+    fn choose(&self, router: &mut Router, ids: &[EndpointId]) -> Result<Decision, String> {
+        let asking = &self.asking;
+        let inquiry = asking.inquiry();
+        let estimate = router.estimate(self.now, &inquiry);
+        let gate = asking.gate(&asking.needs(&estimate), ids, |_| false);
+        let gate = gate.map_err(|nobody| fault(nobody).to_string())?;
+        let able = ids.iter().filter(|id| gate.lets(asking.traits(**id), false));
+        let seats = able.map(|id| self.ground.seat(*id));
+        let decision = router.decide(self.now, &inquiry, &estimate, seats);
+        decision.ok_or_else(|| "the model is not served there".to_owned())
+    }
+
+    /// As it chooses among servers that are not the model's own.
+    fn instead(&self, router: &mut Router, ids: &[EndpointId]) -> Result<Decision, String> {
+        let inquiry = Inquiry {
+            policy: Policy::PredictedTtft,
+            columns: &self.ground.seating.columns(ids),
+            ..self.asking.inquiry()
+        };
+        let estimate = router.estimate(self.now, &inquiry);
+        let seats = ids.iter().map(|id| self.ground.seat(*id));
+        let decision = router.decide(self.now, &inquiry, &estimate, seats);
+        decision.ok_or_else(|| Fault::Unsupported("isolated tenants").to_string())
+    }
+
     /// Those of `ids` that keep it apart from other tenants' requests, if that must be.
-    fn apart(&self, sent: &Sent<'_>, ids: &[EndpointId]) -> Vec<EndpointId> {
-        let endpoint = |id: &EndpointId| &self.plan.endpoints[usize::from(id.0)];
-        let fits = |id: &&EndpointId| sent.salt.as_ref().is_none_or(|s| s.fits(endpoint(id)));
+    fn apart(&self, ids: &[EndpointId]) -> Vec<EndpointId> {
+        let endpoint = |id: &EndpointId| &self.ground.plan.endpoints[usize::from(id.0)];
+        let fits = |id: &&EndpointId| self.salt.is_none_or(|salt| salt.fits(endpoint(id)));
         ids.iter().filter(fits).copied().collect()
     }
 
     /// Whether two servers would share it, and where it then goes, or else one server's choice.
     fn share(
-        &mut self,
-        sent: &Sent<'_>,
-        model: &Model,
+        &self,
+        router: &mut Router,
         pair: &Pair,
         decision: Decision,
         explained: &mut Explained,
     ) -> Result<Decision, String> {
-        let (prefill, whole) = (self.apart(sent, &pair.prefill), self.apart(sent, &pair.whole));
+        let (prefill, whole) = (self.apart(&pair.prefill), self.apart(&pair.whole));
         if prefill.is_empty() && whole.is_empty() {
             return Err(Fault::Unsupported("isolated tenants").to_string());
         }
-        let bounds = Bounds { depth_max: self.plan.limits.json_depth_max };
-        let asked = dialect::pair::read(sent.ask.op, sent.body, &bounds);
+        let Request { ask, body, .. } = self.request;
+        let bounds = Bounds { depth_max: self.ground.plan.limits.json_depth_max };
+        let asked = dialect::pair::read(ask.op, body, &bounds);
         let terms = Terms {
             uncached_tokens: decision.picks().next().map_or(u32::MAX, |pick| pick.prefill_tokens),
             uncached_tokens_min: pair.uncached_tokens_min,
@@ -214,44 +271,22 @@ impl Teller {
         let course = course(&terms);
         let mut paired = paired(&terms, course);
         let decision = match course {
-            Course::Refused => return Err("no server can do all of it alone".to_owned()),
+            Course::Refused => return Err(Fault::Unsupported("a request of this kind").to_string()),
             Course::Split => {
-                let prefill = self.choose(sent, &prefill, Policy::PredictedTtft)?;
+                let prefill = self.instead(router, &prefill)?;
                 paired.prefill = prefill.picks().next().map(|pick| pick.endpoint);
-                paired.ranked = ranked(&self.router);
+                paired.ranked = ranked(router);
                 decision
             }
-            _ if pair.whole == model.endpoints => decision,
+            _ if pair.whole == self.asking.model.endpoints => decision,
             _ => {
-                let whole = self.choose(sent, &whole, Policy::PredictedTtft)?;
-                (explained.ranked, explained.reason) = (ranked(&self.router), whole.reason);
+                let whole = self.instead(router, &whole)?;
+                (explained.ranked, explained.reason) = (ranked(router), whole.reason);
                 whole
             }
         };
         explained.paired = Some(paired);
         Ok(decision)
-    }
-
-    fn choose(
-        &mut self,
-        sent: &Sent<'_>,
-        ids: &[EndpointId],
-        policy: Policy,
-    ) -> Result<Decision, String> {
-        let Self { plan, router, seating, now, .. } = self;
-        let max = sent.ask.output_tokens_max;
-        let inquiry = Inquiry {
-            policy,
-            whose: sent.whose,
-            columns: &seating.columns(ids),
-            chain: &sent.chain,
-            output_tokens_max: max.map(|max| max.saturating_mul(sent.ask.n)),
-            session_ttl: plan.routing.session_ttl.as_nanos() as u64,
-        };
-        let estimate = router.estimate(*now, &inquiry);
-        let seats = ids.iter().map(|id| seat(plan, seating, *id));
-        let decision = router.decide(*now, &inquiry, &estimate, seats);
-        decision.ok_or_else(|| "the model is not served there".to_owned())
     }
 }
 
@@ -261,17 +296,6 @@ fn turn_reason(policy: Policy) -> Reason {
         Policy::Weighted => Reason::Weighted,
         _ => Reason::RoundRobin,
     }
-}
-
-/// A request, read.
-struct Sent<'a> {
-    ask: &'a Ask,
-    body: &'a [u8],
-    id: ModelId,
-    whose: Whose,
-    chain: Chain,
-    /// Of an isolated tenant's request.
-    salt: Option<Box<Salt>>,
 }
 
 /// What is asked for at `path`.
@@ -308,24 +332,6 @@ fn hashes(question: &Question, key: Option<&ClientKey>) -> (Option<u64>, Option<
     let client = key.map(|key| xxh3_64(key.name.as_bytes()));
     let session = question.session.as_ref();
     (client, session.map(|name| session::hash(name.as_bytes(), client.unwrap_or(0))))
-}
-
-fn root<'a>(model: &'a Model, salt: &'a [u8]) -> Root<'a> {
-    let name = model.upstream_model.as_deref().unwrap_or(&model.name);
-    Root { model: name, adapter: model.adapter.as_deref().unwrap_or_default(), salt }
-}
-
-/// An endpoint with nothing to do.
-fn seat(plan: &Plan, seating: &Seating, id: EndpointId) -> Seat {
-    let endpoint = &plan.endpoints[usize::from(id.0)];
-    let kv_tokens = Some(endpoint.traits.kv_tokens).filter(|tokens| *tokens > 0);
-    let candidate = Candidate {
-        weight: endpoint.weight,
-        kv_tokens,
-        price: endpoint.price,
-        ..Candidate::idle(id)
-    };
-    Seat { slot: seating.slots[usize::from(id.0)], candidate }
 }
 
 #[cfg(test)]

@@ -5,13 +5,10 @@ use std::collections::HashSet;
 use super::endpoints::Known;
 use super::index::{Index, Kind};
 use super::isolation::Ground;
-use super::plan::{EndpointId, Model, ModelId, Named, Policy, Queue, Target};
+use super::plan::{EndpointId, MODELS_MAX, Model, ModelId, Named, Policy, Queue, Target};
 use super::reader::{At, Section};
 use super::traits::Demand;
 use super::{isolation, names, routing};
-
-/// Each model costs a set of time series in every shard.
-const MODELS_MAX: usize = 4096;
 
 const POLICIES: [(&str, Policy); 10] = [
     ("predicted-ttft", Policy::PredictedTtft),

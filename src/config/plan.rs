@@ -14,7 +14,10 @@ use std::time::Duration;
 use super::isolation::Isolation;
 use super::keys::Digests;
 use super::secret::Secret;
-pub use super::served::{Alias, Arm, Pair, PairProtocol, Shadow, Split, Stick};
+pub use super::served::{Alias, Arm, MODELS_MAX, Pair, PairProtocol, Shadow, Split, Stick};
+
+/// MiB of a prefix table, at most.
+pub const PREFIX_TABLE_MIB_MAX: usize = 16 << 10;
 
 /// Position of an endpoint in [`Plan::endpoints`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

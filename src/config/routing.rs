@@ -1,6 +1,6 @@
 //! `[routing]`: what each shard remembers in order to route.
 
-use super::plan::Routing;
+use super::plan::{PREFIX_TABLE_MIB_MAX, Routing};
 use super::reader::Section;
 use super::{headers, isolation};
 
@@ -10,7 +10,7 @@ const HOUR: f64 = 3600.0;
 pub fn read(s: &Section<'_>) -> Routing {
     Routing {
         explained_requests_max: s.size("explained_requests_max", 1024, 0..=65_536),
-        prefix_table_mib: s.size("prefix_table_mib", 16, 1..=65_536),
+        prefix_table_mib: s.size("prefix_table_mib", 16, 1..=PREFIX_TABLE_MIB_MAX as u64),
         session_header: header(s, "session_header", "x-chat-id"),
         session_ttl: s.seconds("session_ttl_seconds", HOUR, 1.0..=24.0 * HOUR),
         tenant_header: header(s, "tenant_header", "x-tenant"),

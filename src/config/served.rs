@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::plan::{ArmId, EndpointId, ModelId, Target};
 
+/// Models, at most: each costs a set of time series in every shard.
+pub const MODELS_MAX: usize = 4_096;
+
 /// How the two servers of a pair hand a prompt's KV blocks over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PairProtocol {

@@ -71,29 +71,29 @@ fn string(lanes: Avx2, body: &[u8], window: &mut Window, from: usize) -> Result<
 #[target_feature(enable = "avx2,bmi1")]
 #[inline]
 fn classify(block: &Block) -> Masks {
-    let halves = halves(block);
+    let [low, high] = halves(block);
     let quote = _mm256_set1_epi8(b'"'.cast_signed());
     let backslash = _mm256_set1_epi8(b'\\'.cast_signed());
     let last_control = _mm256_set1_epi8(0x1f);
-    let quotes = halves.map(|half| _mm256_cmpeq_epi8(half, quote));
-    let others = halves.map(|half| {
+    let other = |half| {
         let control = _mm256_cmpeq_epi8(_mm256_min_epu8(half, last_control), half);
         _mm256_or_si256(control, _mm256_cmpeq_epi8(half, backslash))
-    });
-    let quote = mask(quotes);
-    Masks { quote, stop: quote | mask(others) }
+    };
+    let quote = mask([_mm256_cmpeq_epi8(low, quote), _mm256_cmpeq_epi8(high, quote)]);
+    Masks { quote, stop: quote | mask([other(low), other(high)]) }
 }
 
 #[target_feature(enable = "avx2,bmi1")]
 #[inline]
 fn plain(block: &Block) -> bool {
-    let [low, high] = halves(block).map(|half| {
+    let [low, high] = halves(block);
+    let other = |half| {
         let quote = _mm256_cmpeq_epi8(half, _mm256_set1_epi8(b'"'.cast_signed()));
         let backslash = _mm256_cmpeq_epi8(half, _mm256_set1_epi8(b'\\'.cast_signed()));
         let control = _mm256_cmpeq_epi8(_mm256_min_epu8(half, _mm256_set1_epi8(0x1f)), half);
         _mm256_or_si256(_mm256_or_si256(quote, backslash), control)
-    });
-    _mm256_movemask_epi8(_mm256_or_si256(low, high)) == 0
+    };
+    _mm256_movemask_epi8(_mm256_or_si256(other(low), other(high))) == 0
 }
 
 #[target_feature(enable = "avx2,bmi1")]
@@ -121,18 +121,18 @@ fn hex(block: &Block) -> HexMasks {
 /// The bytes whose high and low nibble share a bit in these two tables.
 #[target_feature(enable = "avx2,bmi1")]
 #[inline]
-fn in_class(halves: [__m256i; 2], by_high: [u8; 16], by_low: [u8; 16]) -> u64 {
+fn in_class([low, high]: [__m256i; 2], by_high: [u8; 16], by_low: [u8; 16]) -> u64 {
     let by_high = _mm256_broadcastsi128_si256(table(by_high));
     let by_low = _mm256_broadcastsi128_si256(table(by_low));
     let nibble = _mm256_set1_epi8(0x0f);
-    let outside = halves.map(|half| {
+    let outside = |half| {
         let high = _mm256_and_si256(_mm256_srli_epi16::<4>(half), nibble);
         let low = _mm256_and_si256(half, nibble);
         let high = _mm256_shuffle_epi8(by_high, high);
         let shared = _mm256_and_si256(high, _mm256_shuffle_epi8(by_low, low));
         _mm256_cmpeq_epi8(shared, _mm256_setzero_si256())
-    });
-    !mask(outside)
+    };
+    !mask([outside(low), outside(high)])
 }
 
 #[target_feature(enable = "avx2,bmi1")]
@@ -145,9 +145,9 @@ fn table(bytes: [u8; 16]) -> __m128i {
 
 #[target_feature(enable = "avx2,bmi1")]
 #[inline]
-fn equal(halves: [__m256i; 2], byte: u8) -> u64 {
+fn equal([low, high]: [__m256i; 2], byte: u8) -> u64 {
     let wanted = _mm256_set1_epi8(byte.cast_signed());
-    mask(halves.map(|half| _mm256_cmpeq_epi8(half, wanted)))
+    mask([_mm256_cmpeq_epi8(low, wanted), _mm256_cmpeq_epi8(high, wanted)])
 }
 
 /// The top bit of each of 64 bytes.

@@ -3,24 +3,24 @@
 use std::rc::Rc;
 
 use crate::api::fault::Fault;
-use crate::api::needs;
-use crate::config::plan::{Capabilities, EndpointId, Model, Policy};
+use crate::config::plan::{EndpointId, Model, ModelId, Policy};
 use crate::relay::arm;
-use crate::relay::core::Core;
+use crate::relay::asking::{self, Asking, Request, Sender, fault};
+use crate::relay::core::{Core, Epoch};
 use crate::relay::exit::Exit;
 use crate::relay::explain;
+use crate::relay::hall::LineKey;
 use crate::relay::inbound::Inbound;
 use crate::relay::isolate;
 use crate::relay::pair::room;
-use crate::relay::places;
 use crate::relay::seating::{Look, ModelSeat};
 use crate::relay::session;
 use crate::relay::state::Admitted;
 use crate::relay::trip::Trip;
 use crate::route::candidate::ATTEMPTS_MAX;
-use crate::route::chain::{self, Chain, Root};
-use crate::route::eligible::{Gate, Lack, Needs, Nobody};
-use crate::route::router::{Decision, Estimate, Inquiry, Router, Slot, Whose};
+use crate::route::chain::Chain;
+use crate::route::eligible::{Gate, Needs, Nobody};
+use crate::route::router::{Decision, Router, Slot};
 
 /// Endpoints in the order in which to try them.
 #[derive(Clone, Copy, Debug)]
@@ -96,9 +96,9 @@ pub fn choose(
         }
         return Ok(Choice::Go(order));
     };
-    let mut asking = Asking::new(core, exit, inbound, admitted, seat, slot);
-    let decision = asking.decide(called);
-    let Asking { chain, whose, .. } = asking;
+    let choosing = Choosing::new(core, exit, inbound, admitted, called, (seat, slot));
+    let decision = choosing.decide();
+    let Asking { chain, whose, .. } = choosing.asking;
     let decision = match decision {
         Ok(decision) => decision,
         Err(undecided) => {
@@ -141,64 +141,57 @@ pub(super) fn offer(
     if let Some(lane) = core.precise().filter(|_| tells) {
         let model = &plan.models[usize::from(admitted.model.0)];
         let salt = isolate::sent(exit, inbound, &admitted.ask);
-        lane.offer((plan.generation, to), upstream_name(model), inbound.body(), salt, chain);
+        lane.offer(
+            (plan.generation, to),
+            asking::upstream_name(model),
+            inbound.body(),
+            salt,
+            chain,
+        );
     }
 }
 
-/// A request on its way to a decision.
-struct Asking<'a> {
+/// A request on its way to a decision, among endpoints that have something to do.
+struct Choosing<'a> {
     core: &'a Core,
-    inbound: &'a Inbound,
-    admitted: &'a Admitted,
-    seat: &'a ModelSeat,
-    model: &'a Model,
-    /// Of an isolated request, what its endpoint must be able to do.
-    apart: Capabilities,
-    chain: Chain,
-    whose: Whose,
+    epoch: &'a Epoch,
+    id: ModelId,
+    asking: Asking<'a>,
+    /// Its line, if it has stood in it and it is its turn.
+    called: Option<LineKey>,
     now: u64,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> Choosing<'a> {
     fn new(
         core: &'a Core,
         exit: &Exit,
         inbound: &'a Inbound,
         admitted: &'a Admitted,
-        seat: &'a ModelSeat,
-        slot: Slot,
+        called: bool,
+        (seat, slot): (&'a ModelSeat, Slot),
     ) -> Self {
-        let plan = admitted.epoch().plan();
-        let model = &plan.models[usize::from(admitted.model.0)];
+        let (epoch, id) = (&**admitted.epoch(), admitted.model);
+        let plan = epoch.plan();
+        let model = &plan.models[usize::from(id.0)];
         let client = arm::client(plan, exit).unwrap_or(0);
-        let mut chain = core.router(Router::chain).unwrap_or_default();
-        let prompt_bytes = match seat.look {
-            Look::Prompt => read_chain(&mut chain, model, exit, inbound, admitted),
-            Look::Nothing | Look::Tokens => inbound.body().len() as u64,
-        };
         let session = session_of(model, plan.routing.session_header.as_deref(), inbound, client);
-        let whose = Whose { model: slot, client, session, prompt_bytes };
-        let apart = exit.salt.as_ref().map_or(Capabilities::NONE, |salt| salt.needs);
-        let now = exit.mark().nanos();
-        Self { core, inbound, admitted, seat, model, apart, chain, whose, now }
+        let sender = Sender { client, session, salt: exit.salt.as_deref() };
+        let request = Request { model: id, ask: &admitted.ask, body: inbound.body() };
+        let chain = core.router(Router::chain).unwrap_or_default();
+        let asking = Asking::new(plan, (seat, slot), &request, &sender, chain);
+        let called = called.then(|| LineKey::of(epoch, id));
+        Self { core, epoch, id, asking, called, now: exit.mark().nanos() }
     }
 
-    fn decide(&mut self, called: bool) -> Result<Decision, Undecided> {
-        let ask = &self.admitted.ask;
-        let plan = self.admitted.epoch().plan();
-        let inquiry = Inquiry {
-            policy: self.model.policy,
-            whose: self.whose,
-            columns: &self.seat.columns,
-            chain: &self.chain,
-            output_tokens_max: ask.output_tokens_max.map(|max| max.saturating_mul(ask.n)),
-            session_ttl: plan.routing.session_ttl.as_nanos() as u64,
-        };
+    fn decide(&self) -> Result<Decision, Undecided> {
+        let asking = &self.asking;
+        let inquiry = asking.inquiry();
         let estimate = self.core.router(|router| router.estimate(self.now, &inquiry));
         let estimate = estimate.ok_or(Fault::Internal)?;
-        let needs = self.needs(&estimate);
+        let needs = asking.needs(&estimate);
         let kv_tokens = estimate.kv_tokens();
-        let gate = match self.gate(&needs, kv_tokens, called) {
+        let gate = match self.gate(&needs, kv_tokens) {
             Err(Nobody::Busy) => {
                 let tokens = self.core.router(|router| router.uncached_tokens(&inquiry, &estimate));
                 let tokens = tokens.unwrap_or(estimate.input_tokens);
@@ -206,70 +199,36 @@ impl<'a> Asking<'a> {
             }
             gate => gate.map_err(fault)?,
         };
-        let epoch = self.admitted.epoch();
-        let seats = self.admitted.epoch().seats(self.admitted.model).filter(|seat| {
-            let endpoint = &plan.endpoints[usize::from(seat.candidate.endpoint.0)];
+        let seats = self.epoch.seats(self.id).filter(|seat| {
             let id = seat.candidate.endpoint;
-            let full = self.seat.limited && !places::takes(epoch, id, kv_tokens);
-            gate.lets(&endpoint.traits, full)
+            gate.lets(asking.traits(id), self.is_full(id, kv_tokens))
         });
         let decided =
             self.core.router(|router| router.decide(self.now, &inquiry, &estimate, seats));
         Ok(decided.flatten().ok_or(Fault::Unavailable { retry_after_s: None })?)
     }
 
-    fn needs(&self, estimate: &Estimate) -> Needs {
-        let ask = &self.admitted.ask;
-        let capabilities = match self.seat.choosy {
-            true => capabilities(needs::read(self.inbound.body(), ask)),
-            false => Capabilities::NONE,
-        };
-        let Estimate { input_tokens, .. } = *estimate;
-        let capabilities = capabilities.with(self.apart);
-        Needs { capabilities, input_tokens, output_tokens_max: ask.output_tokens_max }
-    }
-
-    /// Who can take it at all. Where others wait, a newcomer does not overtake them.
-    fn gate(&self, needs: &Needs, kv_tokens: u64, called: bool) -> Result<Gate, Nobody> {
-        if !self.seat.guarded {
-            return Ok(Gate::Open);
+    /// Who can take it now. Where others wait, a newcomer does not overtake them.
+    fn gate(&self, needs: &Needs, kv_tokens: u64) -> Result<Gate, Nobody> {
+        let Asking { model, seat, .. } = self.asking;
+        let full = |id| self.is_full(id, kv_tokens);
+        let gate = self.asking.gate(needs, &model.endpoints, full)?;
+        if !seat.limited {
+            return Ok(gate);
         }
-        let (epoch, hall) = (self.admitted.epoch(), &self.core.hall);
-        let limited = self.seat.limited;
-        let all = self.model.endpoints.iter().map(|id| {
-            let full = limited && !places::takes(epoch, *id, kv_tokens);
-            (&epoch.plan().endpoints[usize::from(id.0)].traits, full)
-        });
-        let gate = needs.gate(all)?;
-        if limited && !room::suffices(epoch, self.model, kv_tokens) {
-            return Err(Nobody::Busy);
-        }
-        match limited && !called && hall.is_waited_for(epoch, self.admitted.model) {
+        let (epoch, hall) = (self.epoch, &self.core.hall);
+        let overtakes = self.called.is_none() && hall.is_waited_for(epoch, self.id);
+        match overtakes || !room::suffices(epoch, model, kv_tokens) {
             true => Err(Nobody::Busy),
             false => Ok(gate),
         }
     }
-}
 
-/// The name that its endpoints know a model by.
-fn upstream_name(model: &Model) -> &str {
-    model.upstream_model.as_deref().unwrap_or(&model.name)
-}
-
-/// The blocks of the prompt, read anew into `chain`; its bytes.
-fn read_chain(
-    chain: &mut Chain,
-    model: &Model,
-    exit: &Exit,
-    inbound: &Inbound,
-    admitted: &Admitted,
-) -> u64 {
-    let name = upstream_name(model);
-    let adapter = model.adapter.as_deref().unwrap_or_default();
-    let salt = isolate::sent(exit, inbound, &admitted.ask);
-    let root = Root { model: name, adapter, salt };
-    chain::read(chain, &root, inbound.body(), &admitted.ask);
-    chain.bytes()
+    /// Whether an endpoint has no room for it now beside those who were called before it.
+    fn is_full(&self, id: EndpointId, kv_tokens: u64) -> bool {
+        let called = self.called;
+        self.asking.seat.limited && !self.core.hall.takes(self.epoch, id, kv_tokens, called)
+    }
 }
 
 /// What binds the request to earlier ones.
@@ -284,27 +243,5 @@ fn session_of(
     match hashed {
         Some(value) => Some(session::hash(value, client)),
         None => session::find(inbound, configured, client),
-    }
-}
-
-fn capabilities(asked: needs::Asked) -> Capabilities {
-    let needs::Asked { tools, images, json_schema } = asked;
-    let all = [
-        (tools, Capabilities::TOOLS),
-        (images, Capabilities::VISION),
-        (json_schema, Capabilities::JSON_SCHEMA),
-    ];
-    let wanted = all.into_iter().filter(|(asked, _)| *asked);
-    wanted.fold(Capabilities::NONE, |set, (_, one)| set.with(one))
-}
-
-fn fault(nobody: Nobody) -> Fault {
-    match nobody {
-        Nobody::Lacks(Lack::Tools) => Fault::Unsupported("tools"),
-        Nobody::Lacks(Lack::Vision) => Fault::Unsupported("images"),
-        Nobody::Lacks(Lack::JsonSchema) => Fault::Unsupported("a JSON schema"),
-        Nobody::Lacks(Lack::Isolation) => Fault::Unsupported("isolated tenants"),
-        Nobody::TooLong { tokens, tokens_max } => Fault::ContextTooLong { tokens, tokens_max },
-        Nobody::Busy => Fault::Saturated { retry_after_s: 1 },
     }
 }

@@ -1,27 +1,33 @@
 //! Where requests wait for a place: one line for each model, in one shard.
 //!
 //! Whoever gives a place back offers it: in each line the next one that could take it gets the turn, and
-//! takes its place when it wakes. A line has one turn at a time, and who comes while others wait gets in
-//! line, so nobody is overtaken.
+//! takes its place when it wakes. Until then the place is held for it ([`Claims`]). A line has one turn at a
+//! time, and who comes while others wait for its model gets in line; lines of several models that wait for
+//! one endpoint are called in turn. So nobody is overtaken by newcomers of its model or of any other. Not
+//! held are places of servers that compute prompts for others, nor any from an attempt that failed
+//! elsewhere.
 //!
 //! Invariants: whoever is dropped is out of its line at once, and its turn is passed on; with nobody waiting
-//! an offer is one comparison.
+//! an offer is one comparison, and where no endpoint of a line has room nobody in it is looked at.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::plan::{ModelId, Plan};
+use crate::config::plan::{EndpointId, ModelId, Plan, Traits};
+use crate::relay::choose::Want;
+use crate::relay::claims::{Claim, Claims};
 use crate::relay::core::Epoch;
 use crate::relay::pair::room;
 use crate::relay::places::{self, Work};
 use crate::route::admission::drain::Drain;
 use crate::route::admission::fair::{Bounds, Entry, FairQueue, Full, Id};
-use crate::route::eligible::Needs;
+use crate::route::eligible::{Gate, Needs};
 use crate::runtime::clock;
 
 /// Each place given back weighs so much in the average time for which places are taken.
@@ -30,26 +36,54 @@ const PACE_GAIN: f64 = 1.0 / 32.0;
 /// Wakes the bank.
 pub type BankBell = Box<dyn Fn()>;
 
+/// Which line: the hash of its model's name, for lines outlive a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LineKey(u64);
+
+impl LineKey {
+    /// The line of a model.
+    pub fn of(epoch: &Epoch, model: ModelId) -> Self {
+        Self::named(&epoch.plan().models[usize::from(model.0)].name)
+    }
+
+    fn named(name: &str) -> Self {
+        Self(xxh3_64(name.as_bytes()))
+    }
+
+    #[cfg(test)]
+    pub fn new(hash: u64) -> Self {
+        Self(hash)
+    }
+}
+
 /// A shard's lines.
 #[derive(Default)]
 pub struct Hall {
-    /// By the hash of the model's name: lines outlive a plan.
-    lines: RefCell<BTreeMap<u64, Line>>,
+    lines: RefCell<BTreeMap<LineKey, Line>>,
+    claims: RefCell<Claims>,
     waiting: Cell<usize>,
     /// Which line is offered a place first.
-    first: Cell<u64>,
+    first: Cell<LineKey>,
     bank: OnceCell<BankBell>,
 }
 
 /// One model's line.
 struct Line {
     queue: FairQueue<Waiter>,
+    crowds: Vec<Crowd>,
     turn: Option<Id>,
     drain: Drain,
     /// Time for which places were taken, and tokens for which they were: decaying sums.
     pace: (f64, f64),
     /// Some endpoint takes only so many tokens at once.
     kv_bounded: bool,
+}
+
+/// Those of a line who came under one plan: a few plans at most are alive at a time.
+struct Crowd {
+    epoch: Rc<Epoch>,
+    model: ModelId,
+    requests: usize,
 }
 
 /// One request in a line.
@@ -97,47 +131,116 @@ impl Word {
 }
 
 impl Waiter {
+    fn traits(&self, id: EndpointId) -> &Traits {
+        &self.epoch.plan().endpoints[usize::from(id.0)].traits
+    }
+
+    /// Who could take it now if it had so many tokens, beside what is held for others.
+    fn gate(&self, claims: &Claims, kv_tokens: u64) -> Option<Gate> {
+        let model = &self.epoch.plan().models[usize::from(self.model.0)];
+        let full = |id| !takes(claims, &self.epoch, id, kv_tokens, None);
+        let all = model.endpoints.iter().map(|id| (self.traits(*id), full(*id)));
+        let gate = self.needs.gate(all).ok()?;
+        room::suffices(&self.epoch, model, kv_tokens).then_some(gate)
+    }
+
     /// Whether some endpoint could take it now.
-    fn fits(&self) -> bool {
-        self.could_go(self.kv_tokens)
+    fn fits(&self, claims: &Claims) -> bool {
+        #[cfg(test)]
+        claims.looks.set(claims.looks.get() + 1);
+        self.gate(claims, self.kv_tokens).is_some()
     }
 
     /// Whether nothing but its size keeps it: those behind it must not take what it waits for.
-    fn is_too_large(&self) -> bool {
-        !self.fits() && self.could_go(0)
+    fn is_too_large(&self, claims: &Claims) -> bool {
+        !self.fits(claims) && self.gate(claims, 0).is_some()
     }
 
-    fn could_go(&self, kv_tokens: u64) -> bool {
-        let plan = self.epoch.plan();
-        let model = &plan.models[usize::from(self.model.0)];
-        let all = model.endpoints.iter().map(|id| {
-            let traits = &plan.endpoints[usize::from(id.0)].traits;
-            (traits, !places::takes(&self.epoch, *id, kv_tokens))
-        });
-        self.needs.gate(all).is_ok() && room::suffices(&self.epoch, model, kv_tokens)
+    /// What is to be held for it: wherever it could go if it had so many tokens.
+    fn claim(&self, claims: &Claims, kv_tokens: u64, called: bool) -> Option<Claim> {
+        let gate = self.gate(claims, kv_tokens)?;
+        let model = &self.epoch.plan().models[usize::from(self.model.0)];
+        let full = |id| !takes(claims, &self.epoch, id, kv_tokens, None);
+        let fit = model.endpoints.iter().filter(|id| gate.lets(self.traits(**id), full(**id)));
+        let columns = fit.map(|id| self.epoch.seating().column(*id)).collect();
+        Some(Claim { columns, kv_tokens: self.kv_tokens, called })
+    }
+}
+
+/// Whether an endpoint takes so many tokens now beside what is held for those who come before `line`.
+fn takes(
+    claims: &Claims,
+    epoch: &Epoch,
+    id: EndpointId,
+    kv_tokens: u64,
+    line: Option<LineKey>,
+) -> bool {
+    let held = claims.at(epoch.seating().column(id), line);
+    places::takes_beside(epoch, id, kv_tokens, held)
+}
+
+impl Crowd {
+    /// Whether anybody at all could be let in.
+    fn has_room(&self, claims: &Claims) -> bool {
+        let model = &self.epoch.plan().models[usize::from(self.model.0)];
+        model.endpoints.iter().any(|id| takes(claims, &self.epoch, *id, 0, None))
     }
 }
 
 impl Line {
     fn new(bounds: Bounds) -> Self {
-        let (queue, drain) = (FairQueue::new(bounds), Drain::default());
-        Self { queue, turn: None, drain, pace: (0.0, 0.0), kv_bounded: false }
+        Self {
+            queue: FairQueue::new(bounds),
+            crowds: Vec::new(),
+            turn: None,
+            drain: Drain::default(),
+            pace: (0.0, 0.0),
+            kv_bounded: false,
+        }
     }
-}
 
-impl Line {
-    /// Whose turn it is, if anybody's: who would be next and is only too large is waited for.
-    fn next(&self) -> Option<Id> {
-        let first = || self.queue.get(self.queue.next(|_| true)?);
-        if self.kv_bounded && first().is_some_and(Waiter::is_too_large) {
+    fn came(&mut self, epoch: &Rc<Epoch>, model: ModelId) {
+        match self.crowds.iter_mut().find(|crowd| Rc::ptr_eq(&crowd.epoch, epoch)) {
+            Some(crowd) => crowd.requests += 1,
+            None => self.crowds.push(Crowd { epoch: epoch.clone(), model, requests: 1 }),
+        }
+    }
+
+    fn left(&mut self, waiter: &Waiter) {
+        let of = |crowd: &Crowd| Rc::ptr_eq(&crowd.epoch, &waiter.epoch);
+        if let Some(at) = self.crowds.iter().position(of) {
+            self.crowds[at].requests -= 1;
+            if self.crowds[at].requests == 0 {
+                self.crowds.swap_remove(at);
+            }
+        }
+    }
+
+    /// Gives the turn to whoever is next, if there is a place for it, nobody has it, and the line may be
+    /// called. Who would be next and is only too large is waited for.
+    fn call(&mut self, key: LineKey, claims: &mut Claims, may: bool) -> Option<Rc<Word>> {
+        if self.turn.is_some() || !self.crowds.iter().any(|crowd| crowd.has_room(claims)) {
             return None;
         }
-        self.queue.next(Waiter::fits)
+        if let Some(claim) = self.too_large(claims) {
+            claims.hold(key, claim);
+            return None;
+        }
+        self.turn = may.then(|| self.queue.next(|waiter| waiter.fits(claims)))?;
+        let waiter = self.queue.get(self.turn?)?;
+        let claim = waiter.claim(claims, waiter.kv_tokens, true);
+        claim.into_iter().for_each(|claim| claims.hold(key, claim));
+        Some(waiter.word.clone())
     }
-}
 
-fn key(epoch: &Epoch, model: ModelId) -> u64 {
-    xxh3_64(epoch.plan().models[usize::from(model.0)].name.as_bytes())
+    /// What whoever would be next waits for, if nothing but its size keeps it.
+    fn too_large(&self, claims: &Claims) -> Option<Claim> {
+        if !self.kv_bounded {
+            return None;
+        }
+        let first = self.queue.get(self.queue.next(|_| true)?)?;
+        first.is_too_large(claims).then(|| first.claim(claims, 0, false))?
+    }
 }
 
 impl Hall {
@@ -157,9 +260,21 @@ impl Hall {
     pub fn is_waited_for(&self, epoch: &Epoch, model: ModelId) -> bool {
         let waits = || {
             let lines = self.lines.borrow();
-            lines.get(&key(epoch, model)).is_some_and(|line| !line.queue.is_empty())
+            lines.get(&LineKey::of(epoch, model)).is_some_and(|line| !line.queue.is_empty())
         };
         self.waiting.get() > 0 && waits()
+    }
+
+    /// Whether an endpoint takes a request of so many tokens now, beside what is held for others; `called`:
+    /// its line, if it has the turn there.
+    pub fn takes(
+        &self,
+        epoch: &Epoch,
+        id: EndpointId,
+        kv_tokens: u64,
+        called: Option<LineKey>,
+    ) -> bool {
+        takes(&self.claims.borrow(), epoch, id, kv_tokens, called)
     }
 
     /// Gets in line.
@@ -169,16 +284,19 @@ impl Hall {
     pub fn enter(&self, entry: Entry, waiter: Waiter, bounds: Bounds) -> Result<Id, (Full, u32)> {
         let now = clock::now().nanos();
         let mut lines = self.lines.borrow_mut();
-        let line = lines.entry(key(&waiter.epoch, waiter.model));
-        let line = line.or_insert_with(|| Line::new(bounds));
+        let (epoch, model) = (waiter.epoch.clone(), waiter.model);
+        let key = LineKey::of(&epoch, model);
+        let line = lines.entry(key).or_insert_with(|| Line::new(bounds));
         line.queue.set_bounds(bounds);
         line.kv_bounded = waiter.epoch.seating().kv_bounded;
         let tokens = line.queue.tokens_before(entry.class) + u64::from(entry.tokens);
         let pushed = line.queue.push(entry, waiter);
         let pushed = pushed.map_err(|full| (full, line.drain.retry_after_s(now, tokens)))?;
         line.drain.begin(now);
+        line.came(&epoch, model);
         for (id, waiter) in &pushed.displaced {
-            line.turn = line.turn.filter(|turn| turn != id);
+            line.left(waiter);
+            self.end_turn(key, line, *id);
             waiter.word.say(Verdict::Displaced);
         }
         self.waiting.set(self.waiting.get() + 1 - pushed.displaced.len());
@@ -190,71 +308,97 @@ impl Hall {
         let weight = places::weight(epoch, work.model, work.tenant);
         self.leave(epoch, work.model, id, |line| {
             line.drain.served(clock::now().nanos(), work.tokens);
-            line.queue.serve(id, work.tokens, weight).is_some()
+            line.queue.serve(id, work.tokens, weight).map(|(_, waiter)| waiter)
         });
     }
 
     /// Leaves the line for good, if it still stands there.
     pub fn remove(&self, epoch: &Epoch, model: ModelId, id: Id) {
-        self.leave(epoch, model, id, |line| line.queue.remove(id).is_some());
+        self.leave(epoch, model, id, |line| line.queue.remove(id).map(|(_, waiter)| waiter));
     }
 
-    fn leave(&self, epoch: &Epoch, model: ModelId, id: Id, how: impl FnOnce(&mut Line) -> bool) {
-        let mut lines = self.lines.borrow_mut();
-        let Some(line) = lines.get_mut(&key(epoch, model)) else { return };
-        if how(line) {
+    fn leave(
+        &self,
+        epoch: &Epoch,
+        model: ModelId,
+        id: Id,
+        how: impl FnOnce(&mut Line) -> Option<Waiter>,
+    ) {
+        let (mut lines, key) = (self.lines.borrow_mut(), LineKey::of(epoch, model));
+        let Some(line) = lines.get_mut(&key) else { return };
+        if let Some(waiter) = how(line) {
+            line.left(&waiter);
             self.waiting.set(self.waiting.get().saturating_sub(1));
         }
-        line.turn = line.turn.filter(|turn| *turn != id);
+        self.end_turn(key, line, id);
         if line.queue.is_empty() {
+            // It may have been waited for.
+            self.claims.borrow_mut().release(key);
             line.drain.end(clock::now().nanos());
         }
     }
 
-    /// Gives the turn back: what was free is taken.
-    pub fn pass(&self, epoch: &Epoch, model: ModelId, id: Id) {
-        let mut lines = self.lines.borrow_mut();
-        let Some(line) = lines.get_mut(&key(epoch, model)) else { return };
-        line.turn = line.turn.filter(|turn| *turn != id);
-        if let Some(waiter) = line.queue.get(id) {
+    /// Whoever has the turn has it no more, if it is this one.
+    fn end_turn(&self, key: LineKey, line: &mut Line, id: Id) {
+        if line.turn.take_if(|turn| *turn == id).is_some() {
+            self.claims.borrow_mut().release(key);
+        }
+    }
+
+    /// Gives the turn back: what was free is taken, or too little for what it wants by now.
+    pub fn pass(&self, epoch: &Epoch, model: ModelId, id: Id, want: &Want) {
+        let (mut lines, key) = (self.lines.borrow_mut(), LineKey::of(epoch, model));
+        let Some(line) = lines.get_mut(&key) else { return };
+        self.end_turn(key, line, id);
+        if let Some(waiter) = line.queue.get_mut(id) {
+            (waiter.needs, waiter.kv_tokens) = (want.needs, want.kv_tokens);
             waiter.word.verdict.set(Verdict::Wait);
         }
+        drop(lines);
+        // Other lines may want less; this one has its next chance when something changes.
+        self.offer_except(Some(key));
     }
 
     /// The seconds after which a request of `class` that is sent away should come again.
     pub fn retry_after_s(&self, epoch: &Epoch, model: ModelId, class: usize) -> u32 {
         let lines = self.lines.borrow();
-        lines.get(&key(epoch, model)).map_or(1, |line| {
+        lines.get(&LineKey::of(epoch, model)).map_or(1, |line| {
             line.drain.retry_after_s(clock::now().nanos(), line.queue.tokens_before(class))
         })
     }
 
     /// Gives the turn to the next one in each line for whom there is a place.
     pub fn offer(&self) {
+        self.offer_except(None);
+    }
+
+    fn offer_except(&self, passed: Option<LineKey>) {
         if self.waiting.get() == 0 {
             return;
         }
         let mut called: Vec<Rc<Word>> = Vec::new();
-        let mut lines = self.lines.borrow_mut();
+        let (mut lines, mut claims) = (self.lines.borrow_mut(), self.claims.borrow_mut());
+        claims.ask_anew();
         let first = self.first.get();
         // Of lines that wait for the same endpoints each is called first in its turn.
-        let (before, after): (Vec<_>, Vec<_>) =
-            lines.iter_mut().partition(|(key, _)| **key < first);
-        for (key, line) in after.into_iter().chain(before) {
-            if line.turn.is_some() {
-                continue;
-            }
-            line.turn = line.next();
-            let waiter = line.turn.and_then(|id| line.queue.get(id));
-            if let Some(waiter) = waiter {
+        for part in [(Included(first), Unbounded), (Unbounded, Excluded(first))] {
+            for (key, line) in lines.range_mut(part) {
+                let may = Some(*key) != passed;
+                let Some(word) = line.call(*key, &mut claims, may) else { continue };
                 if called.is_empty() {
-                    self.first.set(key.wrapping_add(1));
+                    self.first.set(LineKey(key.0.wrapping_add(1)));
                 }
-                called.push(waiter.word.clone());
+                called.push(word);
             }
         }
-        drop(lines);
+        drop((lines, claims));
         called.iter().for_each(|word| word.say(Verdict::Turn));
+    }
+
+    /// How often it was asked whether somebody fits.
+    #[cfg(test)]
+    pub fn looks(&self) -> usize {
+        self.claims.borrow().looks.get()
     }
 
     /// A place was taken for so long.
@@ -263,7 +407,7 @@ impl Hall {
             return;
         }
         let mut lines = self.lines.borrow_mut();
-        let Some(line) = lines.get_mut(&key(epoch, work.model)) else { return };
+        let Some(line) = lines.get_mut(&LineKey::of(epoch, work.model)) else { return };
         let (nanos, tokens) = &mut line.pace;
         *nanos += PACE_GAIN * (time.as_nanos() as f64 - *nanos);
         *tokens += PACE_GAIN * (f64::from(work.tokens) - *tokens);
@@ -288,7 +432,7 @@ impl Hall {
             if !epoch.seating().model(id).limited {
                 continue;
             }
-            let milli = lines.get(&key(epoch, id)).map_or(0, |line| {
+            let milli = lines.get(&LineKey::of(epoch, id)).map_or(0, |line| {
                 let weight = |tenant| places::weight(epoch, id, tenant);
                 (line.queue.tenants().map(weight).sum::<f64>() * 1e3) as u64
             });
@@ -298,9 +442,9 @@ impl Hall {
 
     /// Forgets lines of models that are gone, once nobody stands in them.
     pub fn retire(&self, plan: &Plan) {
-        let known: Vec<u64> =
-            plan.models.iter().map(|model| xxh3_64(model.name.as_bytes())).collect();
-        let kept = |key: &u64, line: &Line| known.contains(key) || !line.queue.is_empty();
+        let known: BTreeSet<LineKey> =
+            plan.models.iter().map(|model| LineKey::named(&model.name)).collect();
+        let kept = |key: &LineKey, line: &Line| known.contains(key) || !line.queue.is_empty();
         self.lines.borrow_mut().retain(|key, line| kept(key, line));
     }
 }

@@ -9,7 +9,9 @@
 
 pub mod answer;
 pub mod arm;
+pub mod asking;
 pub mod choose;
+pub mod claims;
 pub mod core;
 pub mod exchange;
 pub mod exit;

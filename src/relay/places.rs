@@ -53,7 +53,7 @@ impl Place {
         if epoch.plan().endpoints[usize::from(endpoint.0)].traits.requests_max == 0 {
             return Ok(None);
         }
-        if !has_room(epoch, endpoint) {
+        if !has_room(epoch, endpoint, 0) {
             return Err(Full);
         }
         let permit = core.kit.ledgers.take::<EndpointPlace>(1).ok_or(Full)?;
@@ -83,28 +83,40 @@ impl Drop for Place {
     }
 }
 
-/// Whether there is a place for a request now. Says the same until the next wait: shares change in ticks, and
-/// when the bank rings.
-pub fn has_room(epoch: &Epoch, id: EndpointId) -> bool {
+/// What is held at an endpoint for those who come before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub places: u64,
+    pub kv_tokens: u64,
+}
+
+/// Whether a request of so many tokens, prompt and answer, could be sent there now. One that is larger than
+/// the endpoint's cache is let in alone. Says the same until the next wait: shares change in ticks, and when
+/// the bank rings.
+pub fn takes(epoch: &Epoch, id: EndpointId, kv_tokens: u64) -> bool {
+    takes_beside(epoch, id, kv_tokens, Held::default())
+}
+
+/// The same, beside what is held for others.
+pub fn takes_beside(epoch: &Epoch, id: EndpointId, kv_tokens: u64, held: Held) -> bool {
+    has_room(epoch, id, held.places) && has_tokens(epoch, id, kv_tokens, held)
+}
+
+fn has_room(epoch: &Epoch, id: EndpointId, held: u64) -> bool {
     if epoch.plan().endpoints[usize::from(id.0)].traits.requests_max == 0 {
         return true;
     }
     let series: &EndpointSeries = &epoch.series().endpoints[usize::from(id.0)];
     // What was sent there under a plan that had no bound took no place, and is there all the same.
     let used = series.share.used.get().max(series.in_flight.get());
-    used < u64::from(Word::from_bits(series.share.held()).places)
+    used.saturating_add(held) < u64::from(Word::from_bits(series.share.held()).places)
 }
 
-/// Whether a request of so many tokens, prompt and answer, could be sent there now. One that is larger than
-/// the endpoint's cache is let in alone.
-pub fn takes(epoch: &Epoch, id: EndpointId, kv_tokens: u64) -> bool {
-    has_room(epoch, id) && has_tokens(epoch, id, kv_tokens)
-}
-
-fn has_tokens(epoch: &Epoch, id: EndpointId, kv_tokens: u64) -> bool {
+fn has_tokens(epoch: &Epoch, id: EndpointId, kv_tokens: u64, held: Held) -> bool {
     let Some(most) = epoch.kv_tokens_max(id) else { return true };
     let taken = epoch.series().load(id).context_tokens;
-    taken == 0 || taken.saturating_add(kv_tokens) <= most
+    let alone = taken == 0 && held.places == 0;
+    alone || taken.saturating_add(held.kv_tokens).saturating_add(kv_tokens) <= most
 }
 
 /// Does what the bank has ordered since. Places that it takes back it hears of at once.

@@ -141,7 +141,9 @@ pub async fn wait<X: Exchange>(
                 ticket.serve(&seated.work, exit.mark());
                 return Ok(seated);
             }
-            Choice::Wait(_) => core.hall.pass(&ticket.epoch, ticket.work.model, ticket.id),
+            Choice::Wait(want) => {
+                core.hall.pass(&ticket.epoch, ticket.work.model, ticket.id, &want)
+            }
         }
     }
 }

@@ -96,6 +96,11 @@ impl Seating {
         ids.iter().filter_map(|id| self.slots[usize::from(id.0)]).map(|slot| slot.index).collect()
     }
 
+    /// An endpoint's column. Those that have none share one: what is said of it holds for all of them.
+    pub fn column(&self, id: EndpointId) -> u16 {
+        self.slots[usize::from(id.0)].map_or(0, |slot| slot.index)
+    }
+
     /// A model's seat.
     pub fn model(&self, id: ModelId) -> &ModelSeat {
         &self.models[usize::from(id.0)]

@@ -20,7 +20,7 @@ mod tests;
 use super::candidate::{ATTEMPTS_MAX, Candidate, Nanos, Question, Ranking, Reason, Score};
 use super::chain::{CHAIN_BLOCKS_MAX, Chain};
 use super::cost::{InputRatio, OutputTokens, gpu_milliseconds};
-use super::endpoints::{Depths, EndpointSet};
+use super::endpoints::{Depths, ENDPOINTS_MAX, EndpointSet};
 use super::forks::Forks;
 use super::learn::{Learned, Prior};
 use super::others::Others;
@@ -28,14 +28,14 @@ use super::policy::wait;
 use super::rank::rank;
 use super::session::{Sessions, Visit};
 use super::table::{self, PrefixTable};
-use crate::config::plan::{EndpointId, Policy};
+use crate::config::plan::{EndpointId, MODELS_MAX, Policy};
 use column::Column;
 pub use feedback::{Flight, Foresight, Whose};
 pub use news::News;
 use news::Outbox;
 use ruler::Ruler;
+pub use slots::Slot;
 use slots::Slots;
-pub use slots::{SLOTS_MAX, Slot};
 
 /// Chains kept for the next requests.
 const CHAINS_MAX: usize = 256;
@@ -199,9 +199,9 @@ impl Router {
             ruler: Ruler::default(),
             known_end: None,
             forks: Forks::default(),
-            endpoints: Slots::default(),
+            endpoints: Slots::new(ENDPOINTS_MAX),
             columns: Vec::new(),
-            models: Slots::default(),
+            models: Slots::new(MODELS_MAX),
             lines: Vec::new(),
             answers: OutputTokens::new(ANSWERS_MAX),
             sessions: Sessions::default(),
@@ -245,7 +245,7 @@ impl Router {
         Places { endpoints, models }
     }
 
-    /// Memory for a prompt's chain.
+    /// An empty chain, with memory if there is any.
     pub fn chain(&mut self) -> Chain {
         self.chains.pop().unwrap_or_default()
     }

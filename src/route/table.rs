@@ -25,22 +25,23 @@ use std::hint::black_box;
 
 use bucket::{Bucket, Holders, SLOTS, WAYS, WideRef};
 use ends::{END_BYTES, Ends};
-use generations::{Generations, SHARES};
+use generations::{Generations, OWED_SHARES_MAX, SHARES};
 pub use news::{Fresh, News};
 use wide::{Place, Pool, WIDE_BYTES};
 
 use super::chain::CHAIN_BLOCKS_MAX;
 use super::endpoints::{Depths, EndpointSet};
 use super::horizon::GENERATIONS;
-
-/// The largest table, in MiB.
-pub const MEMORY_MIB_MAX: usize = 16 << 10;
+use crate::config::plan::PREFIX_TABLE_MIB_MAX;
 
 /// Parts of the memory: one in so many bytes is for wide sets, and for prompts' token counts.
 const WIDE_SHARE: usize = 8;
 const ENDS_SHARE: usize = 64;
 /// Buckets that an insertion sweeps while a clear's leavings are there.
 const SWEPT_BUCKETS_PER_INSERT: usize = 64;
+/// A part of what is owed that a tick sweeps, one in so many: at the default of 16 MiB 800 buckets at most,
+/// at 1 GiB 51,000.
+const SWEPT_SHARE_PER_TICK: usize = 64;
 /// Sets that the pool's clock passes in search of one to give up, at most.
 const WIDE_TICKS_MAX: usize = 64;
 /// No way of its bucket has the tag.
@@ -78,6 +79,8 @@ pub struct PrefixTable {
     /// The next bucket to sweep, and how many are left to be.
     sweep_at: usize,
     unswept: usize,
+    /// Of those, how many must be swept before more may become stale than [`OWED_SHARES_MAX`] allows for.
+    owed: usize,
     entries: usize,
     evictions: u64,
 }
@@ -93,9 +96,9 @@ fn tag(hash: u64) -> u32 {
 }
 
 impl PrefixTable {
-    /// A table of 1 MiB to [`MEMORY_MIB_MAX`].
+    /// A table of 1 MiB to [`PREFIX_TABLE_MIB_MAX`].
     pub fn new(memory_mib: usize) -> Self {
-        let bytes = memory_mib.clamp(1, MEMORY_MIB_MAX) << 20;
+        let bytes = memory_mib.clamp(1, PREFIX_TABLE_MIB_MAX) << 20;
         let wide = bytes / WIDE_SHARE / WIDE_BYTES;
         let ends = bytes / ENDS_SHARE / END_BYTES;
         let rest = bytes - wide * WIDE_BYTES - ends * END_BYTES - Self::fixed_bytes();
@@ -107,6 +110,7 @@ impl PrefixTable {
             ways: Box::new([NOWHERE; CHAIN_BLOCKS_MAX]),
             sweep_at: 0,
             unswept: 0,
+            owed: 0,
             entries: 0,
             evictions: 0,
         }
@@ -346,19 +350,32 @@ impl PrefixTable {
         }
     }
 
-    /// Forgets all that `endpoint` holds: it was restarted, or its index is another endpoint's now. Costs
-    /// a sweep of a sixth of the table at most, if an earlier one is not done.
+    /// Forgets all that `endpoint` holds: it was restarted, or its index is another endpoint's now. What that
+    /// leaves is swept later; but where the last clear's is still there, up to a fifth of the table at once
+    /// (full, at 1 GiB: 0.11 s).
     pub fn clear(&mut self, endpoint: u16) {
-        self.sweep(self.buckets.len() * usize::from(GENERATIONS) / SHARES + 1);
+        self.owe(GENERATIONS);
         self.generations.clear(endpoint);
         self.unswept = self.buckets.len();
     }
 
     /// A generation of `endpoint` passes: what was not inserted in the last few is stale now.
     pub fn pass(&mut self, endpoint: u16) {
-        self.sweep(self.buckets.len().div_ceil(SHARES));
+        self.owe(1);
         self.generations.pass(endpoint);
         self.unswept = self.buckets.len();
+    }
+
+    /// So many generations are about to pass. What cannot wait is swept now.
+    fn owe(&mut self, generations: u8) {
+        let share = self.buckets.len().div_ceil(SHARES);
+        self.owed += share * usize::from(generations);
+        self.sweep(self.owed.saturating_sub(share * OWED_SHARES_MAX));
+    }
+
+    /// A tick is over: sweeps a part of what is owed.
+    pub fn sweep_a_part(&mut self) {
+        self.sweep(self.owed / SWEPT_SHARE_PER_TICK);
     }
 
     /// How many generations ago `endpoint` was last said to hold this block; `None` if it is not, or if
@@ -372,13 +389,15 @@ impl PrefixTable {
 
     /// Takes what is stale out of the next buckets, if there is anything left to sweep.
     fn sweep(&mut self, buckets: usize) {
-        for _ in 0..buckets.min(self.unswept) {
+        let buckets = buckets.min(self.unswept);
+        for _ in 0..buckets {
             for way in self.buckets[self.sweep_at].live() {
                 self.forget(Place { bucket: self.sweep_at, way }, None);
             }
             self.sweep_at = (self.sweep_at + 1) % self.buckets.len();
-            self.unswept -= 1;
         }
+        self.unswept -= buckets;
+        self.owed = if self.unswept == 0 { 0 } else { self.owed.saturating_sub(buckets) };
     }
 
     /// Remembers how many tokens the engine counted for the whole prompt whose last block has this

@@ -100,6 +100,13 @@ pub fn streaming(world: &World, id: &str, path: &str, streamed: bool) -> Ask {
     Ask { id: id.into(), bytes, expect: Expect::Answer, own_usage, bodiless: false }
 }
 
+/// A short request for `model`.
+pub fn short(id: &str, model: &str) -> Ask {
+    let body = format!(r#"{{"model":"{model}","user":"{id}","prompt":"x"}}"#);
+    let bytes = posted("/v1/completions", id, KEY, body.as_bytes());
+    Ask { id: id.into(), bytes, expect: Expect::Answer, own_usage: false, bodiless: false }
+}
+
 fn chunked(world: &World, path: &str, id: &str, mut body: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
         "POST {path} HTTP/1.1\r\nhost: g\r\nx-request-id: {id}\r\n{KEY}\

@@ -99,6 +99,79 @@ fn who_leaves_gives_its_place_to_the_next_one_at_once() {
     }
 }
 
+/// How often somebody in line was looked at: while nothing is free, and when a place is.
+async fn looks() -> (Vec<usize>, Vec<String>) {
+    let seen = silent(gateway::endpoint_address(0));
+    let gateway = Gateway::start(gateway::crowded(1, "", 1, 1), 1);
+    let first = ask("first").await;
+    let looks = || gateway.shard.clients().core.hall.looks();
+    let before = looks();
+    let mut others = Vec::new();
+    for name in ["b", "c", "d", "e", "f"] {
+        others.push(ask(name).await);
+    }
+    let mut found = vec![at(&gateway, &seen)[1], looks() - before];
+    // Who leaves leaves nothing free.
+    drop(others.pop());
+    sleep(MOMENT).await;
+    found.extend([at(&gateway, &seen)[1], looks() - before]);
+    drop(first);
+    sleep(MOMENT * 3).await;
+    found.extend([at(&gateway, &seen)[1], looks() - before]);
+    drop(others);
+    let mut faults: Vec<String> = gateway.rest().await.err().into_iter().collect();
+    faults.extend(gateway.imbalances());
+    (found, faults)
+}
+
+#[test]
+fn nobody_in_line_is_looked_at_while_nothing_is_free() {
+    let ((found, faults), _) = run(1, Faults::NONE, looks);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert_eq!(found, [5, 0, 4, 0, 3, 1]);
+}
+
+/// One model's requests, each sent behind the one before it, and one of another model that waits for the
+/// same place: how many go before it.
+async fn crossing(seed: u64) -> (usize, Vec<String>) {
+    let book = Rc::new(Book::default());
+    let habits = Habits { accidents: 0, keep_alive_max: Duration::from_secs(1) };
+    server::start(&book, gateway::endpoint_address(0), habits);
+    let gateway = Gateway::start(gateway::crowded(1, "", 1, 1), seed);
+    let many: Vec<_> = (0..6).map(|at| ask::short(&format!("many-{at}"), "m")).collect();
+    let one = ask::short("one", "renamed");
+    many.iter().chain([&one]).for_each(|ask| client::enter(&book, ask, false));
+    let mut crowd = Peer::connect(gateway::listen_address()).await.expect("it listens");
+    let mut other = Peer::connect(gateway::listen_address()).await.expect("it listens");
+    let bytes: Vec<u8> = many.iter().flat_map(|ask| ask.bytes.clone()).collect();
+    crowd.send_only(&bytes).await.expect("it reads");
+    while book.attempts.borrow().is_empty() {
+        sleep(Duration::from_micros(50)).await;
+    }
+    other.send_only(&one.bytes).await.expect("it reads");
+    let ended = |peer: &Peer| peer.end.is_some();
+    while book.attempts.borrow().len() < 7 && !(ended(&crowd) && ended(&other)) {
+        crowd.fill_within(MOMENT).await;
+        other.fill_within(MOMENT).await;
+    }
+    sleep(MOMENT * 10).await;
+    drop((crowd, other));
+    let mut faults: Vec<String> = gateway.rest().await.err().into_iter().collect();
+    faults.extend(gateway.imbalances());
+    let attempts = book.attempts.borrow();
+    let at = attempts.iter().position(|attempt| attempt.id == "one");
+    (at.unwrap_or(usize::MAX), faults)
+}
+
+#[test]
+fn newcomers_of_one_model_do_not_overtake_who_waits_for_another() {
+    for seed in 0..20 {
+        let ((before, faults), _) = run(seed, Faults::NONE, move || crossing(seed));
+        assert!(faults.is_empty(), "seed {seed}: {}", faults.join("\n"));
+        assert!(before <= 2, "seed {seed}: {before} went before it");
+    }
+}
+
 /// One request behind others for the only place, dropped after so many polls.
 async fn dropped(seed: u64, polls: usize) -> (bool, Vec<String>) {
     let book = Rc::new(Book::default());

@@ -291,3 +291,63 @@ def test_isolation_offline(tmp_path):
         told = foretell(config, *arguments, "--key", "a")
         assert told.returncode == 1 and "isolated tenants" in told.stderr, (model, told)
         assert foretell(config, *arguments, "--key", "open").returncode == 0, (model, path)
+
+
+def test_offline_and_gateway_refuse_the_same(gateways, sims, tmp_path):
+    """Who lacks an ability or is too short is not chosen, and where nobody can both say the same."""
+    policies = ["predicted-ttft", "least-loaded", "round-robin", "consistent-hash"]
+    names = (*policies, "plain")
+    lengths = [["--max-model-len", "3000"], ["--max-model-len", "1500"], []]
+    servers = [sims(*length, models=names) for length in lengths]
+    traits = [
+        {"capabilities": ["vision"], "context_tokens_max": 3000},
+        {"capabilities": ["tools"], "context_tokens_max": 1500},
+        {"capabilities": []},
+    ]
+    endpoints = [
+        {"name": f"gpu-{at}", "url": sim.url, "engine": "vllm", **traits[at]}
+        for at, sim in enumerate(servers)
+    ]
+    ends = ["gpu-0", "gpu-1"]
+    models = [{"name": policy, "endpoints": ends, "policy": policy} for policy in policies]
+    models.append({"name": "plain", "endpoints": ["gpu-2"]})
+    gateway = gateways(endpoints=endpoints, models=models)
+    tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    hello = {"role": "user", "content": "Hello"}
+    schema = {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}}
+    long = lambda words: [{"role": "user", "content": "word " * words}]  # noqa: E731
+    cases = [
+        # First, while a gateway knows as little of the model's tokens.
+        (long(20_000), {}, "maximum context length is 3000 tokens"),
+        (long(2000), {}, {"gpu-0"}),
+        ([hello], tools, {"gpu-1"}),
+        ([{"role": "user", "content": [image]}], {}, {"gpu-0"}),
+        ([hello], {"max_tokens": 2000}, {"gpu-0"}),
+        ([hello], {}, {"gpu-0", "gpu-1"}),
+        ([hello], schema, "supports a JSON schema"),
+        ([{"role": "user", "content": [image]}], tools, "supports"),
+    ]
+    asking = [(name, *case) for name in policies for case in cases] + [
+        ("plain", [hello], tools, "supports tools"),
+        ("plain", [hello], {}, {"gpu-2"}),
+    ]
+    for model, messages, more, wanted in asking:
+        body = {"model": model, "messages": messages, "max_tokens": 4, **more}
+        (tmp_path / "asked.json").write_text(json.dumps(body))
+        told = foretell(gateway.file, "--request", tmp_path / "asked.json")
+        sent, headers = json.dumps(body).encode(), {"content-type": "application/json"}
+        url = f"{gateway.url}/v1/chat/completions"
+        answer = httpx.post(url, content=sent, headers=headers, timeout=20)
+        case = (model, more, wanted, told, answer.text)
+        if isinstance(wanted, str):
+            assert answer.status_code == 400 and told.returncode == 1, case
+            message = answer.json()["error"]["message"]
+            assert wanted in message and message in told.stderr, case
+            continue
+        assert answer.status_code == 200 and told.returncode == 0, case
+        foretold = json.loads(told.stdout)
+        ranked = lambda told: {line["endpoint"] for line in told["ranking"]}  # noqa: E731
+        past = told_of(gateway, {"request_id": answer.headers["x-request-id"]})
+        assert ranked(foretold) == ranked(past) == wanted, (case, past)
+        assert foretold["endpoint"] in wanted and past["endpoint"] in wanted, case

@@ -1,5 +1,7 @@
 """Requests wait for places where endpoints take only so many, and tenants get equal shares of them."""
 
+import json
+import socket
 import threading
 import time
 
@@ -210,3 +212,22 @@ def test_a_reload_changes_how_many_may(gateways, slow):
     for thread in threads:
         thread.join()
     assert all(answer.status_code == 200 for _, answer, _ in results)
+
+
+def test_newcomers_of_one_model_do_not_overtake_who_waits_for_another(gateways, sims):
+    """One model's requests, each behind the one before it, and one of another model for the same place."""
+    sim = sims("--realtime", "--decode-ms", str(STEP_MS), models=("a", "b"))
+    plan = configuration([sim])
+    plan["models"] = [{"name": name, "endpoints": ["gpu-0"]} for name in "ab"]
+    gateway = gateways(env=ENV, **plan)
+    sent = json.dumps(body(model="a", stream=False)).encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer {KEYS['heavy']}\r\ncontent-length: {len(sent)}\r\n\r\n"
+    )
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as crowd:
+        crowd.sendall((head.encode() + sent) * 12)
+        wait(lambda: metric(gateway, "sluice_endpoint_places_used") == 1)
+        assert ask(gateway, "light", model="b").status_code == 200
+        assert sim.counts()["completed"] < 8

@@ -59,8 +59,7 @@ fn what_happens_outside_of_the_gpu_s_memory_is_passed_over() {
         Value::Nil,
         Value::from("CPU"),
     ]);
-    let removed =
-        |medium| list([Value::from("BlockRemoved"), list([10u64]), Value::from(medium)]);
+    let removed = |medium| list([Value::from("BlockRemoved"), list([10u64]), Value::from(medium)]);
     let events = list([aside, removed("CPU"), removed("GPU")]);
     let told = decode(&bytes(&list([Value::from(1.5), events]))).unwrap();
     assert_eq!(told, [Event::Removed { blocks: vec![10] }]);

@@ -131,6 +131,11 @@ impl<T> FairQueue<T> {
         self.waiting.get(&id).map(|(_, kept)| kept)
     }
 
+    /// The same, to change it.
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
+        self.waiting.get_mut(&id).map(|(_, kept)| kept)
+    }
+
     /// Takes a request in, at the end of its tenant's line.
     ///
     /// # Errors

@@ -208,8 +208,9 @@ impl Router {
         Some((slot, self.endpoints.identity(slot)?))
     }
 
-    /// What other shards should know, since the last call.
+    /// A tick is over: what other shards should know since the last one. The table is tidied up, too.
     pub fn drain_news(&mut self) -> impl Iterator<Item = News> + '_ {
+        self.table.sweep_a_part();
         self.outbox.drain()
     }
 

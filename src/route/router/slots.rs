@@ -1,14 +1,13 @@
-//! Which column of the prefix table belongs to which endpoint, over reloads.
+//! Which column of the prefix table belongs to which endpoint, and which line of the router to which model,
+//! over reloads.
 //!
-//! An endpoint is known by what its cache depends on: its address and path. A slot that is given to another
-//! endpoint gets another life, so that what is said later of the old one is not taken for the new one.
+//! An endpoint is known by what its cache depends on: its address and path; a model by its name. A slot that
+//! is given to another one gets another life, so that what is said later of the old one is not taken for the
+//! new one.
 
 use std::collections::HashMap;
 
-/// Endpoints that the prefix table tells apart.
-pub const SLOTS_MAX: usize = 1_024;
-
-/// An endpoint's place in the tables of one shard.
+/// An endpoint's or a model's place in the tables of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     pub index: u16,
@@ -23,16 +22,23 @@ impl Slot {
 }
 
 /// Who has which slot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Slots {
+    most: usize,
     by_identity: HashMap<u64, Slot, ahash::RandomState>,
     /// By index: its life, and who lives there.
     lives: Vec<(u16, Option<u64>)>,
 }
 
 impl Slots {
+    /// So many slots at most, no more than a [`Slot`] can name.
+    pub fn new(most: usize) -> Self {
+        let most = most.min(usize::from(u16::MAX));
+        Self { most, by_identity: HashMap::default(), lives: Vec::new() }
+    }
+
     /// Gives each of `identities` a slot, its old one if it had one: in their order, `None` for those beyond
-    /// [`SLOTS_MAX`]. Calls `freed` for every slot whose endpoint is not among them.
+    /// the last. Calls `freed` for every slot whose owner is not among them.
     pub fn adopt(&mut self, identities: &[u64], mut freed: impl FnMut(Slot)) -> Vec<Option<Slot>> {
         let wanted: std::collections::HashSet<u64> = identities.iter().copied().collect();
         for (index, (life, held)) in self.lives.iter_mut().enumerate() {
@@ -44,16 +50,20 @@ impl Slots {
             *held = None;
             *life = life.wrapping_add(1);
         }
-        identities.iter().map(|identity| self.enter(*identity)).collect()
+        let mut free = 0;
+        identities.iter().map(|identity| self.enter(*identity, &mut free)).collect()
     }
 
-    fn enter(&mut self, identity: u64) -> Option<Slot> {
+    /// `free`: no slot before it is.
+    fn enter(&mut self, identity: u64, free: &mut usize) -> Option<Slot> {
         if let Some(slot) = self.by_identity.get(&identity) {
             return Some(*slot);
         }
-        let free = self.lives.iter().position(|(_, held)| held.is_none());
-        let index = free.unwrap_or(self.lives.len());
-        if index >= SLOTS_MAX {
+        while self.lives.get(*free).is_some_and(|(_, held)| held.is_some()) {
+            *free += 1;
+        }
+        let index = *free;
+        if index >= self.most {
             return None;
         }
         if index == self.lives.len() {
@@ -65,18 +75,18 @@ impl Slots {
         Some(slot)
     }
 
-    /// Whether the slot is still its endpoint's.
+    /// Whether the slot is still its owner's.
     pub fn is_current(&self, slot: Slot) -> bool {
         let life = self.lives.get(usize::from(slot.index));
         life.is_some_and(|(life, held)| *life == slot.life && held.is_some())
     }
 
-    /// The slot of an endpoint that is configured now.
+    /// The slot of an endpoint or a model that is configured now.
     pub fn of(&self, identity: u64) -> Option<Slot> {
         self.by_identity.get(&identity).copied()
     }
 
-    /// The endpoint that has this slot now.
+    /// Who has this slot now.
     pub fn identity(&self, slot: Slot) -> Option<u64> {
         let life = self.lives.get(usize::from(slot.index));
         life.filter(|(life, _)| *life == slot.life).and_then(|(_, held)| *held)
@@ -89,7 +99,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_keeps_its_slot_and_a_freed_one_gets_another_life() {
-        let mut slots = Slots::default();
+        let mut slots = Slots::new(4);
         let first = slots.adopt(&[10, 20, 30], |_| panic!("nobody left"));
         let mut freed = Vec::new();
         let second = slots.adopt(&[30, 10, 40], |slot| freed.push(slot));
@@ -103,11 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_beyond_the_last_slot_have_none() {
-        let identities: Vec<u64> = (0..SLOTS_MAX as u64 + 2).collect();
-        let mut slots = Slots::default();
+    fn those_beyond_the_last_slot_have_none_until_one_is_free() {
+        let identities: Vec<u64> = (0..7).collect();
+        let mut slots = Slots::new(5);
         let given = slots.adopt(&identities, |_| {});
-        assert_eq!(given.iter().flatten().count(), SLOTS_MAX);
-        assert_eq!(given.last(), Some(&None));
+        assert_eq!(given.iter().flatten().count(), 5);
+        assert_eq!(given[5..], [None, None]);
+        let mut freed = Vec::new();
+        let given = slots.adopt(&identities[1..], |slot| freed.push(slot.index));
+        assert_eq!((freed, given[4].map(|slot| slot.index), given[5]), (vec![0], Some(0), None));
     }
 }

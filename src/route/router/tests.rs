@@ -1,5 +1,7 @@
 //! A router between simulated endpoints that cache whatever they are sent.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::api::operation::Operation;
 use crate::api::read_ask;
@@ -194,6 +196,32 @@ fn an_endpoint_that_left_is_ignored() {
     assert_eq!(world.router.settled(world.now, &sent.chain, &sent.flight, &report), None);
     let again = world.send(&conversation("a", 3), None);
     assert!(again.decision.picks().all(|pick| pick.cached_tokens == 0));
+}
+
+#[test]
+fn every_model_that_may_be_configured_has_a_line_and_so_have_those_after_a_reload() {
+    let mut router = Router::new(1, false, 8);
+    for from in [0, 1 << 32] {
+        let models: Vec<u64> = (from..from + MODELS_MAX as u64).collect();
+        let places = router.adopt(&[1, 2], &models);
+        let own: HashSet<u16> = places.models.iter().flatten().map(|slot| slot.index).collect();
+        assert_eq!(own.len(), MODELS_MAX);
+        assert!(own.iter().all(|index| usize::from(*index) < router.lines.len()));
+    }
+    // Of endpoints no more than the table has columns.
+    let endpoints: Vec<u64> = (0..ENDPOINTS_MAX as u64 + 3).collect();
+    let places = router.adopt(&endpoints, &[7]);
+    assert_eq!(places.endpoints.iter().flatten().count(), ENDPOINTS_MAX);
+}
+
+#[test]
+fn a_chain_that_is_given_back_is_of_no_prompt() {
+    let mut world = World::new(false, 8);
+    let chain = world.send(&conversation("a", 2), None).chain;
+    assert!(!chain.hashes().is_empty());
+    world.router.put_chain(chain);
+    let chain = world.router.chain();
+    assert_eq!((chain.hashes().len(), chain.bytes(), chain.anchor()), (0, 0, 0));
 }
 
 #[test]

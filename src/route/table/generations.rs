@@ -5,7 +5,7 @@
 //! clears that it has followed. So a clear, and a generation that passes, changes one number, and what it
 //! made stale is found when it is next looked at. What is in a wide set does not age: so many have it
 //! because it is asked for all the time. Invariant: nothing stale is left when a generation comes round
-//! again, since for every one that passes a share of the table ([`SHARES`]) is swept.
+//! again, since for every one that passes a share of the table ([`SHARES`]) is owed a sweep.
 
 use super::bucket::Slot;
 use crate::route::endpoints::{ENDPOINTS_MAX, EndpointSet};
@@ -16,8 +16,15 @@ const GENERATIONS: u8 = 1 << (Slot::BITS - ENDPOINT_BITS);
 /// Generations that a claim is good for.
 const KEPT: u8 = crate::route::horizon::GENERATIONS;
 
-/// In as many generations the whole table is swept: fewer than pass before a stale one comes round.
-pub const SHARES: usize = (GENERATIONS - KEPT) as usize - 4;
+/// For each generation that passes, a share of the table must be swept, one in so many.
+pub const SHARES: usize = 40;
+
+/// Shares that may be owed at a time: a clear's, and one more.
+pub const OWED_SHARES_MAX: usize = KEPT as usize + 1;
+
+// A clear may make a claim stale that was all but that, and then seem as old as two clears, less one
+// generation. From there until it comes round the whole table must be swept, whatever is still owed.
+const _: () = assert!(SHARES + OWED_SHARES_MAX <= GENERATIONS as usize - (2 * KEPT as usize - 1));
 
 #[derive(Debug)]
 pub struct Generations {

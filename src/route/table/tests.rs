@@ -245,6 +245,47 @@ fn what_was_cleared_does_not_come_back() {
 }
 
 #[test]
+fn a_generation_that_comes_round_finds_nothing_of_the_last_time() {
+    // Claims that are all but stale when their endpoint is cleared come round soonest.
+    for (passes, clears) in [(7, 1), (0, 1), (3, 2), (7, 0), (0, 5)] {
+        let mut table = PrefixTable::new(1);
+        let hashes = unique(0, 5_000);
+        hashes.iter().for_each(|hash| insert(&mut table, &[*hash], 4));
+        (0..passes).for_each(|_| table.pass(4));
+        (0..clears).for_each(|_| table.clear(4));
+        (0..8).for_each(|_| table.pass(4));
+        for generation in 0..64 {
+            let held = |hash: &&u64| table.age(**hash, 4).is_some();
+            let held = hashes.iter().filter(held).count();
+            assert_eq!(held, 0, "{passes} passes, {clears} clears, {generation} more");
+            table.pass(4);
+        }
+    }
+}
+
+#[test]
+fn a_clear_leaves_its_sweep_to_ticks() {
+    let mut table = PrefixTable::new(1);
+    let hashes = unique(0, 5_000);
+    hashes.iter().for_each(|hash| insert(&mut table, &[*hash], 4));
+    table.pass(5);
+    let (before, share) = (table.sweep_at, table.buckets.len().div_ceil(SHARES));
+    table.clear(4);
+    assert_eq!((table.sweep_at, table.unswept), (before, table.buckets.len()));
+    assert!(hashes.iter().all(|hash| table.age(*hash, 4).is_none()));
+    // One more cannot wait for them all; and when they have passed, the next one can.
+    table.clear(6);
+    assert_eq!((table.sweep_at, table.owed), (before + 7 * share, 9 * share));
+    for _ in 0..400 {
+        table.sweep_a_part();
+    }
+    assert!(table.owed < SWEPT_SHARE_PER_TICK);
+    let before = table.sweep_at;
+    table.clear(7);
+    assert_eq!(table.sweep_at, before);
+}
+
+#[test]
 fn a_clear_is_swept_up_by_insertions() {
     let mut table = PrefixTable::new(1);
     insert(&mut table, &unique(0, 1000), 4);
