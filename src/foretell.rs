@@ -224,7 +224,7 @@ impl Teller {
             _ if pair.whole == model.endpoints => decision,
             _ => {
                 let whole = self.choose(sent, &whole, Policy::PredictedTtft)?;
-                (explained.ranked, explained.reason) = (ranked(&self.router), whole.reason);
+                (explained.ranked, explained.reason) = (ranked(&self.router), Some(whole.reason));
                 whole
             }
         };
