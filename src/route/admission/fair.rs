@@ -131,6 +131,16 @@ impl<T> FairQueue<T> {
         self.waiting.get(&id).map(|(_, kept)| kept)
     }
 
+    /// The same, to change it.
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
+        self.waiting.get_mut(&id).map(|(_, kept)| kept)
+    }
+
+    /// Whether somebody waits whom `of` means.
+    pub fn any(&self, of: impl Fn(&T) -> bool) -> bool {
+        self.waiting.values().any(|(_, kept)| of(kept))
+    }
+
     /// Takes a request in, at the end of its tenant's line.
     ///
     /// # Errors
