@@ -1,17 +1,19 @@
 //! Which endpoints a request is tried at, in order.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::api::fault::Fault;
 use crate::api::needs;
-use crate::config::plan::{Capabilities, EndpointId, Model, Policy};
+use crate::config::plan::{Capabilities, EndpointId, Model, Pair, Policy};
 use crate::relay::arm;
 use crate::relay::core::Core;
 use crate::relay::exit::Exit;
 use crate::relay::explain;
 use crate::relay::inbound::Inbound;
 use crate::relay::isolate;
-use crate::relay::pair::room;
+use crate::relay::pair::room::{self, Pool};
+use crate::relay::pair::way::{self, Size, Way};
 use crate::relay::places;
 use crate::relay::seating::{Look, ModelSeat};
 use crate::relay::session;
@@ -20,6 +22,7 @@ use crate::relay::trip::Trip;
 use crate::route::candidate::ATTEMPTS_MAX;
 use crate::route::chain::{self, Chain, Root};
 use crate::route::eligible::{Gate, Lack, Needs, Nobody};
+use crate::route::pair::Course;
 use crate::route::router::{Decision, Estimate, Inquiry, Router, Slot, Whose};
 
 /// Endpoints in the order in which to try them.
@@ -61,6 +64,10 @@ pub struct Want {
     pub tokens: u32,
     /// What it takes of a cache: prompt and expected answer.
     pub kv_tokens: u64,
+    /// Among whom.
+    pub pool: Pool,
+    /// How long it should keep an endpoint busy.
+    pub lasts: Duration,
 }
 
 /// Why there is no decision.
@@ -97,12 +104,23 @@ pub fn choose(
         return Ok(Choice::Go(order));
     };
     let mut asking = Asking::new(core, exit, inbound, admitted, seat, slot);
-    let decision = asking.decide(called);
-    let Asking { chain, whose, .. } = asking;
+    let decision = match room::beside(asking.model) {
+        None => asking.decide(Pool::Own, called),
+        Some(pair) => asking.decide_way(pair, exit.is_copy(), called),
+    };
+    let Asking { chain, whose, needs, way, .. } = asking;
     let decision = match decision {
         Ok(decision) => decision,
         Err(undecided) => {
             core.router(|router| router.put_chain(chain));
+            if epoch.seating().explained && !exit.is_copy() {
+                let kv_tokens = match &undecided {
+                    Undecided::Busy(want) => want.kv_tokens,
+                    Undecided::Fault(_) => 0,
+                };
+                explain::nobody(exit, admitted.model, &needs, kv_tokens);
+                explain::tell_name(exit, inbound);
+            }
             return match undecided {
                 Undecided::Fault(fault) => Err(fault),
                 Undecided::Busy(want) => Ok(Choice::Wait(want)),
@@ -123,7 +141,9 @@ pub fn choose(
     }
     let order = Order::of(decision.picks().map(|pick| pick.endpoint));
     let streamed = admitted.ask.stream;
-    exit.trip = Some(Box::new(Trip::new(core, &epoch, decision, whose, chain, streamed)));
+    let mut trip = Trip::new(core, &epoch, (decision, needs), whose, chain, streamed);
+    trip.way = way;
+    exit.trip = Some(Box::new(trip));
     Ok(Choice::Go(order))
 }
 
@@ -156,6 +176,10 @@ struct Asking<'a> {
     chain: Chain,
     whose: Whose,
     now: u64,
+    /// By the last estimate.
+    needs: Needs,
+    /// Of a model that has servers beside its own.
+    way: Option<Box<Way>>,
 }
 
 impl<'a> Asking<'a> {
@@ -179,34 +203,77 @@ impl<'a> Asking<'a> {
         let whose = Whose { model: slot, client, session, prompt_bytes };
         let apart = exit.salt.as_ref().map_or(Capabilities::NONE, |salt| salt.needs);
         let now = exit.mark().nanos();
-        Self { core, inbound, admitted, seat, model, apart, chain, whose, now }
+        let needs = Needs { capabilities: apart, input_tokens: 0, output_tokens_max: None };
+        let way = None;
+        Self { core, inbound, admitted, seat, model, apart, chain, whose, now, needs, way }
     }
 
-    fn decide(&mut self, called: bool) -> Result<Decision, Undecided> {
+    /// Chooses where servers beside the model's own do all of some requests; a copy is never split.
+    fn decide_way(
+        &mut self,
+        pair: &Pair,
+        is_copy: bool,
+        called: bool,
+    ) -> Result<Decision, Undecided> {
+        if is_copy {
+            return self.decide(Pool::Whole, called);
+        }
+        let (epoch, model) = (self.admitted.epoch().clone(), self.model);
+        let asked = way::read(&epoch, self.inbound, self.admitted)?;
+        let own = self.decide(Pool::Own, called);
+        let (uncached_tokens, kv_tokens) = match &own {
+            Ok(decision) => (decision.uncached_tokens(), decision.estimate.kv_tokens()),
+            Err(Undecided::Busy(want)) => (want.tokens, want.kv_tokens),
+            Err(Undecided::Fault(_)) => (u32::MAX, 0),
+        };
+        let size = Size { needs: self.needs, kv_tokens, uncached_tokens };
+        let way = self.way.insert(Box::new(Way::of(&epoch, model, pair, asked, &size)));
+        match way.course {
+            Course::Split => own,
+            Course::Refused => {
+                epoch.series().models[usize::from(self.admitted.model.0)].paired(way.course);
+                Err(way.fault(&epoch, model, pair, &size.needs).into())
+            }
+            _ => self.decide(Pool::Whole, called),
+        }
+    }
+
+    fn decide(&mut self, pool: Pool, called: bool) -> Result<Decision, Undecided> {
         let ask = &self.admitted.ask;
-        let plan = self.admitted.epoch().plan();
+        let (epoch, plan) = (self.admitted.epoch(), self.admitted.epoch().plan());
+        let columns;
+        let (policy, columns) = match pool {
+            Pool::Own => (self.model.policy, &self.seat.columns),
+            Pool::Whole => {
+                columns = epoch.seating().columns(pool.of(self.model));
+                (Policy::PredictedTtft, &columns)
+            }
+        };
         let inquiry = Inquiry {
-            policy: self.model.policy,
+            policy,
             whose: self.whose,
-            columns: &self.seat.columns,
+            columns,
             chain: &self.chain,
             output_tokens_max: ask.output_tokens_max.map(|max| max.saturating_mul(ask.n)),
             session_ttl: plan.routing.session_ttl.as_nanos() as u64,
         };
         let estimate = self.core.router(|router| router.estimate(self.now, &inquiry));
         let estimate = estimate.ok_or(Fault::Internal)?;
-        let needs = self.needs(&estimate);
-        let kv_tokens = estimate.kv_tokens();
-        let gate = match self.gate(&needs, kv_tokens, called) {
+        self.needs = self.needs(&estimate);
+        let (needs, kv_tokens) = (self.needs, estimate.kv_tokens());
+        let seats = epoch.seats_of(pool.of(self.model));
+        let gate = match self.gate(pool, &needs, kv_tokens, called) {
             Err(Nobody::Busy) => {
-                let tokens = self.core.router(|router| router.uncached_tokens(&inquiry, &estimate));
-                let tokens = tokens.unwrap_or(estimate.input_tokens);
-                return Err(Undecided::Busy(Want { needs, tokens, kv_tokens }));
+                let asked = self.core.router(|router| {
+                    let tokens = router.uncached_tokens(&inquiry, &estimate);
+                    (tokens, router.lasts(self.now, &inquiry, &estimate, seats))
+                });
+                let (tokens, lasts) = asked.unwrap_or_default();
+                return Err(Undecided::Busy(Want { needs, tokens, kv_tokens, pool, lasts }));
             }
             gate => gate.map_err(fault)?,
         };
-        let epoch = self.admitted.epoch();
-        let seats = self.admitted.epoch().seats(self.admitted.model).filter(|seat| {
+        let seats = seats.filter(|seat| {
             let endpoint = &plan.endpoints[usize::from(seat.candidate.endpoint.0)];
             let id = seat.candidate.endpoint;
             let full = self.seat.limited && !places::takes(epoch, id, kv_tokens);
@@ -229,21 +296,28 @@ impl<'a> Asking<'a> {
     }
 
     /// Who can take it at all. Where others wait, a newcomer does not overtake them.
-    fn gate(&self, needs: &Needs, kv_tokens: u64, called: bool) -> Result<Gate, Nobody> {
+    fn gate(
+        &self,
+        pool: Pool,
+        needs: &Needs,
+        kv_tokens: u64,
+        called: bool,
+    ) -> Result<Gate, Nobody> {
         if !self.seat.guarded {
             return Ok(Gate::Open);
         }
         let (epoch, hall) = (self.admitted.epoch(), &self.core.hall);
         let limited = self.seat.limited;
-        let all = self.model.endpoints.iter().map(|id| {
+        let all = pool.of(self.model).iter().map(|id| {
             let full = limited && !places::takes(epoch, *id, kv_tokens);
             (&epoch.plan().endpoints[usize::from(id.0)].traits, full)
         });
         let gate = needs.gate(all)?;
-        if limited && !room::suffices(epoch, self.model, kv_tokens) {
+        let alone = pool == Pool::Whole;
+        if limited && !alone && !room::suffices(epoch, self.model, needs, kv_tokens) {
             return Err(Nobody::Busy);
         }
-        match limited && !called && hall.is_waited_for(epoch, self.admitted.model) {
+        match limited && !called && hall.is_waited_for(epoch, self.admitted.model, pool) {
             true => Err(Nobody::Busy),
             false => Ok(gate),
         }
@@ -292,7 +366,8 @@ fn capabilities(asked: needs::Asked) -> Capabilities {
     wanted.fold(Capabilities::NONE, |set, (_, one)| set.with(one))
 }
 
-fn fault(nobody: Nobody) -> Fault {
+/// What the client is told where nobody can take it.
+pub(super) fn fault(nobody: Nobody) -> Fault {
     match nobody {
         Nobody::Lacks(Lack::Tools) => Fault::Unsupported("tools"),
         Nobody::Lacks(Lack::Vision) => Fault::Unsupported("images"),

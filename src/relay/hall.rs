@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::plan::{ModelId, Plan};
+use crate::config::plan::{EndpointId, ModelId, Plan};
+use crate::relay::choose::Want;
 use crate::relay::core::Epoch;
-use crate::relay::pair::room;
+use crate::relay::pair::room::{self, Pool};
 use crate::relay::places::{self, Work};
 use crate::route::admission::drain::Drain;
 use crate::route::admission::fair::{Bounds, Entry, FairQueue, Full, Id};
-use crate::route::eligible::Needs;
 use crate::runtime::clock;
 
 /// Each place given back weighs so much in the average time for which places are taken.
@@ -57,9 +57,7 @@ pub struct Waiter {
     pub word: Rc<Word>,
     pub epoch: Rc<Epoch>,
     pub model: ModelId,
-    pub needs: Needs,
-    /// Tokens of its prompt and its expected answer.
-    pub kv_tokens: u64,
+    pub want: Want,
 }
 
 /// What a waiting request is told.
@@ -99,7 +97,7 @@ impl Word {
 impl Waiter {
     /// Whether some endpoint could take it now.
     fn fits(&self) -> bool {
-        self.could_go(self.kv_tokens)
+        self.could_go(self.want.kv_tokens)
     }
 
     /// Whether nothing but its size keeps it: those behind it must not take what it waits for.
@@ -110,11 +108,13 @@ impl Waiter {
     fn could_go(&self, kv_tokens: u64) -> bool {
         let plan = self.epoch.plan();
         let model = &plan.models[usize::from(self.model.0)];
-        let all = model.endpoints.iter().map(|id| {
+        let Want { needs, pool, .. } = &self.want;
+        let all = pool.of(model).iter().map(|id| {
             let traits = &plan.endpoints[usize::from(id.0)].traits;
             (traits, !places::takes(&self.epoch, *id, kv_tokens))
         });
-        self.needs.gate(all).is_ok() && room::suffices(&self.epoch, model, kv_tokens)
+        let alone = *pool == Pool::Whole;
+        needs.gate(all).is_ok() && (alone || room::suffices(&self.epoch, model, needs, kv_tokens))
     }
 }
 
@@ -126,14 +126,24 @@ impl Line {
 }
 
 impl Line {
-    /// Whose turn it is, if anybody's: who would be next and is only too large is waited for.
+    /// Whose turn it is, if anybody's: who would be next and is only too large is waited for by those who
+    /// want the same servers.
     fn next(&self) -> Option<Id> {
         let first = || self.queue.get(self.queue.next(|_| true)?);
-        if self.kv_bounded && first().is_some_and(Waiter::is_too_large) {
-            return None;
-        }
-        self.queue.next(Waiter::fits)
+        let large = self.kv_bounded.then(first).flatten().filter(|first| first.is_too_large());
+        let held = large.map(|large| large.want.pool);
+        self.queue.next(|waiter| held != Some(waiter.want.pool) && waiter.fits())
     }
+}
+
+/// When so many should have found a place, by how long places are kept and how many are, in this shard.
+fn guess(epoch: &Epoch, model: ModelId, want: &Want, drain: &Drain, requests: usize) -> Duration {
+    let model = &epoch.plan().models[usize::from(model.0)];
+    let series = |id: &EndpointId| &epoch.series().endpoints[usize::from(id.0)];
+    let in_flight: u64 = want.pool.of(model).iter().map(|id| series(id).in_flight.get()).sum();
+    let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+    let all = drain.keeping(want.lasts).saturating_mul(requests);
+    all / u32::try_from(in_flight).unwrap_or(u32::MAX).max(1)
 }
 
 fn key(epoch: &Epoch, model: ModelId) -> u64 {
@@ -153,11 +163,13 @@ impl Hall {
         }
     }
 
-    /// Whether a newcomer must get in line.
-    pub fn is_waited_for(&self, epoch: &Epoch, model: ModelId) -> bool {
+    /// Whether a newcomer must get in line: others wait for the same servers.
+    pub fn is_waited_for(&self, epoch: &Epoch, model: ModelId, pool: Pool) -> bool {
         let waits = || {
             let lines = self.lines.borrow();
-            lines.get(&key(epoch, model)).is_some_and(|line| !line.queue.is_empty())
+            lines
+                .get(&key(epoch, model))
+                .is_some_and(|line| line.queue.any(|one| one.want.pool == pool))
         };
         self.waiting.get() > 0 && waits()
     }
@@ -171,11 +183,13 @@ impl Hall {
         let mut lines = self.lines.borrow_mut();
         let line = lines.entry(key(&waiter.epoch, waiter.model));
         let line = line.or_insert_with(|| Line::new(bounds));
+        let requests = line.queue.len() + 1;
+        let guess = guess(&waiter.epoch, waiter.model, &waiter.want, &line.drain, requests);
         line.queue.set_bounds(bounds);
         line.kv_bounded = waiter.epoch.seating().kv_bounded;
         let tokens = line.queue.tokens_before(entry.class) + u64::from(entry.tokens);
         let pushed = line.queue.push(entry, waiter);
-        let pushed = pushed.map_err(|full| (full, line.drain.retry_after_s(now, tokens)))?;
+        let pushed = pushed.map_err(|full| (full, line.drain.retry_after_s(now, tokens, guess)))?;
         line.drain.begin(now);
         for (id, waiter) in &pushed.displaced {
             line.turn = line.turn.filter(|turn| turn != id);
@@ -211,22 +225,26 @@ impl Hall {
         }
     }
 
-    /// Gives the turn back: what was free is taken.
-    pub fn pass(&self, epoch: &Epoch, model: ModelId, id: Id) {
+    /// Gives the turn back: what was free is taken, or not what it wants by now.
+    pub fn pass(&self, epoch: &Epoch, model: ModelId, id: Id, want: &Want) {
         let mut lines = self.lines.borrow_mut();
         let Some(line) = lines.get_mut(&key(epoch, model)) else { return };
         line.turn = line.turn.filter(|turn| *turn != id);
-        if let Some(waiter) = line.queue.get(id) {
+        if let Some(waiter) = line.queue.get_mut(id) {
+            waiter.want = *want;
             waiter.word.verdict.set(Verdict::Wait);
         }
     }
 
     /// The seconds after which a request of `class` that is sent away should come again.
-    pub fn retry_after_s(&self, epoch: &Epoch, model: ModelId, class: usize) -> u32 {
+    pub fn retry_after_s(&self, epoch: &Epoch, model: ModelId, class: usize, want: &Want) -> u32 {
         let lines = self.lines.borrow();
-        lines.get(&key(epoch, model)).map_or(1, |line| {
-            line.drain.retry_after_s(clock::now().nanos(), line.queue.tokens_before(class))
-        })
+        let line = lines.get(&key(epoch, model));
+        let (drain, tokens, requests) = line.map_or((Drain::default(), 0, 0), |line| {
+            (line.drain, line.queue.tokens_before(class), line.queue.len())
+        });
+        let guess = guess(epoch, model, want, &drain, requests.max(1));
+        drain.retry_after_s(clock::now().nanos(), tokens, guess)
     }
 
     /// Gives the turn to the next one in each line for whom there is a place.
@@ -259,11 +277,12 @@ impl Hall {
 
     /// A place was taken for so long.
     pub fn place_was_taken(&self, epoch: &Epoch, work: &Work, time: Duration) {
+        let mut lines = self.lines.borrow_mut();
+        let Some(line) = lines.get_mut(&key(epoch, work.model)) else { return };
+        line.drain.kept(time);
         if epoch.series().peers.len() < 2 {
             return;
         }
-        let mut lines = self.lines.borrow_mut();
-        let Some(line) = lines.get_mut(&key(epoch, work.model)) else { return };
         let (nanos, tokens) = &mut line.pace;
         *nanos += PACE_GAIN * (time.as_nanos() as f64 - *nanos);
         *tokens += PACE_GAIN * (f64::from(work.tokens) - *tokens);
