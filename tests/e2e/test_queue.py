@@ -116,6 +116,8 @@ def test_who_leaves_gives_its_place_up_at_once(gateways, slow):
     assert metric(gateway, "sluice_endpoint_places_used") == 1
     for thread in threads:
         thread.join()
+    # Rows come a moment after their answers.
+    wait(lambda: len(gateway.rows()) == 2)
     assert gateway.rows()[0]["outcome"] == "client_gone"
 
 
