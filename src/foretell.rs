@@ -281,7 +281,7 @@ impl Sent<'_> {
             _ if pair.whole == self.asking.model.endpoints => decision,
             _ => {
                 let whole = self.instead(router, &whole)?;
-                (explained.ranked, explained.reason) = (ranked(router), whole.reason);
+                (explained.ranked, explained.reason) = (ranked(router), Some(whole.reason));
                 whole
             }
         };

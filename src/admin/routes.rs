@@ -91,6 +91,6 @@ async fn debug_route(
     let found = shared
         .with(|state| state.explained.find(&request_id).map(|explained| answer(200, explained)));
     found.unwrap_or_else(|| {
-        refusal(StatusCode::NOT_FOUND, "no routed request with this id is remembered")
+        refusal(StatusCode::NOT_FOUND, "no decision about a request with this id is remembered")
     })
 }

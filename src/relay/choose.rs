@@ -1,9 +1,10 @@
 //! Which endpoints a request is tried at, in order.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::api::fault::Fault;
-use crate::config::plan::{EndpointId, Model, ModelId, Policy};
+use crate::config::plan::{EndpointId, Model, ModelId, Pair, Policy};
 use crate::relay::arm;
 use crate::relay::asking::{self, Asking, Request, Sender, fault};
 use crate::relay::core::{Core, Epoch};
@@ -12,7 +13,8 @@ use crate::relay::explain;
 use crate::relay::hall::LineKey;
 use crate::relay::inbound::Inbound;
 use crate::relay::isolate;
-use crate::relay::pair::room;
+use crate::relay::pair::room::{self, Pool};
+use crate::relay::pair::way::{self, Size, Way};
 use crate::relay::seating::{Look, ModelSeat};
 use crate::relay::session;
 use crate::relay::state::Admitted;
@@ -20,7 +22,8 @@ use crate::relay::trip::Trip;
 use crate::route::candidate::ATTEMPTS_MAX;
 use crate::route::chain::Chain;
 use crate::route::eligible::{Gate, Needs, Nobody};
-use crate::route::router::{Decision, Router, Slot};
+use crate::route::pair::Course;
+use crate::route::router::{Decision, Inquiry, Router, Slot};
 
 /// Endpoints in the order in which to try them.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +64,10 @@ pub struct Want {
     pub tokens: u32,
     /// What it takes of a cache: prompt and expected answer.
     pub kv_tokens: u64,
+    /// Among whom.
+    pub pool: Pool,
+    /// How long it should keep an endpoint busy.
+    pub lasts: Duration,
 }
 
 /// Why there is no decision.
@@ -96,13 +103,24 @@ pub fn choose(
         }
         return Ok(Choice::Go(order));
     };
-    let choosing = Choosing::new(core, exit, inbound, admitted, called, (seat, slot));
-    let decision = choosing.decide();
-    let Asking { chain, whose, .. } = choosing.asking;
+    let mut choosing = Choosing::new(core, exit, inbound, admitted, called, (seat, slot));
+    let decision = match room::beside(choosing.asking.model) {
+        None => choosing.decide(Pool::Own),
+        Some(pair) => choosing.decide_way(pair, exit.is_copy(), inbound, admitted),
+    };
+    let Choosing { asking: Asking { chain, whose, .. }, needs, way, .. } = choosing;
     let decision = match decision {
         Ok(decision) => decision,
         Err(undecided) => {
             core.router(|router| router.put_chain(chain));
+            if epoch.seating().explained && !exit.is_copy() {
+                let kv_tokens = match &undecided {
+                    Undecided::Busy(want) => want.kv_tokens,
+                    Undecided::Fault(_) => 0,
+                };
+                explain::nobody(exit, admitted.model, &needs, kv_tokens);
+                explain::tell_name(exit, inbound);
+            }
             return match undecided {
                 Undecided::Fault(fault) => Err(fault),
                 Undecided::Busy(want) => Ok(Choice::Wait(want)),
@@ -123,7 +141,9 @@ pub fn choose(
     }
     let order = Order::of(decision.picks().map(|pick| pick.endpoint));
     let streamed = admitted.ask.stream;
-    exit.trip = Some(Box::new(Trip::new(core, &epoch, decision, whose, chain, streamed)));
+    let mut trip = Trip::new(core, &epoch, (decision, needs), whose, chain, streamed);
+    trip.way = way;
+    exit.trip = Some(Box::new(trip));
     Ok(Choice::Go(order))
 }
 
@@ -160,6 +180,10 @@ struct Choosing<'a> {
     /// Its line, if it has stood in it and it is its turn.
     called: Option<LineKey>,
     now: u64,
+    /// By the last estimate.
+    needs: Needs,
+    /// Of a model that has servers beside its own.
+    way: Option<Box<Way>>,
 }
 
 impl<'a> Choosing<'a> {
@@ -181,25 +205,66 @@ impl<'a> Choosing<'a> {
         let chain = core.router(Router::chain).unwrap_or_default();
         let asking = Asking::new(plan, (seat, slot), &request, &sender, chain);
         let called = called.then(|| LineKey::of(epoch, id));
-        Self { core, epoch, id, asking, called, now: exit.mark().nanos() }
+        let needs = way::needs(exit);
+        Self { core, epoch, id, asking, called, now: exit.mark().nanos(), needs, way: None }
     }
 
-    fn decide(&self) -> Result<Decision, Undecided> {
-        let asking = &self.asking;
-        let inquiry = asking.inquiry();
+    /// Chooses where servers beside the model's own do all of some requests; a copy is never split.
+    fn decide_way(
+        &mut self,
+        pair: &Pair,
+        is_copy: bool,
+        inbound: &Inbound,
+        admitted: &Admitted,
+    ) -> Result<Decision, Undecided> {
+        if is_copy {
+            return self.decide(Pool::Whole);
+        }
+        let (epoch, model) = (self.epoch, self.asking.model);
+        let asked = way::read(epoch, inbound, admitted)?;
+        let own = self.decide(Pool::Own);
+        let (uncached_tokens, kv_tokens) = match &own {
+            Ok(decision) => (decision.uncached_tokens(), decision.estimate.kv_tokens()),
+            Err(Undecided::Busy(want)) => (want.tokens, want.kv_tokens),
+            Err(Undecided::Fault(_)) => (u32::MAX, 0),
+        };
+        let size = Size { needs: self.needs, kv_tokens, uncached_tokens };
+        let way = self.way.insert(Box::new(Way::of(epoch, model, pair, asked, &size)));
+        match way.course {
+            Course::Split => own,
+            Course::Refused => {
+                epoch.series().models[usize::from(self.id.0)].paired(way.course);
+                Err(way.fault(epoch, model, pair, &size.needs).into())
+            }
+            _ => self.decide(Pool::Whole),
+        }
+    }
+
+    fn decide(&mut self, pool: Pool) -> Result<Decision, Undecided> {
+        let (asking, epoch) = (&self.asking, self.epoch);
+        let columns;
+        let mut inquiry = asking.inquiry();
+        if pool == Pool::Whole {
+            columns = epoch.seating().columns(pool.of(asking.model));
+            inquiry = Inquiry { policy: Policy::PredictedTtft, columns: &columns, ..inquiry };
+        }
         let estimate = self.core.router(|router| router.estimate(self.now, &inquiry));
         let estimate = estimate.ok_or(Fault::Internal)?;
-        let needs = asking.needs(&estimate);
-        let kv_tokens = estimate.kv_tokens();
-        let gate = match self.gate(&needs, kv_tokens) {
+        self.needs = asking.needs(&estimate);
+        let (needs, kv_tokens) = (self.needs, estimate.kv_tokens());
+        let seats = epoch.seats_of(pool.of(asking.model));
+        let gate = match self.gate(pool, &needs, kv_tokens) {
             Err(Nobody::Busy) => {
-                let tokens = self.core.router(|router| router.uncached_tokens(&inquiry, &estimate));
-                let tokens = tokens.unwrap_or(estimate.input_tokens);
-                return Err(Undecided::Busy(Want { needs, tokens, kv_tokens }));
+                let asked = self.core.router(|router| {
+                    let tokens = router.uncached_tokens(&inquiry, &estimate);
+                    (tokens, router.lasts(self.now, &inquiry, &estimate, seats))
+                });
+                let (tokens, lasts) = asked.unwrap_or_default();
+                return Err(Undecided::Busy(Want { needs, tokens, kv_tokens, pool, lasts }));
             }
             gate => gate.map_err(fault)?,
         };
-        let seats = self.epoch.seats(self.id).filter(|seat| {
+        let seats = seats.filter(|seat| {
             let id = seat.candidate.endpoint;
             gate.lets(asking.traits(id), self.is_full(id, kv_tokens))
         });
@@ -209,16 +274,17 @@ impl<'a> Choosing<'a> {
     }
 
     /// Who can take it now. Where others wait, a newcomer does not overtake them.
-    fn gate(&self, needs: &Needs, kv_tokens: u64) -> Result<Gate, Nobody> {
+    fn gate(&self, pool: Pool, needs: &Needs, kv_tokens: u64) -> Result<Gate, Nobody> {
         let Asking { model, seat, .. } = self.asking;
         let full = |id| self.is_full(id, kv_tokens);
-        let gate = self.asking.gate(needs, &model.endpoints, full)?;
+        let gate = self.asking.gate(needs, pool.of(model), full)?;
         if !seat.limited {
             return Ok(gate);
         }
         let (epoch, hall) = (self.epoch, &self.core.hall);
-        let overtakes = self.called.is_none() && hall.is_waited_for(epoch, self.id);
-        match overtakes || !room::suffices(epoch, model, kv_tokens) {
+        let overtakes = self.called.is_none() && hall.is_waited_for(epoch, self.id, pool);
+        let alone = pool == Pool::Whole;
+        match overtakes || !(alone || room::suffices(epoch, model, needs, kv_tokens)) {
             true => Err(Nobody::Busy),
             false => Ok(gate),
         }

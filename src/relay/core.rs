@@ -90,6 +90,7 @@ impl Epoch {
         let random = Cell::new(kit.random());
         let epoch =
             Self { views, backends, turns, random, candidates, seating, answer_limits, bound };
+        epoch.tell_bounds();
         router.iter_mut().for_each(|router| epoch.tell_returns(router));
         Rc::new(epoch)
     }
@@ -129,6 +130,16 @@ impl Epoch {
             if slot.is_some_and(|slot| router.has_returned(slot, view.returns)) {
                 self.series().endpoints[at].cache_resets.inc();
             }
+        }
+    }
+
+    /// Requests that wait under earlier plans go by this one's bounds: by their own they would wait for what
+    /// others need not wait for.
+    fn tell_bounds(&self) {
+        for (endpoint, series) in self.plan().endpoints.iter().zip(&self.series().endpoints) {
+            let traits = &endpoint.traits;
+            series.share.requests_max.set(u64::from(traits.requests_max));
+            series.share.kv_percent_max.set(u64::from(traits.kv_percent_max));
         }
     }
 
@@ -194,10 +205,14 @@ impl Epoch {
         if traits.kv_percent_max == 0 {
             return None;
         }
+        let percent = self.series().endpoints[usize::from(id.0)].share.kv_percent_max.get();
+        if percent == 0 {
+            return None;
+        }
         let views = self.views.borrow();
         let engine = views.endpoints.get(usize::from(id.0)).and_then(|view| view.engine.as_ref());
         let all = kv_tokens(traits, engine)?;
-        Some(u64::from(all) * u64::from(traits.kv_percent_max) / 100)
+        Some(u64::from(all) * percent / 100)
     }
 
     /// What is known of an endpoint whoever asks.
@@ -282,6 +297,8 @@ impl Core {
         self.hall.retire(&bound.plan);
         let router = &mut *self.router.borrow_mut();
         *self.epoch.borrow_mut() = Epoch::new(bound, &self.backends, &self.kit, router);
+        // Its bounds may be wider.
+        self.hall.offer();
     }
 
     /// Takes its lane to the control plane. Once.

@@ -308,10 +308,13 @@ impl Exit {
     }
 
     /// The client may see why its request goes where it goes.
-    pub fn explanation(&self) -> Option<Vec<u8>> {
+    pub fn explanation(&mut self) -> Option<Vec<u8>> {
         let key = self.row.key?;
         let allowed = self.epoch.plan().keys.get(usize::from(key.0)).is_some_and(|key| key.explain);
-        self.explained.as_deref().filter(|_| allowed).map(explain::header)
+        let explained = self.explained.as_deref_mut().filter(|_| allowed)?;
+        // The first of the ranked is not who answers, if it failed.
+        explained.endpoint = self.row.endpoint;
+        Some(explain::header(explained))
     }
 
     /// Keeps the decision for those who ask.
@@ -322,6 +325,7 @@ impl Exit {
         }
         explained.request_id = Inline::new(self.request_id.as_str());
         explained.endpoint = self.row.endpoint;
+        explained.error = self.row.error;
         explained.input_tokens_got = self.row.tokens.input;
         explained.cached_tokens_got = self.row.tokens.cached;
         self.epoch.series().explained.offer(explained);

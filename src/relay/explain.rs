@@ -8,7 +8,9 @@ use crate::relay::arm;
 use crate::relay::core::Core;
 use crate::relay::exit::Exit;
 use crate::relay::inbound::Inbound;
+use crate::relay::places;
 use crate::route::candidate::{Candidate, Reason, Score};
+use crate::route::eligible::{Needs, Unfit};
 use crate::route::pair::{Course, Terms};
 use crate::route::router::{Decision, Router};
 use crate::telemetry::explain::{CANDIDATES_MAX, Explained, Paired, Ranked, Weighed};
@@ -40,14 +42,36 @@ pub fn turn(names: &Arc<Names>, model: ModelId, policy: Policy, reason: Reason) 
         drawn: None,
         paired: None,
         policy: policy_name(policy),
-        reason,
+        reason: Some(reason),
         input_tokens: 0,
         output_tokens: 0,
         ranked: Ranked::default(),
+        lacking: Vec::new(),
+        error: "",
         endpoint: None,
         input_tokens_got: None,
         cached_tokens_got: None,
     })
+}
+
+/// Nobody was chosen for these needs, and so many tokens of a cache: what each of the model's servers lacks.
+pub fn nobody(exit: &mut Exit, model: ModelId, needs: &Needs, kv_tokens: u64) {
+    let epoch = exit.epoch.clone();
+    let (plan, names) = (epoch.plan(), &epoch.series().names);
+    let lacks = |id: &EndpointId| {
+        let full = !places::takes(&epoch, *id, kv_tokens);
+        let unfit = needs.fit(&plan.endpoints[usize::from(id.0)].traits, full).err();
+        // Whoever could take it has others before it.
+        (*id, unfit.map_or("a turn", Unfit::name))
+    };
+    let one = &plan.models[usize::from(model.0)];
+    let mut explained = turn(names, model, one.policy, Reason::OnlyOne);
+    explained.reason = None;
+    explained.input_tokens = needs.input_tokens;
+    let servers = one.pair.iter().flat_map(|pair| pair.prefill.iter().chain(&pair.whole));
+    let servers = one.endpoints.iter().chain(servers).take(CANDIDATES_MAX);
+    explained.lacking = servers.map(lacks).collect();
+    exit.explained = Some(explained);
 }
 
 /// Who could be chosen in the router's last decision.
@@ -115,7 +139,7 @@ pub fn tell_share(exit: &mut Exit, prefill: Option<EndpointId>) {
 pub fn tell_instead(core: &Core, exit: &mut Exit, reason: Reason) {
     let Some(explained) = &mut exit.explained else { return };
     explained.ranked = core.router(|router| ranked(router)).unwrap_or_default();
-    explained.reason = reason;
+    explained.reason = Some(reason);
 }
 
 fn weigh(candidate: &Candidate, score: &Score) -> Weighed {

@@ -19,15 +19,15 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::plan::{EndpointId, ModelId, Plan, Traits};
+use crate::config::plan::{EndpointId, Model, ModelId, Plan, Traits};
 use crate::relay::choose::Want;
 use crate::relay::claims::{Claim, Claims};
 use crate::relay::core::Epoch;
-use crate::relay::pair::room;
+use crate::relay::pair::room::{self, Pool};
 use crate::relay::places::{self, Work};
 use crate::route::admission::drain::Drain;
 use crate::route::admission::fair::{Bounds, Entry, FairQueue, Full, Id};
-use crate::route::eligible::{Gate, Needs};
+use crate::route::eligible::Gate;
 use crate::runtime::clock;
 
 /// Each place given back weighs so much in the average time for which places are taken.
@@ -91,9 +91,7 @@ pub struct Waiter {
     pub word: Rc<Word>,
     pub epoch: Rc<Epoch>,
     pub model: ModelId,
-    pub needs: Needs,
-    /// Tokens of its prompt and its expected answer.
-    pub kv_tokens: u64,
+    pub want: Want,
 }
 
 /// What a waiting request is told.
@@ -131,24 +129,29 @@ impl Word {
 }
 
 impl Waiter {
+    fn model(&self) -> &Model {
+        &self.epoch.plan().models[usize::from(self.model.0)]
+    }
+
     fn traits(&self, id: EndpointId) -> &Traits {
         &self.epoch.plan().endpoints[usize::from(id.0)].traits
     }
 
     /// Who could take it now if it had so many tokens, beside what is held for others.
     fn gate(&self, claims: &Claims, kv_tokens: u64) -> Option<Gate> {
-        let model = &self.epoch.plan().models[usize::from(self.model.0)];
+        let (model, Want { needs, pool, .. }) = (self.model(), &self.want);
         let full = |id| !takes(claims, &self.epoch, id, kv_tokens, None);
-        let all = model.endpoints.iter().map(|id| (self.traits(*id), full(*id)));
-        let gate = self.needs.gate(all).ok()?;
-        room::suffices(&self.epoch, model, kv_tokens).then_some(gate)
+        let all = pool.of(model).iter().map(|id| (self.traits(*id), full(*id)));
+        let gate = needs.gate(all).ok()?;
+        let alone = *pool == Pool::Whole;
+        (alone || room::suffices(&self.epoch, model, needs, kv_tokens)).then_some(gate)
     }
 
     /// Whether some endpoint could take it now.
     fn fits(&self, claims: &Claims) -> bool {
         #[cfg(test)]
         claims.looks.set(claims.looks.get() + 1);
-        self.gate(claims, self.kv_tokens).is_some()
+        self.gate(claims, self.want.kv_tokens).is_some()
     }
 
     /// Whether nothing but its size keeps it: those behind it must not take what it waits for.
@@ -159,11 +162,11 @@ impl Waiter {
     /// What is to be held for it: wherever it could go if it had so many tokens.
     fn claim(&self, claims: &Claims, kv_tokens: u64, called: bool) -> Option<Claim> {
         let gate = self.gate(claims, kv_tokens)?;
-        let model = &self.epoch.plan().models[usize::from(self.model.0)];
+        let (model, pool) = (self.model(), self.want.pool);
         let full = |id| !takes(claims, &self.epoch, id, kv_tokens, None);
-        let fit = model.endpoints.iter().filter(|id| gate.lets(self.traits(**id), full(**id)));
+        let fit = pool.of(model).iter().filter(|id| gate.lets(self.traits(**id), full(**id)));
         let columns = fit.map(|id| self.epoch.seating().column(*id)).collect();
-        Some(Claim { columns, kv_tokens: self.kv_tokens, called })
+        Some(Claim { columns, kv_tokens: self.want.kv_tokens, called })
     }
 }
 
@@ -183,7 +186,8 @@ impl Crowd {
     /// Whether anybody at all could be let in.
     fn has_room(&self, claims: &Claims) -> bool {
         let model = &self.epoch.plan().models[usize::from(self.model.0)];
-        model.endpoints.iter().any(|id| takes(claims, &self.epoch, *id, 0, None))
+        let mut pools = [Pool::Own, Pool::Whole].into_iter().flat_map(|pool| pool.of(model));
+        pools.any(|id| takes(claims, &self.epoch, *id, 0, None))
     }
 }
 
@@ -228,7 +232,7 @@ impl Line {
         }
         self.turn = may.then(|| self.queue.next(|waiter| waiter.fits(claims)))?;
         let waiter = self.queue.get(self.turn?)?;
-        let claim = waiter.claim(claims, waiter.kv_tokens, true);
+        let claim = waiter.claim(claims, waiter.want.kv_tokens, true);
         claim.into_iter().for_each(|claim| claims.hold(key, claim));
         Some(waiter.word.clone())
     }
@@ -241,6 +245,16 @@ impl Line {
         let first = self.queue.get(self.queue.next(|_| true)?)?;
         first.is_too_large(claims).then(|| first.claim(claims, 0, false))?
     }
+}
+
+/// When so many should have found a place, by how long places are kept and how many are, in this shard.
+fn guess(epoch: &Epoch, model: ModelId, want: &Want, drain: &Drain, requests: usize) -> Duration {
+    let model = &epoch.plan().models[usize::from(model.0)];
+    let series = |id: &EndpointId| &epoch.series().endpoints[usize::from(id.0)];
+    let in_flight: u64 = want.pool.of(model).iter().map(|id| series(id).in_flight.get()).sum();
+    let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+    let all = drain.keeping(want.lasts).saturating_mul(requests);
+    all / u32::try_from(in_flight).unwrap_or(u32::MAX).max(1)
 }
 
 impl Hall {
@@ -256,11 +270,12 @@ impl Hall {
         }
     }
 
-    /// Whether a newcomer must get in line.
-    pub fn is_waited_for(&self, epoch: &Epoch, model: ModelId) -> bool {
+    /// Whether a newcomer must get in line: others wait for the same servers.
+    pub fn is_waited_for(&self, epoch: &Epoch, model: ModelId, pool: Pool) -> bool {
         let waits = || {
             let lines = self.lines.borrow();
-            lines.get(&LineKey::of(epoch, model)).is_some_and(|line| !line.queue.is_empty())
+            let line = lines.get(&LineKey::of(epoch, model));
+            line.is_some_and(|line| line.queue.any(|one| one.want.pool == pool))
         };
         self.waiting.get() > 0 && waits()
     }
@@ -287,11 +302,13 @@ impl Hall {
         let (epoch, model) = (waiter.epoch.clone(), waiter.model);
         let key = LineKey::of(&epoch, model);
         let line = lines.entry(key).or_insert_with(|| Line::new(bounds));
+        let requests = line.queue.len() + 1;
+        let guess = guess(&epoch, model, &waiter.want, &line.drain, requests);
         line.queue.set_bounds(bounds);
         line.kv_bounded = waiter.epoch.seating().kv_bounded;
         let tokens = line.queue.tokens_before(entry.class) + u64::from(entry.tokens);
         let pushed = line.queue.push(entry, waiter);
-        let pushed = pushed.map_err(|full| (full, line.drain.retry_after_s(now, tokens)))?;
+        let pushed = pushed.map_err(|full| (full, line.drain.retry_after_s(now, tokens, guess)))?;
         line.drain.begin(now);
         line.came(&epoch, model);
         for (id, waiter) in &pushed.displaced {
@@ -351,7 +368,7 @@ impl Hall {
         let Some(line) = lines.get_mut(&key) else { return };
         self.end_turn(key, line, id);
         if let Some(waiter) = line.queue.get_mut(id) {
-            (waiter.needs, waiter.kv_tokens) = (want.needs, want.kv_tokens);
+            waiter.want = *want;
             waiter.word.verdict.set(Verdict::Wait);
         }
         drop(lines);
@@ -360,11 +377,14 @@ impl Hall {
     }
 
     /// The seconds after which a request of `class` that is sent away should come again.
-    pub fn retry_after_s(&self, epoch: &Epoch, model: ModelId, class: usize) -> u32 {
+    pub fn retry_after_s(&self, epoch: &Epoch, model: ModelId, class: usize, want: &Want) -> u32 {
         let lines = self.lines.borrow();
-        lines.get(&LineKey::of(epoch, model)).map_or(1, |line| {
-            line.drain.retry_after_s(clock::now().nanos(), line.queue.tokens_before(class))
-        })
+        let line = lines.get(&LineKey::of(epoch, model));
+        let (drain, tokens, requests) = line.map_or((Drain::default(), 0, 0), |line| {
+            (line.drain, line.queue.tokens_before(class), line.queue.len())
+        });
+        let guess = guess(epoch, model, want, &drain, requests.max(1));
+        drain.retry_after_s(clock::now().nanos(), tokens, guess)
     }
 
     /// Gives the turn to the next one in each line for whom there is a place.
@@ -403,11 +423,12 @@ impl Hall {
 
     /// A place was taken for so long.
     pub fn place_was_taken(&self, epoch: &Epoch, work: &Work, time: Duration) {
+        let mut lines = self.lines.borrow_mut();
+        let Some(line) = lines.get_mut(&LineKey::of(epoch, work.model)) else { return };
+        line.drain.kept(time);
         if epoch.series().peers.len() < 2 {
             return;
         }
-        let mut lines = self.lines.borrow_mut();
-        let Some(line) = lines.get_mut(&LineKey::of(epoch, work.model)) else { return };
         let (nanos, tokens) = &mut line.pace;
         *nanos += PACE_GAIN * (time.as_nanos() as f64 - *nanos);
         *tokens += PACE_GAIN * (f64::from(work.tokens) - *tokens);

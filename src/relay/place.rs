@@ -21,7 +21,7 @@ use crate::relay::isolate;
 use crate::relay::opening;
 use crate::relay::pair;
 use crate::relay::places::Place;
-use crate::relay::queue::Seated;
+use crate::relay::queue::{self, Seated};
 use crate::relay::reach;
 use crate::relay::state::Admitted;
 use crate::relay::stop::Stop;
@@ -80,13 +80,15 @@ pub async fn place<X: Exchange>(
     let mut failed = AttemptError::NoAddress;
     let mut retry = None;
     seated.leave_unless_first();
-    let (mut order, mut tried) = (seated.order, 0);
+    let (mut order, mut tried, mut full) = (seated.order, 0, false);
     while let Some(endpoint) = order.endpoints().get(tried).copied() {
         tried += 1;
         if !isolate::allows(exit, endpoint) {
             continue;
         }
-        let Ok(place) = seated.place_at(core, exit, endpoint) else { continue };
+        let place = seated.place_at(core, exit, endpoint);
+        full = place.is_err();
+        let Ok(place) = place else { continue };
         let mut share = pair::share(core, exit, admitted, endpoint, &edits)?;
         let split = share.is_some();
         // That a pair failed is no reason to try many: the first one is not the budget's affair.
@@ -132,6 +134,10 @@ pub async fn place<X: Exchange>(
         }
     }
     drop(retry);
+    // Who could have done all of it in the place of two has no room: that passes.
+    if full && (exit.row.attempts == 0 || exit.pair.is_some()) {
+        return Err(Stop::Refuse(queue::no_place(core, exit, inbound, admitted)));
+    }
     Err(Stop::Refuse(failed.fault()))
 }
 

@@ -107,6 +107,10 @@ fn has_room(epoch: &Epoch, id: EndpointId, held: u64) -> bool {
         return true;
     }
     let series: &EndpointSeries = &epoch.series().endpoints[usize::from(id.0)];
+    if series.share.requests_max.get() == 0 {
+        // A later plan has no bound: those that came before it wait for nothing.
+        return true;
+    }
     // What was sent there under a plan that had no bound took no place, and is there all the same.
     let used = series.share.used.get().max(series.in_flight.get());
     used.saturating_add(held) < u64::from(Word::from_bits(series.share.held()).places)

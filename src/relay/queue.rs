@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -19,13 +20,14 @@ use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
 use crate::relay::hall::{Verdict, Waiter, Word};
 use crate::relay::inbound::Inbound;
-use crate::relay::pair::room;
+use crate::relay::pair::room::{self, Pool};
+use crate::relay::pair::way;
 use crate::relay::places::{self, Place, Stake, Work};
 use crate::relay::session;
 use crate::relay::state::Admitted;
 use crate::relay::stop::Stop;
 use crate::route::admission::fair::{Bounds, Entry, Full, Id};
-use crate::route::eligible::{Needs, Unfit};
+use crate::route::eligible::Unfit;
 use crate::runtime::clock::Instant;
 use crate::runtime::wheel::{Deadline, Due};
 use crate::telemetry::admission::{QueueSeries, Refusal};
@@ -126,7 +128,7 @@ pub async fn wait<X: Exchange>(
     inject::point(Point::Queued);
     exit.worked(Stage::Place);
     let began = exit.mark();
-    let ticket = Ticket::draw(core, exit, inbound, admitted, want)?;
+    let mut ticket = Ticket::draw(core, exit, inbound, admitted, want)?;
     let deadline = core.kit.wheel.deadline(None);
     deadline.set_at(Due::Total, began.after(ticket.patience.patience).min(exit.total));
     loop {
@@ -141,9 +143,7 @@ pub async fn wait<X: Exchange>(
                 ticket.serve(&seated.work, exit.mark());
                 return Ok(seated);
             }
-            Choice::Wait(want) => {
-                core.hall.pass(&ticket.epoch, ticket.work.model, ticket.id, &want)
-            }
+            Choice::Wait(want) => ticket.pass(want),
         }
     }
 }
@@ -156,7 +156,7 @@ struct Ticket {
     word: Rc<Word>,
     class: Class,
     work: Work,
-    needs: Needs,
+    want: Want,
     began: Instant,
     patience: Queue,
     _stake: Option<Stake>,
@@ -185,8 +185,7 @@ impl Ticket {
         let permit = core.kit.ledgers.take::<QueuePlace>(1);
         let permit = permit.ok_or(Fault::Overloaded { retry_after_s: 1 })?;
         let word = Rc::new(Word::default());
-        let Want { needs, kv_tokens, .. } = want;
-        let waiter = Waiter { word: word.clone(), epoch: epoch.clone(), model, needs, kv_tokens };
+        let waiter = Waiter { word: word.clone(), epoch: epoch.clone(), model, want };
         let id = core.hall.enter(entry, waiter, bounds).map_err(|(full, retry_after_s)| {
             series(&epoch, model, class).refuse(Refusal::Full);
             match full {
@@ -195,12 +194,12 @@ impl Ticket {
             }
         })?;
         series(&epoch, model, class).waiting.add(1);
-        count_wish(&epoch, model, &needs, true);
+        count_wish(&epoch, model, &want, true);
         let _stake = Stake::claim(&epoch, &work);
         let (core, began) = (core.clone(), exit.mark());
         core.hall.ring_bank();
         let ticket = Self {
-            needs,
+            want,
             core,
             epoch,
             id,
@@ -238,11 +237,21 @@ impl Ticket {
     fn refused(&self, why: Refusal) -> Stop {
         series(&self.epoch, self.work.model, self.class).refuse(why);
         let hall = &self.core.hall;
-        let retry_after_s = hall.retry_after_s(&self.epoch, self.work.model, self.class as usize);
+        let (epoch, model, class) = (&self.epoch, self.work.model, self.class as usize);
+        let retry_after_s = hall.retry_after_s(epoch, model, class, &self.want);
         Stop::Refuse(match why {
             Refusal::Displaced => Fault::RateLimited { retry_after_s },
             Refusal::Full | Refusal::Late => Fault::Saturated { retry_after_s },
         })
+    }
+
+    /// It goes on waiting, perhaps for something else.
+    fn pass(&mut self, want: Want) {
+        let model = self.work.model;
+        count_wish(&self.epoch, model, &self.want, false);
+        self.want = want;
+        count_wish(&self.epoch, model, &self.want, true);
+        self.core.hall.pass(&self.epoch, model, self.id, &want);
     }
 
     /// It has its place, at the cost of `work`.
@@ -258,7 +267,7 @@ impl Drop for Ticket {
         let model = self.work.model;
         self.core.hall.remove(&self.epoch, model, self.id);
         series(&self.epoch, model, self.class).waiting.sub(1);
-        count_wish(&self.epoch, model, &self.needs, false);
+        count_wish(&self.epoch, model, &self.want, false);
         self.core.hall.offer();
     }
 }
@@ -268,9 +277,11 @@ fn series(epoch: &Epoch, model: ModelId, class: Class) -> &QueueSeries {
 }
 
 /// Counts a request among those that want places on the endpoints that can take it, or not any more.
-fn count_wish(epoch: &Epoch, model: ModelId, needs: &Needs, comes: bool) {
+fn count_wish(epoch: &Epoch, model: ModelId, want: &Want, comes: bool) {
     let model = &epoch.plan().models[usize::from(model.0)];
-    for id in model.endpoints.iter().chain(room::needed(model)) {
+    let Want { needs, pool, .. } = want;
+    let beside = room::needed(epoch, model, needs).filter(|_| *pool == Pool::Own);
+    for id in pool.of(model).iter().chain(beside) {
         let traits = &epoch.plan().endpoints[usize::from(id.0)].traits;
         // It may be sent to a context that is too short by the estimate, too.
         if matches!(needs.fit(traits, false), Err(Unfit::Capability(_))) {
@@ -279,6 +290,17 @@ fn count_wish(epoch: &Epoch, model: ModelId, needs: &Needs, comes: bool) {
         let wanted = &epoch.series().endpoints[usize::from(id.0)].share.wanted;
         if comes { wanted.add(1) } else { wanted.sub(1) }
     }
+}
+
+/// What a request is told for which its servers have no place, though it was not to wait.
+pub fn no_place(core: &Core, exit: &Exit, inbound: &Inbound, admitted: &Admitted) -> Fault {
+    let (epoch, class) = (&exit.epoch, class(exit, inbound));
+    let lasts = exit.trip.as_ref().map_or(Duration::ZERO, |trip| trip.lasts());
+    let needs = way::needs(exit);
+    let want = Want { needs, tokens: 1, kv_tokens: 0, pool: Pool::Whole, lasts };
+    let model = admitted.model;
+    let retry_after_s = core.hall.retry_after_s(epoch, model, class as usize, &want);
+    Fault::Saturated { retry_after_s }
 }
 
 fn patience(epoch: &Epoch, model: ModelId) -> Queue {

@@ -70,8 +70,7 @@ impl Seating {
         let mut slots = places.endpoints;
         slots.resize(plan.endpoints.len(), None);
         let seat = |(at, model): (usize, &Model)| {
-            let traits =
-                || model.endpoints.iter().map(|id| &plan.endpoints[usize::from(id.0)].traits);
+            let traits = || servers(model).map(|id| &plan.endpoints[usize::from(id.0)].traits);
             let columns = model.endpoints.iter().filter_map(|id| slots[usize::from(id.0)]);
             ModelSeat {
                 look: look(plan, model),
@@ -111,17 +110,22 @@ impl Seating {
 fn guarded(plan: &Plan, model: &Model) -> bool {
     plan.isolates
         || limited(plan, model)
-        || model.endpoints.iter().any(|id| {
+        || servers(model).any(|id| {
             let traits = &plan.endpoints[usize::from(id.0)].traits;
             traits.context_tokens_max > 0 || !traits.capabilities.has(Capabilities::ALL)
         })
 }
 
-/// Where nobody can do all of a request alone, it needs room at a server that prefills, too.
+/// All that may get a leg of its requests.
+fn servers(model: &Model) -> impl Iterator<Item = &EndpointId> {
+    let beside = model.pair.iter().flat_map(|pair| pair.prefill.iter().chain(&pair.whole));
+    model.endpoints.iter().chain(beside)
+}
+
+/// Where the model's own servers cannot do all of every request alone, others' room counts, too.
 fn limited(plan: &Plan, model: &Model) -> bool {
-    let prefill = model.pair.iter().filter(|pair| pair.whole.is_empty());
-    let prefill = prefill.flat_map(|pair| &pair.prefill);
-    model.endpoints.iter().chain(prefill).any(|id| {
+    let alone = model.pair.iter().any(|pair| pair.whole == model.endpoints);
+    servers(model).filter(|id| !alone || model.endpoints.contains(id)).any(|id| {
         let traits = &plan.endpoints[usize::from(id.0)].traits;
         traits.requests_max > 0 || traits.kv_percent_max > 0
     })

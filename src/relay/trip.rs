@@ -10,7 +10,11 @@ use std::time::Duration;
 use crate::config::plan::{EndpointId, Policy};
 use crate::lifecycle::permit::{KvTokens, Permit, PrefillTokens, Resource};
 use crate::relay::core::{Core, Epoch};
+use crate::relay::pair::room;
+use crate::relay::pair::way::Way;
+use crate::relay::places;
 use crate::route::chain::Chain;
+use crate::route::eligible::Needs;
 use crate::route::router::{Decision, Flight, Foresight, Inquiry, Pick, Report, Whose};
 use crate::runtime::clock::Instant;
 use crate::telemetry::cell::Gauge;
@@ -22,6 +26,10 @@ pub struct Trip {
     core: Rc<Core>,
     epoch: Rc<Epoch>,
     pub decision: Decision,
+    /// What its servers must be able to do and to hold.
+    pub needs: Needs,
+    /// Whether two servers share it, where that had to be known to choose one.
+    pub way: Option<Box<Way>>,
     whose: Whose,
     chain: Chain,
     streamed: bool,
@@ -84,13 +92,24 @@ impl Trip {
     pub fn new(
         core: &Rc<Core>,
         epoch: &Rc<Epoch>,
-        decision: Decision,
+        (decision, needs): (Decision, Needs),
         whose: Whose,
         chain: Chain,
         streamed: bool,
     ) -> Self {
         let (core, epoch) = (core.clone(), epoch.clone());
-        Self { core, epoch, decision, whose, chain, streamed, leg: None, carried: false }
+        Self {
+            core,
+            epoch,
+            decision,
+            needs,
+            way: None,
+            whose,
+            chain,
+            streamed,
+            leg: None,
+            carried: false,
+        }
     }
 
     /// An attempt begins; the one before it has failed. What is expected of it.
@@ -128,6 +147,14 @@ impl Trip {
         self.decision.estimate.kv_tokens()
     }
 
+    /// How long its first endpoint should be busy with it.
+    pub fn lasts(&self) -> Duration {
+        let first = self.decision.picks().next();
+        let prefill = first.map_or(0.0, |pick| f64::from(pick.own_seconds));
+        let share = first.map_or(1.0, |pick| f64::from(pick.prefill_share));
+        Duration::try_from_secs_f64(prefill / share).unwrap_or_default()
+    }
+
     /// Where a server goes that prefills for this request, among `ids`: a trip of its own.
     pub fn prefill(&self, ids: &[EndpointId], now: Instant) -> Option<Box<Trip>> {
         // The session is with the one that answers.
@@ -142,6 +169,7 @@ impl Trip {
         self.among(ids, now, Policy::PredictedTtft, self.whose)
     }
 
+    /// Those of them with room, or all that can take it where none has.
     fn among(
         &self,
         ids: &[EndpointId],
@@ -150,6 +178,11 @@ impl Trip {
         whose: Whose,
     ) -> Option<Box<Trip>> {
         let Self { core, epoch, chain, streamed, .. } = self;
+        let able: Vec<_> = room::able(epoch, ids, &self.needs).copied().collect();
+        let kv_tokens = self.kv_tokens();
+        let free = |id: &EndpointId| places::takes(epoch, *id, kv_tokens);
+        let free: Vec<_> = able.iter().copied().filter(free).collect();
+        let ids = if free.is_empty() { &able } else { &free };
         let columns = epoch.seating().columns(ids);
         let inquiry = Inquiry {
             policy,
@@ -163,8 +196,8 @@ impl Trip {
             let estimate = router.estimate(now.nanos(), &inquiry);
             router.decide(now.nanos(), &inquiry, &estimate, epoch.seats_of(ids))
         });
-        let decision = decision.flatten()?;
-        Some(Box::new(Self::new(core, epoch, decision, whose, chain.clone(), *streamed)))
+        let (decision, chain) = (decision.flatten()?, chain.clone());
+        Some(Box::new(Self::new(core, epoch, (decision, self.needs), whose, chain, *streamed)))
     }
 
     /// Its prompt.

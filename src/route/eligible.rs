@@ -29,6 +29,20 @@ pub enum Unfit {
     Busy,
 }
 
+impl Unfit {
+    /// What is missing, in words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Unfit::Capability(Lack::Tools) => "tools",
+            Unfit::Capability(Lack::Vision) => "images",
+            Unfit::Capability(Lack::JsonSchema) => "a JSON schema",
+            Unfit::Capability(Lack::Isolation) => "isolated tenants",
+            Unfit::Context => "context",
+            Unfit::Busy => "room",
+        }
+    }
+}
+
 /// The first capability that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lack {

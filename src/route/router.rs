@@ -12,6 +12,7 @@ mod column;
 mod feedback;
 mod news;
 mod ruler;
+mod service;
 mod slots;
 
 #[cfg(test)]
@@ -128,6 +129,11 @@ impl Decision {
     /// The endpoints, in the order in which to try them.
     pub fn picks(&self) -> impl Iterator<Item = &Pick> {
         self.picks.iter().flatten()
+    }
+
+    /// Tokens of the prompt that the first endpoint must compute.
+    pub fn uncached_tokens(&self) -> u32 {
+        self.picks[0].map_or(u32::MAX, |pick| pick.prefill_tokens)
     }
 
     /// What was expected of this endpoint.

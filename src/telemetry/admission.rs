@@ -16,6 +16,10 @@ pub struct Share {
     pub used: Gauge,
     /// Requests that wait and could go there.
     pub wanted: Gauge,
+    /// The shard's present plan, for requests that keep an earlier one: its `requests_max`, 0 for no bound,
+    /// and its `kv_percent_max`.
+    pub requests_max: Gauge,
+    pub kv_percent_max: Gauge,
 }
 
 impl Share {

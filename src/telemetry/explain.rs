@@ -77,10 +77,15 @@ pub struct Explained {
     pub drawn: Option<Drawn>,
     pub paired: Option<Paired>,
     pub policy: &'static str,
-    pub reason: Reason,
+    /// `None`: nobody was chosen.
+    pub reason: Option<Reason>,
     pub input_tokens: u32,
     pub output_tokens: u32,
     pub ranked: Ranked,
+    /// Where nobody was chosen: what each endpoint that was looked at lacked, the first of them.
+    pub lacking: Vec<(EndpointId, &'static str)>,
+    /// What the client was told, if that was an error.
+    pub error: &'static str,
     /// Where it went in the end.
     pub endpoint: Option<EndpointId>,
     /// What the engine said.
@@ -162,10 +167,12 @@ mod tests {
             drawn: None,
             paired: None,
             policy: "predicted-ttft",
-            reason: Reason::Warm,
+            reason: Some(Reason::Warm),
             input_tokens: 100,
             output_tokens: 20,
             ranked: Ranked { candidates: 2, weighed: vec![best] },
+            lacking: Vec::new(),
+            error: "",
             endpoint: Some(EndpointId(1)),
             input_tokens_got: Some(101),
             cached_tokens_got: Some(96),
@@ -210,6 +217,16 @@ mod tests {
             "prefill": "a", "candidates": 1, "ranking": []});
         assert_eq!((&value["asked_model"], &value["split"]), (&json!("best"), &split));
         assert_eq!(value["pair"], pair);
+    }
+
+    #[test]
+    fn who_was_refused_is_told_what_each_endpoint_lacked() {
+        let mut told = explained("r");
+        (told.reason, told.endpoint, told.error) = (None, None, "saturated");
+        (told.ranked, told.lacking) = (Ranked::default(), vec![(EndpointId(0), "room")]);
+        let value = serde_json::to_value(&*told).unwrap();
+        assert_eq!(value["lacking"], json!([{"endpoint": "a", "lacks": "room"}]));
+        assert_eq!((&value["error"], value.get("reason")), (&json!("saturated"), None));
     }
 
     #[test]

@@ -132,6 +132,28 @@ def test_only_keys_that_may_see_it_do(gateways, sims):
                 assert {one["endpoint"] for one in json.loads(told)["ranking"]} == {"gpu-0", "gpu-1"}
 
 
+def test_the_header_says_who_answered(gateways, sims):
+    broken, sound = sims(), sims()
+    broken.fault("status:503")
+    keys = [{"name": "operator", "secret": "env:OPERATOR", "explain": True}]
+    models = [{"name": MODEL, "endpoints": ["gpu-0", "gpu-1"], "policy": "cheapest"}]
+    endpoints = [
+        {"name": name, "url": sim.url, "engine": "vllm", "price": price}
+        for name, sim, price in (("gpu-0", broken, 1), ("gpu-1", sound, 900))
+    ]
+    env = {"OPERATOR": "key-of-the-operator"}
+    gateway = gateways(endpoints=endpoints, models=models, keys=keys, env=env)
+    gateway.expected += ["endpoint is down"]
+    answer = httpx.post(
+        f"{gateway.url}/v1/chat/completions",
+        json={"model": MODEL, "messages": conversation(fresh(), 1), "max_tokens": 2},
+        headers={"authorization": "Bearer key-of-the-operator"},
+    )
+    told = json.loads(answer.headers["x-sluice-route"])
+    assert answer.status_code == 200
+    assert (told["endpoint"], told["ranking"][0]["endpoint"]) == ("gpu-1", "gpu-0")
+
+
 def foretell(config, *arguments):
     argv = [binary("sluice"), "route", "--config", str(config), *map(str, arguments)]
     return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)

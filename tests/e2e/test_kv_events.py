@@ -154,7 +154,7 @@ def test_gaps(gateways, replay):
 
 
 def test_a_reload_interrupts_no_subscription(gateways):
-    worlds = [telling(replay=False)]
+    worlds = [telling(replay=False), telling(replay=False)]
     gateway = world(gateways, worlds)
     name = fresh()
     ask(gateway, conversation(name, 1))

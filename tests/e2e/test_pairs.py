@@ -327,7 +327,7 @@ def test_decode_servers_that_can_do_nothing_alone_get_nothing_alone(pools):
     assert two.courses() == {"split": 1, "refused": 1}
     two.prefill[0].fault("status:500")
     two.prefill[1].fault("status:500")
-    two.ask(status=502 if two.protocol == "nixl" else 500)
+    two.ask(status=500)
     two.prefill[0].fault("")
     for _ in range(4):
         two.ask()

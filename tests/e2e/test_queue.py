@@ -118,6 +118,8 @@ def test_who_leaves_gives_its_place_up_at_once(gateways, slow):
     assert metric(gateway, "sluice_endpoint_places_used") == 1
     for thread in threads:
         thread.join()
+    # Rows come a moment after their answers.
+    wait(lambda: len(gateway.rows()) == 2)
     assert gateway.rows()[0]["outcome"] == "client_gone"
 
 
@@ -214,6 +216,53 @@ def test_a_reload_changes_how_many_may(gateways, slow):
     assert all(answer.status_code == 200 for _, answer, _ in results)
 
 
+def test_a_reload_that_lifts_the_bound_lets_all_who_wait_go(gateways, slow):
+    config = configuration([slow()], places=1, queue_seconds=60)
+    gateway = gateways(env=ENV, **config)
+    results, stop = [], threading.Event()
+    threads = start(gateway, 1, results, tokens=400)
+    wait(lambda: metric(gateway, "sluice_endpoint_places_used") == 1)
+    threads += start(gateway, 3, results, tokens=40)
+    wait(lambda: waiting(gateway) == 3)
+
+    def newcomers():
+        while not stop.is_set():
+            assert ask(gateway, "light", tokens=40).status_code == 200
+
+    crowd = [threading.Thread(target=newcomers) for _ in range(2)]
+    del gateway.config["endpoints"][0]["requests_max"]
+    gateway.reload(gateway.config)
+    for thread in crowd:
+        thread.start()
+    # While the place is still taken, and newcomers keep coming.
+    wait(lambda: waiting(gateway) == 0, timeout=1)
+    assert threads[0].is_alive() and metric(gateway, "sluice_endpoint_places_used") >= 1
+    stop.set()
+    for thread in threads + crowd:
+        thread.join()
+    assert [answer.status_code for _, answer, _ in results] == [200] * 4
+
+
+def test_before_anybody_was_served_the_wait_is_foreseen_from_what_is_under_way(gateways, sims):
+    sim = sims("--realtime", "--decode-ms", "20")
+    gateway = gateways(env=ENV, **configuration([sim], queue_requests_per_shard_max=0))
+    # How long answers are, and what a token takes, is learned.
+    assert ask(gateway, tokens=150).status_code == 200
+    threads = start(gateway, 1, [], tokens=200)
+    wait(lambda: metric(gateway, "sluice_endpoint_places_used") == 1)
+    refused = ask(gateway, tokens=200)
+    assert refused.status_code in (429, 503)
+    # 150 tokens at 20 ms each are 3 s, were the machine never late.
+    told = int(refused.headers["retry-after"])
+    assert 2 <= told <= 12, told
+    answer = httpx.get(
+        f"{gateway.admin.url}/debug/route", params={"request_id": refused.headers["x-request-id"]}
+    )
+    explained = answer.json()
+    assert explained["lacking"] == [{"endpoint": "gpu-0", "lacks": "room"}]
+    assert explained["error"] == refused.json()["error"]["code"] and "reason" not in explained
+    for thread in threads:
+        thread.join()
 def test_newcomers_of_one_model_do_not_overtake_who_waits_for_another(gateways, sims):
     """One model's requests, each behind the one before it, and one of another model for the same place."""
     sim = sims("--realtime", "--decode-ms", str(STEP_MS), models=("a", "b"))

@@ -6,6 +6,8 @@ use crate::route::candidate::Nanos;
 
 /// What was served so long ago counts half.
 const HALF_NANOS: f64 = 10e9;
+/// Each place given back weighs so much in the mean time for which places are kept.
+const KEPT_GAIN: f64 = 1.0 / 16.0;
 /// What a client is told to wait, at most.
 const RETRY_AFTER_S_MAX: u64 = 600;
 
@@ -16,6 +18,8 @@ pub struct Drain {
     nanos: f64,
     /// Until when time was counted; `None` while nobody waits.
     since: Option<Nanos>,
+    /// How long places were kept, in the mean; 0 while none was given back.
+    kept_seconds: f64,
 }
 
 impl Drain {
@@ -34,6 +38,18 @@ impl Drain {
     pub fn served(&mut self, now: Nanos, tokens: u32) {
         self.pass(now);
         self.tokens += f64::from(tokens);
+    }
+
+    /// A place was kept for so long.
+    pub fn kept(&mut self, time: Duration) {
+        let gain = if self.kept_seconds > 0.0 { KEPT_GAIN } else { 1.0 };
+        self.kept_seconds += gain * (time.as_secs_f64() - self.kept_seconds);
+    }
+
+    /// How long a place should be kept; `foreseen`: while none was given back.
+    pub fn keeping(&self, foreseen: Duration) -> Duration {
+        let known = Some(self.kept_seconds).filter(|seconds| *seconds > 0.0);
+        known.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(foreseen)
     }
 
     fn pass(&mut self, now: Nanos) {
@@ -59,9 +75,10 @@ impl Drain {
         Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
-    /// The whole seconds after which a client should ask again, when `tokens` wait; at least one.
-    pub fn retry_after_s(&self, now: Nanos, tokens: u64) -> u32 {
-        let predicted = self.predicted(now, tokens).unwrap_or_default();
+    /// The whole seconds after which a client should ask again, when `tokens` wait; at least one. `guess`:
+    /// how long that should take, for a queue of which nobody was ever served.
+    pub fn retry_after_s(&self, now: Nanos, tokens: u64, guess: Duration) -> u32 {
+        let predicted = self.predicted(now, tokens).unwrap_or(guess);
         let seconds = predicted.as_secs().saturating_add(u64::from(predicted.subsec_nanos() > 0));
         seconds.clamp(1, RETRY_AFTER_S_MAX) as u32
     }

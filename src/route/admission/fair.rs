@@ -136,6 +136,11 @@ impl<T> FairQueue<T> {
         self.waiting.get_mut(&id).map(|(_, kept)| kept)
     }
 
+    /// Whether somebody waits whom `of` means.
+    pub fn any(&self, of: impl Fn(&T) -> bool) -> bool {
+        self.waiting.values().any(|(_, kept)| of(kept))
+    }
+
     /// Takes a request in, at the end of its tenant's line.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 use super::{Drawn, Explained, Paired, Ranked, Weighed};
 use crate::config::plan::{EndpointId, ModelId, OtherNameId};
 use crate::telemetry::registry::Names;
+use crate::telemetry::route::Reason;
 
 impl Serialize for Explained {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -15,7 +16,8 @@ impl Serialize for Explained {
             asked_model: self.asked.map(|id| other(names, id)),
             split: self.drawn.as_ref().map(|drawn| Split::of(names, drawn)),
             policy: self.policy,
-            reason: self.reason.name(),
+            reason: self.reason.map(Reason::name),
+            error: Some(self.error).filter(|error| !error.is_empty()),
             endpoint: self.endpoint.map(|id| endpoint(names, id)),
             expected: Tokens {
                 // Who takes turns looks at nothing.
@@ -30,6 +32,7 @@ impl Serialize for Explained {
             },
             candidates: self.ranked.candidates,
             ranking: ranking(names, &self.ranked),
+            lacking: self.lacking.iter().map(|one| Lacking::of(names, one)).collect(),
             pair: self.paired.as_ref().map(|paired| Pair::of(names, paired)),
         };
         view.serialize(serializer)
@@ -46,7 +49,10 @@ struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     split: Option<Split<'a>>,
     policy: &'a str,
-    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<&'a str>,
     #[serde(skip_serializing_if = "Tokens::is_unknown")]
@@ -55,8 +61,22 @@ struct View<'a> {
     got: Tokens,
     candidates: u32,
     ranking: Vec<Line<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lacking: Vec<Lacking<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pair: Option<Pair<'a>>,
+}
+
+#[derive(Serialize)]
+struct Lacking<'a> {
+    endpoint: &'a str,
+    lacks: &'a str,
+}
+
+impl<'a> Lacking<'a> {
+    fn of(names: &'a Names, (id, lacks): &(EndpointId, &'a str)) -> Self {
+        Self { endpoint: endpoint(names, *id), lacks }
+    }
 }
 
 #[derive(Serialize)]

@@ -13,7 +13,19 @@ fn nothing_is_claimed_to_be_known_before_anything_was_served() {
     let mut drain = Drain::default();
     drain.begin(5 * SECOND);
     assert_eq!(drain.predicted(9 * SECOND, 1_000), None);
-    assert_eq!(drain.retry_after_s(9 * SECOND, 1_000), 1);
+    let told = |guess| drain.retry_after_s(9 * SECOND, 1_000, guess);
+    assert_eq!([told(Duration::ZERO), told(Duration::from_millis(4_100))], [1, 5]);
+}
+
+#[test]
+fn a_place_is_kept_for_as_long_as_others_were() {
+    let mut drain = Drain::default();
+    let foreseen = Duration::from_secs(2);
+    assert_eq!(drain.keeping(foreseen), foreseen);
+    (0..3).for_each(|_| drain.kept(Duration::from_secs(5)));
+    assert_eq!(drain.keeping(foreseen), Duration::from_secs(5));
+    (0..100).for_each(|_| drain.kept(Duration::from_secs(1)));
+    assert!(drain.keeping(foreseen) < Duration::from_millis(1_010));
 }
 
 #[test]
@@ -37,7 +49,7 @@ fn a_queue_that_stands_still_takes_longer_and_longer() {
     let told: Vec<Duration> =
         (1..6).filter_map(|at| drain.predicted(at * 10 * SECOND, 1_000)).collect();
     assert!(told.len() == 5 && told.windows(2).all(|pair| pair[0] < pair[1]), "{told:?}");
-    assert_eq!(drain.retry_after_s(100_000 * SECOND, u64::MAX), 600);
+    assert_eq!(drain.retry_after_s(100_000 * SECOND, u64::MAX, Duration::ZERO), 600);
 }
 
 proptest! {
