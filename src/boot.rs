@@ -17,6 +17,7 @@ use crate::runtime::{host, listener};
 use crate::shard::accept::Lane;
 use crate::shard::link::{self, ShardLink};
 use crate::shard::run::{self, Spec};
+use crate::shard::room::Descriptors;
 use crate::telemetry::{Registry, say};
 
 /// Why the gateway did not start.
@@ -87,7 +88,8 @@ impl Gateway {
         let address = listener::address(&listeners[0]).map_err(system("listener"))?;
         let choice = driver::choose(plan.runtime.driver, count, plan.runtime.ring_entries)
             .map_err(system("driver"))?;
-        say_start(&plan, &choice, address, count, descriptors);
+        let descriptors = Descriptors { max: descriptors, shards: count };
+        say_start(&plan, &choice, address, descriptors);
         let plan = Arc::new(plan);
         let mut registry = Registry::new(count, plan.log.queue_rows_max);
         let bounds = link::bind(&mut registry, &plan, &Arc::new(Views::unprobed(&plan)));
@@ -103,7 +105,8 @@ impl Gateway {
         let control = Control::new(config).map_err(refused)?;
         let bank = (count > 1).then(|| control.bank_bell());
         let pinned = plan.runtime.pin.then_some(&cpus[..]);
-        let shards = spawn(listeners, &links, lanes, bounds, &choice, pinned, bank)?;
+        let listeners = listeners.into_iter().zip(bounds).collect();
+        let shards = spawn(listeners, &links, lanes, descriptors, &choice, pinned, bank)?;
         Ok(Self { address, control, shards, _claim: claim })
     }
 
@@ -136,17 +139,17 @@ fn listen(address: SocketAddr, count: usize) -> Result<(OwnedFd, Vec<OwnedFd>), 
     Ok((listener::claim(bound).map_err(refused)?, listeners))
 }
 
-fn say_start(plan: &Plan, choice: &Choice, address: SocketAddr, count: usize, descriptors: u64) {
+fn say_start(plan: &Plan, choice: &Choice, address: SocketAddr, descriptors: Descriptors) {
     let (driver, why) = (choice.kind.name(), &choice.why);
     say::info(
         "listening",
         &[
             ("address", &address),
-            ("shards", &count),
+            ("shards", &descriptors.shards),
             ("driver", &driver),
             ("ring_entries", &choice.entries),
             ("why", why),
-            ("descriptors_max", &descriptors),
+            ("descriptors_max", &descriptors.max),
             ("plan", &plan.generation),
         ],
     );
@@ -160,27 +163,34 @@ fn link_of(bell: &Bell) -> ShardLink {
     let bell = bell.clone();
     ShardLink::new(Arc::new(move || bell.ring()))
 }
+    let (wanted, fit) = (plan.limits.connections_per_shard_max, descriptors.room(plan).clients);
+    if fit < wanted {
+        say::info(
+            "fewer client connections fit into the limit of open files (ulimit -n)",
+            &[("connections_per_shard_max", &wanted), ("in_force", &fit)],
+        );
+    }
 
 fn spawn(
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<(OwnedFd, Arc<Bound>)>,
     links: &[ShardLink],
     lanes: Vec<Lane>,
-    bounds: Vec<Arc<Bound>>,
+    descriptors: Descriptors,
     choice: &Choice,
     cpus: Option<&[core_affinity::CoreId]>,
     bank: Option<link::Bell>,
 ) -> Result<Vec<std::thread::JoinHandle<()>>, BootError> {
-    let specs =
-        listeners.into_iter().zip(bounds).enumerate().map(|(index, (listener, bound))| Spec {
-            index,
-            cpu: cpus.map(|cpus| cpus[index % cpus.len()]),
-            listener,
-            commands: links[index].queue.clone(),
-            bell: lanes[index].bell.clone(),
-            lanes: lanes.clone(),
-            bound,
-            choice: choice.clone(),
-            bank: bank.clone(),
-        });
+    let specs = listeners.into_iter().enumerate().map(|(index, (listener, bound))| Spec {
+        index,
+        cpu: cpus.map(|cpus| cpus[index % cpus.len()]),
+        listener,
+        commands: links[index].queue.clone(),
+        bell: lanes[index].bell.clone(),
+        lanes: lanes.clone(),
+        bound,
+        choice: choice.clone(),
+        descriptors,
+        bank: bank.clone(),
+    });
     specs.map(|spec| run::spawn(spec).map_err(system("shard thread"))).collect()
 }

@@ -259,10 +259,11 @@ impl Conductor {
         });
     }
 
-    fn looked(&mut self, reader: Reader, snapshot: Snapshot) {
+    fn looked(&mut self, reader: Reader, snapshot: Option<Snapshot>) {
         self.files.reader = Some(reader);
         // A look that began before a load says nothing about the files after it.
-        if !self.files.loading && self.files.settling.observe(snapshot) {
+        let Some(snapshot) = snapshot.filter(|_| !self.files.loading) else { return };
+        if self.files.settling.observe(snapshot) {
             self.reload();
         }
     }

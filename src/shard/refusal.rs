@@ -11,10 +11,9 @@ use crate::runtime::clock;
 use crate::runtime::socket::Socket;
 use crate::runtime::task;
 use crate::runtime::wheel::Due;
-use crate::shard::handles::{Handle, Handles};
+use crate::shard::connection::Clients;
+use crate::shard::handles::Handle;
 
-/// Refused connections of one shard that may take their time to read why; more are closed at once.
-const LINGERING_MAX: usize = 256;
 /// What one of them may still send, bytes.
 const DRAINED_BYTES_MAX: usize = 1024 * 1024;
 
@@ -24,15 +23,15 @@ retry-after: 1\r\nconnection: close\r\ncontent-length: ";
 const BODY: &[u8] = b"{\"error\":{\"message\":\"The gateway has too many connections.\",\
 \"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}";
 
-/// Tells a client of a plain connection that there are too many, and ends it. `refused` are those before it.
-pub fn refuse(core: &Rc<Core>, refused: &Rc<Handles>, socket: Socket, peer: SocketAddr) {
+/// Tells a client of a plain connection that there are too many, and ends it.
+pub fn refuse(clients: &Clients, socket: Socket, peer: SocketAddr) {
     // A fresh connection's send buffer is empty, so all of it fits.
     let _ = socket.try_send(&answer());
     socket.shutdown(Shutdown::Write);
-    if refused.count() < LINGERING_MAX
-        && let Some(handle) = refused.enter(socket.clone(), peer.ip(), 0)
+    if clients.refused.count() < clients.room().refused
+        && let Some(handle) = clients.refused.enter(socket.clone(), peer.ip(), 0)
     {
-        task::spawn(linger(core.clone(), socket, handle));
+        task::spawn(linger(clients.core.clone(), socket, handle));
     }
 }
 

@@ -415,7 +415,7 @@ async fn connect(
     let mut connecting = std::pin::pin!(Socket::connect(address));
     poll_fn(|cx| {
         if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-            return Poll::Ready(connected.map_err(|error| AttemptError::Connect(error.kind())));
+            return Poll::Ready(connected.map_err(|error| AttemptError::connecting(&error)));
         }
         deadline.poll_fired(cx).map(|_| Err(AttemptError::ConnectTimeout))
     })
