@@ -10,14 +10,15 @@ use std::sync::Arc;
 use crate::config::Errors;
 use crate::config::plan::{Plan, Shards};
 use crate::control::{Config, Control, Origin, Pace};
+pub use crate::control::{Ground, Hangup};
 use crate::route::views::{Bound, Views};
 use crate::runtime::bell::Bell;
 use crate::runtime::driver::{self, Choice};
 use crate::runtime::{host, listener};
 use crate::shard::accept::Lane;
 use crate::shard::link::{self, ShardLink};
-use crate::shard::run::{self, Spec};
 use crate::shard::room::Descriptors;
+use crate::shard::run::{self, Spec};
 use crate::telemetry::{Registry, say};
 
 /// Why the gateway did not start.
@@ -57,8 +58,17 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> BootError {
 /// # Errors
 /// Whatever keeps it from starting.
 pub fn serve_file(path: &Path) -> Result<u8, BootError> {
+    let ground = lay_ground(Hangup::Reload)?;
     let (plan, origin) = Origin::load(path).map_err(BootError::Config)?;
-    Gateway::start(plan, Some(origin))?.run()
+    Gateway::start(plan, Some(origin))?.run(ground)
+}
+
+/// Catches signals from here on: to be done before anything that takes its time.
+///
+/// # Errors
+/// The kernel's.
+pub fn lay_ground(hangup: Hangup) -> Result<Ground, BootError> {
+    Ground::lay(hangup).map_err(system("signals"))
 }
 
 /// A gateway whose shards run and whose control plane is about to.
@@ -119,8 +129,8 @@ impl Gateway {
     ///
     /// # Errors
     /// The kernel's, before anything has begun.
-    pub fn run(self) -> Result<u8, BootError> {
-        let exit = self.control.run().map_err(system("control plane"))?;
+    pub fn run(self, ground: Ground) -> Result<u8, BootError> {
+        let exit = self.control.run(ground).map_err(system("control plane"))?;
         for shard in self.shards.into_iter().filter(std::thread::JoinHandle::is_finished) {
             let _ = shard.join();
         }
@@ -153,6 +163,13 @@ fn say_start(plan: &Plan, choice: &Choice, address: SocketAddr, descriptors: Des
             ("plan", &plan.generation),
         ],
     );
+    let (wanted, fit) = (plan.limits.connections_per_shard_max, descriptors.room(plan).clients);
+    if fit < wanted {
+        say::info(
+            "fewer client connections fit into the limit of open files (ulimit -n)",
+            &[("connections_per_shard_max", &wanted), ("in_force", &fit)],
+        );
+    }
 }
 
 fn bells(count: usize) -> io::Result<Vec<Bell>> {
@@ -163,13 +180,6 @@ fn link_of(bell: &Bell) -> ShardLink {
     let bell = bell.clone();
     ShardLink::new(Arc::new(move || bell.ring()))
 }
-    let (wanted, fit) = (plan.limits.connections_per_shard_max, descriptors.room(plan).clients);
-    if fit < wanted {
-        say::info(
-            "fewer client connections fit into the limit of open files (ulimit -n)",
-            &[("connections_per_shard_max", &wanted), ("in_force", &fit)],
-        );
-    }
 
 fn spawn(
     listeners: Vec<(OwnedFd, Arc<Bound>)>,
