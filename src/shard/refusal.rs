@@ -19,7 +19,7 @@ const DRAINED_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a client gets that is one too many. It is not read from, so its request is not known.
 const HEAD: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-retry-after: 1\r\nconnection: close\r\ncontent-length: ";
+retry-after: 1\r\nconnection: close\r\n";
 const BODY: &[u8] = b"{\"error\":{\"message\":\"The gateway has too many connections.\",\
 \"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}";
 
@@ -36,8 +36,10 @@ pub fn refuse(clients: &Clients, socket: Socket, peer: SocketAddr) {
 }
 
 fn answer() -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEAD.len() + BODY.len() + 8);
+    let mut out = Vec::with_capacity(HEAD.len() + BODY.len() + 72);
     out.extend_from_slice(HEAD);
+    write::date(&mut out, clock::unix_seconds());
+    out.extend_from_slice(b"content-length: ");
     write::number(&mut out, BODY.len() as u64);
     out.extend_from_slice(b"\r\n");
     write::end_of_head(&mut out);
