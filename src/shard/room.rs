@@ -51,16 +51,17 @@ impl Descriptors {
             true => 0,
             false => plan.limits.shadow_requests_per_shard_max.min(share / 4),
         };
-        let passing = share / 16;
+        let refused = LINGERING_MAX.min(share / 16);
+        let fresh = BATCH_MAX.min(share / 16).max(1);
         // A request of a pair of servers is at both.
         let paired = plan.models.iter().any(|model| model.pair.is_some());
         let upstreams_each = 1 + usize::from(paired);
-        let fits = (share - copies - 2 * passing) / (1 + upstreams_each);
+        let fits = share.saturating_sub(copies + refused + fresh) / (1 + upstreams_each);
         let clients = fits.clamp(1, plan.limits.connections_per_shard_max);
         Room {
             clients,
-            refused: passing.min(LINGERING_MAX),
-            fresh: passing.clamp(1, BATCH_MAX),
+            refused,
+            fresh,
             upstreams: fits.max(1).saturating_mul(upstreams_each) + copies,
         }
     }
