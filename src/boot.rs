@@ -10,12 +10,14 @@ use std::sync::Arc;
 use crate::config::Errors;
 use crate::config::plan::{Plan, Shards};
 use crate::control::{Config, Control, Origin, Pace};
+pub use crate::control::{Ground, Hangup};
 use crate::route::views::{Bound, Views};
 use crate::runtime::bell::Bell;
 use crate::runtime::driver::{self, Choice};
 use crate::runtime::{host, listener};
 use crate::shard::accept::Lane;
 use crate::shard::link::{self, ShardLink};
+use crate::shard::room::Descriptors;
 use crate::shard::run::{self, Spec};
 use crate::telemetry::{Registry, say};
 
@@ -56,8 +58,17 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> BootError {
 /// # Errors
 /// Whatever keeps it from starting.
 pub fn serve_file(path: &Path) -> Result<u8, BootError> {
+    let ground = lay_ground(Hangup::Reload)?;
     let (plan, origin) = Origin::load(path).map_err(BootError::Config)?;
-    Gateway::start(plan, Some(origin))?.run()
+    Gateway::start(plan, Some(origin))?.run(ground)
+}
+
+/// Catches signals from here on: to be done before anything that takes its time.
+///
+/// # Errors
+/// The kernel's.
+pub fn lay_ground(hangup: Hangup) -> Result<Ground, BootError> {
+    Ground::lay(hangup).map_err(system("signals"))
 }
 
 /// A gateway whose shards run and whose control plane is about to.
@@ -87,7 +98,8 @@ impl Gateway {
         let address = listener::address(&listeners[0]).map_err(system("listener"))?;
         let choice = driver::choose(plan.runtime.driver, count, plan.runtime.ring_entries)
             .map_err(system("driver"))?;
-        say_start(&plan, &choice, address, count, descriptors);
+        let descriptors = Descriptors { max: descriptors, shards: count };
+        say_start(&plan, &choice, address, descriptors);
         let plan = Arc::new(plan);
         let mut registry = Registry::new(count, plan.log.queue_rows_max);
         let bounds = link::bind(&mut registry, &plan, &Arc::new(Views::unprobed(&plan)));
@@ -103,7 +115,8 @@ impl Gateway {
         let control = Control::new(config).map_err(refused)?;
         let bank = (count > 1).then(|| control.bank_bell());
         let pinned = plan.runtime.pin.then_some(&cpus[..]);
-        let shards = spawn(listeners, &links, lanes, bounds, &choice, pinned, bank)?;
+        let listeners = listeners.into_iter().zip(bounds).collect();
+        let shards = spawn(listeners, &links, lanes, descriptors, &choice, pinned, bank)?;
         Ok(Self { address, control, shards, _claim: claim })
     }
 
@@ -116,8 +129,8 @@ impl Gateway {
     ///
     /// # Errors
     /// The kernel's, before anything has begun.
-    pub fn run(self) -> Result<u8, BootError> {
-        let exit = self.control.run().map_err(system("control plane"))?;
+    pub fn run(self, ground: Ground) -> Result<u8, BootError> {
+        let exit = self.control.run(ground).map_err(system("control plane"))?;
         for shard in self.shards.into_iter().filter(std::thread::JoinHandle::is_finished) {
             let _ = shard.join();
         }
@@ -136,20 +149,27 @@ fn listen(address: SocketAddr, count: usize) -> Result<(OwnedFd, Vec<OwnedFd>), 
     Ok((listener::claim(bound).map_err(refused)?, listeners))
 }
 
-fn say_start(plan: &Plan, choice: &Choice, address: SocketAddr, count: usize, descriptors: u64) {
+fn say_start(plan: &Plan, choice: &Choice, address: SocketAddr, descriptors: Descriptors) {
     let (driver, why) = (choice.kind.name(), &choice.why);
     say::info(
         "listening",
         &[
             ("address", &address),
-            ("shards", &count),
+            ("shards", &descriptors.shards),
             ("driver", &driver),
             ("ring_entries", &choice.entries),
             ("why", why),
-            ("descriptors_max", &descriptors),
+            ("descriptors_max", &descriptors.max),
             ("plan", &plan.generation),
         ],
     );
+    let (wanted, fit) = (plan.limits.connections_per_shard_max, descriptors.room(plan).clients);
+    if fit < wanted {
+        say::info(
+            "fewer client connections fit into the limit of open files (ulimit -n)",
+            &[("connections_per_shard_max", &wanted), ("in_force", &fit)],
+        );
+    }
 }
 
 fn bells(count: usize) -> io::Result<Vec<Bell>> {
@@ -162,25 +182,25 @@ fn link_of(bell: &Bell) -> ShardLink {
 }
 
 fn spawn(
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<(OwnedFd, Arc<Bound>)>,
     links: &[ShardLink],
     lanes: Vec<Lane>,
-    bounds: Vec<Arc<Bound>>,
+    descriptors: Descriptors,
     choice: &Choice,
     cpus: Option<&[core_affinity::CoreId]>,
     bank: Option<link::Bell>,
 ) -> Result<Vec<std::thread::JoinHandle<()>>, BootError> {
-    let specs =
-        listeners.into_iter().zip(bounds).enumerate().map(|(index, (listener, bound))| Spec {
-            index,
-            cpu: cpus.map(|cpus| cpus[index % cpus.len()]),
-            listener,
-            commands: links[index].queue.clone(),
-            bell: lanes[index].bell.clone(),
-            lanes: lanes.clone(),
-            bound,
-            choice: choice.clone(),
-            bank: bank.clone(),
-        });
+    let specs = listeners.into_iter().enumerate().map(|(index, (listener, bound))| Spec {
+        index,
+        cpu: cpus.map(|cpus| cpus[index % cpus.len()]),
+        listener,
+        commands: links[index].queue.clone(),
+        bell: lanes[index].bell.clone(),
+        lanes: lanes.clone(),
+        bound,
+        choice: choice.clone(),
+        descriptors,
+        bank: bank.clone(),
+    });
     specs.map(|spec| run::spawn(spec).map_err(system("shard thread"))).collect()
 }

@@ -1,6 +1,6 @@
 //! The command line: wires the planes together, nothing else.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Command::Route { config, request, path, key, session, warm } => {
             route(&foretell::Question { config, request, path, key, session, warm })
         }
-        Command::Quickstart => finish(quickstart::run()),
+        Command::Quickstart => finish(quickstart::run(print)),
     }
 }
 
@@ -79,41 +79,43 @@ fn route(question: &foretell::Question) -> ExitCode {
     let told = foretell::foretell(question)
         .and_then(|told| serde_json::to_string_pretty(&told).map_err(|error| error.to_string()));
     match told {
-        Ok(told) => {
-            say(&told);
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
+        Ok(told) => say(&told),
+        Err(why) => fail(&why),
     }
 }
 
 /// On standard output. Who reads only the beginning of it, as `head` does, has had what it wanted.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    match print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("standard output: {error}")),
+    }
+}
+
+/// On standard error; where that cannot be written either, there is the exit status.
+fn fail(why: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{why}");
+    ExitCode::FAILURE
 }
 
 fn finish(ended: Result<u8, boot::BootError>) -> ExitCode {
     match ended {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error.to_string()),
     }
 }
 
 fn check(path: &std::path::Path) -> ExitCode {
     match config::load(path, 1) {
-        Ok(plan) => {
-            say(&config::describe(&plan));
-            ExitCode::SUCCESS
-        }
-        Err(errors) => {
-            eprintln!("{errors}");
-            ExitCode::FAILURE
-        }
+        Ok(plan) => say(&config::describe(&plan)),
+        Err(errors) => fail(&errors.to_string()),
     }
 }

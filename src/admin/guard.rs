@@ -1,7 +1,7 @@
 //! Who may read the admin routes.
 
 use axum::extract::{Request, State as Extract};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -10,8 +10,11 @@ use super::state::Shared;
 use crate::config::secret::Secret;
 use crate::http::authority::is_local;
 
-/// Passes a request on if its sender may read, else answers 401 or 403.
+/// Passes a request on if its sender may read, else answers 400, 401 or 403.
 pub async fn check(Extract(shared): Extract<Shared>, request: Request, next: Next) -> Response {
+    if misaddressed(request.headers(), request.uri(), request.version()) {
+        return refusal(StatusCode::BAD_REQUEST, "name one host, and the same in target and Host");
+    }
     let plan = shared.with(|state| state.plan.clone());
     let token = plan.admin.as_ref().and_then(|admin| admin.token.as_ref());
     let Some(token) = token else {
@@ -35,6 +38,18 @@ fn bears(headers: &HeaderMap, token: &Secret) -> bool {
     let (Some(value), None) = (presented.next(), presented.next()) else { return false };
     let Some((scheme, credential)) = value.as_bytes().split_at_checked(7) else { return false };
     scheme.eq_ignore_ascii_case(b"bearer ") && token.matches(credential)
+}
+
+/// Whether two readers of a request could take it for one to different hosts (RFC 9112 section 3.2).
+fn misaddressed(headers: &HeaderMap, uri: &Uri, version: Version) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next(), uri.authority()) {
+        (Some(host), None, Some(authority)) => {
+            !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+        }
+        (Some(_), more, _) => more.is_some(),
+        (None, _, authority) => authority.is_some() || version > Version::HTTP_10,
+    }
 }
 
 /// Without a token the listener is on loopback, where any web page in a local browser could send
@@ -71,6 +86,26 @@ mod tests {
             assert_eq!(bears(&headers(header::AUTHORIZATION, value), &token), passes, "{value}");
         }
         assert!(!bears(&HeaderMap::new(), &token));
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        let (path, there) = (Uri::from_static("/"), Uri::from_static("http://A:1/"));
+        let host = |value: &str| headers(header::HOST, value);
+        let mut two = host("a:1");
+        two.append(header::HOST, "a:1".parse().unwrap());
+        for (headers, uri, version, misaddressed_is) in [
+            (host("a:1"), &path, Version::HTTP_11, false),
+            (host("a:1"), &there, Version::HTTP_11, false),
+            (host("localhost"), &there, Version::HTTP_11, true),
+            (two.clone(), &path, Version::HTTP_11, true),
+            (two, &there, Version::HTTP_11, true),
+            (HeaderMap::new(), &path, Version::HTTP_11, true),
+            (HeaderMap::new(), &path, Version::HTTP_10, false),
+            (HeaderMap::new(), &there, Version::HTTP_10, true),
+        ] {
+            assert_eq!(misaddressed(&headers, uri, version), misaddressed_is, "{headers:?} {uri}");
+        }
     }
 
     #[test]

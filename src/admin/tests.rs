@@ -167,3 +167,23 @@ async fn without_a_token_foreign_names_are_refused() {
     assert_eq!(running.ask("GET /metrics", "Host: evil.example\r\n").await.0, 403);
     assert_eq!(running.ask("GET /metrics", "Host: localhost:9090\r\n").await.0, 200);
 }
+
+#[tokio::test]
+async fn who_has_no_request_gives_way() {
+    let running = start(None).await;
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", running.port)).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ").await.unwrap();
+        held.push(stream);
+    }
+    for _ in 0..3 {
+        assert_eq!(running.ask("GET /healthz", "").await.0, 200);
+    }
+    let end = held[0].read(&mut [0]).await;
+    assert!(!matches!(end, Ok(1..)), "the oldest is gone: {end:?}");
+    // The youngest is not.
+    let youngest = held.last_mut().unwrap();
+    youngest.write_all(b"y\r\n\r\n").await.unwrap();
+    assert_eq!(youngest.read(&mut [0]).await.unwrap(), 1);
+}

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -19,6 +18,7 @@ use super::phase::Phase;
 use super::pulse::Pulse;
 use super::reload::{self, Decision, Loaded};
 use super::rows::Writers;
+use super::signals::Signals;
 use super::watch::{Reader, Settling, Snapshot};
 use super::{Config, Exit, Pace};
 use crate::admin::{self, Shared};
@@ -105,14 +105,8 @@ impl Conductor {
         mut self,
         mut events: mpsc::Receiver<Event>,
         mut orders: mpsc::Receiver<Event>,
+        mut signals: Signals,
     ) -> Exit {
-        let mut signals = match Signals::new() {
-            Ok(signals) => Some(signals),
-            Err(e) => {
-                say::error("signals cannot be caught", &[("why", &e)]);
-                None
-            }
-        };
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         say::info("control plane runs", &[("generation", &self.plan.generation)]);
@@ -121,7 +115,7 @@ impl Conductor {
             tokio::select! {
                 Some(event) = events.recv() => self.react(event),
                 Some(order) = orders.recv() => self.react(order),
-                event = Signals::next(&mut signals) => self.react(event),
+                event = signals.next() => self.react(event),
                 () = self.rings.rung() => self.balance(),
                 _ = tick.tick() => self.tick(),
             }
@@ -259,10 +253,11 @@ impl Conductor {
         });
     }
 
-    fn looked(&mut self, reader: Reader, snapshot: Snapshot) {
+    fn looked(&mut self, reader: Reader, snapshot: Option<Snapshot>) {
         self.files.reader = Some(reader);
         // A look that began before a load says nothing about the files after it.
-        if !self.files.loading && self.files.settling.observe(snapshot) {
+        let Some(snapshot) = snapshot.filter(|_| !self.files.loading) else { return };
+        if self.files.settling.observe(snapshot) {
             self.reload();
         }
     }
@@ -361,34 +356,5 @@ impl Files {
         let news = self.refused.as_ref().is_none_or(|(last, _)| *last != why);
         self.refused = Some((why, again));
         news
-    }
-}
-
-/// The signals that mean something to us.
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// The next one; never, without signals.
-    async fn next(signals: &mut Option<Self>) -> Event {
-        let Some(Self { hangup, terminate, interrupt }) = signals else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = hangup.recv() => Event::Reload,
-            _ = terminate.recv() => Event::Stop,
-            _ = interrupt.recv() => Event::Stop,
-        }
     }
 }

@@ -18,8 +18,8 @@ pub enum Event {
     Scraped { generation: u64, id: EndpointId, reading: Option<Reading> },
     /// A name was asked.
     Resolved(Answer),
-    /// Files were looked at.
-    Looked { reader: Reader, snapshot: Snapshot },
+    /// Files were looked at; without a snapshot, in vain.
+    Looked { reader: Reader, snapshot: Option<Snapshot> },
     /// The configuration was read.
     Loaded(Box<Loaded>),
     /// Read the configuration now and open the logs anew (SIGHUP).

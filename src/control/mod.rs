@@ -19,6 +19,7 @@ pub mod probe;
 pub mod pulse;
 pub mod reload;
 pub mod rows;
+pub mod signals;
 pub mod watch;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ use bank::Doorbell;
 use conductor::Conductor;
 use event::{EVENTS_MAX, Event};
 pub use reload::Origin;
+pub use signals::{Ground, Hangup};
 
 /// What the control plane starts with.
 pub struct Config {
@@ -158,14 +160,14 @@ impl Control {
     }
 
     /// Runs on this thread until the process should end. Errors only before anything has begun.
-    pub fn run(self) -> io::Result<Exit> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    pub fn run(self, ground: Ground) -> io::Result<Exit> {
+        let Ground { runtime, signals } = ground;
         let exit = runtime.block_on(async {
             // The sender stays alive: a closed channel would be an endless stream of nothing.
             let (_remote, orders) = self.orders;
             let (events, happened) = mpsc::channel(EVENTS_MAX);
             let conductor = Conductor::new(self.config, self.admin, self.doorbell, events)?;
-            Ok(conductor.run(happened, orders).await)
+            Ok(conductor.run(happened, orders, signals).await)
         });
         // A question to a name server may hang for long: nobody waits for its thread.
         runtime.shutdown_background();

@@ -64,12 +64,14 @@ pub struct Loaded {
 
 /// Reads the configuration and everything behind it. Blocks on the disk.
 pub fn load(config: &Path, old_files: &[PathBuf], generation: u64) -> Loaded {
-    let before = Reader::default().look(old_files);
+    // A look in vain is made up for by the next: whatever it finds is news then.
+    let look = |files: &[PathBuf]| Reader::default().look(files).unwrap_or_default();
+    let before = look(old_files);
     let plan = config::load(config, generation);
     let snapshot = match &plan {
         Ok(plan) => {
             let files = watched(config, plan);
-            before.restricted(&files, &Reader::default().look(&files))
+            before.restricted(&files, &look(&files))
         }
         Err(_) => before,
     };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Config, Control, Exit, Origin, Pace, Remote, names};
+use super::{Config, Control, Exit, Ground, Hangup, Origin, Pace, Remote, names};
 use crate::route::views::{Bound, Views};
 use crate::shard::link::{self, Command, ShardLink};
 use crate::telemetry::ledger::{Entry, KINDS};
@@ -161,7 +161,8 @@ impl Gateway {
         let config = Config { origin: Some(origin), plan, registry, links, precise, pace: quick() };
         let control = Control::new(config).unwrap();
         let (admin, remote) = (control.admin_address().unwrap(), control.remote());
-        let thread = thread::spawn(move || control.run().unwrap());
+        let ground = Ground::lay(Hangup::Reload).unwrap();
+        let thread = thread::spawn(move || control.run(ground).unwrap());
         Self { folder, admin, remote, log, series, thread }
     }
 

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::io::Errno;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// More than any file that a plan is made from.
@@ -66,11 +67,15 @@ impl Stamp {
 }
 
 impl Reader {
-    /// Looks at files. Blocks on the disk.
-    pub fn look(&mut self, paths: &[PathBuf]) -> Snapshot {
+    /// Looks at files; `None` where no file can be opened now, which says nothing about these. Blocks on the
+    /// disk.
+    pub fn look(&mut self, paths: &[PathBuf]) -> Option<Snapshot> {
         self.known.retain(|path, _| paths.contains(path));
-        let all = paths.iter().map(|path| (path.clone(), self.content(path).ok()));
-        Snapshot(all.collect())
+        let all = paths.iter().map(|path| match self.content(path) {
+            Err(error) if out_of_descriptors(&error) => None,
+            content => Some((path.clone(), content.ok())),
+        });
+        Some(Snapshot(all.collect::<Option<_>>()?))
     }
 
     fn content(&mut self, path: &Path) -> io::Result<u64> {
@@ -95,6 +100,10 @@ impl Reader {
         }
         Ok(hash)
     }
+}
+
+fn out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Tells when a change has come to rest.
@@ -165,6 +174,7 @@ mod tests {
         let paths = [link.clone(), folder.join("missing")];
         let mut reader = Reader::default();
         let first = reader.look(&paths);
+        assert!(first.is_some());
         assert_eq!(first, reader.look(&paths));
 
         std::fs::write(&a, "one").unwrap();

@@ -79,6 +79,8 @@ pub enum Reject {
     MissingHost,
     DoubledHost,
     Host,
+    /// The target names another host than the Host field, or the only one.
+    OtherHost,
     Expectation,
 }
 
@@ -115,6 +117,7 @@ impl Reject {
             Reject::MissingHost => "the Host field is missing",
             Reject::DoubledHost => "the Host field stands twice",
             Reject::Host => "the Host field is not a host with an optional port",
+            Reject::OtherHost => "the request target and the Host field do not name the same host",
             Reject::Expectation => "the only expectation supported is 100-continue",
         }
     }

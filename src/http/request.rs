@@ -236,7 +236,11 @@ fn authority_end(method: &[u8], target: &[u8]) -> Result<usize, Reject> {
 }
 
 fn check_host(buf: &[u8], out: &RequestHead, digest: &Digest) -> Result<(), Reject> {
+    let meant = authority(buf, out);
     if digest.seen & Known::Host.bit() == 0 {
+        if meant.is_some() {
+            return Err(Reject::OtherHost);
+        }
         let needed = out.version == Version::Http11;
         return if needed { Err(Reject::MissingHost) } else { Ok(()) };
     }
@@ -245,7 +249,22 @@ fn check_host(buf: &[u8], out: &RequestHead, digest: &Digest) -> Result<(), Reje
     if hosts.next().is_some() {
         return Err(Reject::DoubledHost);
     }
-    if is_host(host) { Ok(()) } else { Err(Reject::Host) }
+    match meant {
+        _ if !is_host(host) => Err(Reject::Host),
+        // The target would prevail (RFC 9112 section 3.2.2), but not with every reader.
+        Some(meant) if !meant.eq_ignore_ascii_case(host) => Err(Reject::OtherHost),
+        _ => Ok(()),
+    }
+}
+
+/// The `host[:port]` of a target in absolute form.
+#[inline]
+fn authority<'b>(buf: &'b [u8], out: &RequestHead) -> Option<&'b [u8]> {
+    if out.path.start == out.target.start {
+        return None;
+    }
+    let before = &buf[out.target.start as usize..out.path.start as usize];
+    memchr::memmem::find(before, b"://").map(|at| &before[at + 3..])
 }
 
 /// `host [":" port]` (RFC 3986 section 3.2.2) without user information. An empty host must be

@@ -1,6 +1,11 @@
 //! Writing heads and chunk framing. What is written is proven well-formed by its type, so that no
 //! value can smuggle a line end into a head.
 
+use std::io::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use httpdate::HttpDate;
+
 use super::chars::{self, TARGET, TEXT, TOKEN};
 use super::head::{Field, Method, RequestHead};
 
@@ -47,6 +52,18 @@ impl<'a> TargetPart<'a> {
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }
+}
+
+/// The last second that has four digits for its year.
+const DATE_SECONDS_MAX: u64 = 253_402_300_799;
+
+/// Appends the field that says when an answer was made (RFC 9110 section 6.6.1).
+pub fn date(out: &mut Vec<u8>, unix_seconds: u64) {
+    let since = Duration::from_secs(unix_seconds.min(DATE_SECONDS_MAX));
+    out.extend_from_slice(b"date: ");
+    // Writing into a Vec cannot fail.
+    let _ = write!(out, "{}", HttpDate::from(UNIX_EPOCH + since));
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The query of a parsed request, question mark included: the parser proved it.

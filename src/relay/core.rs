@@ -41,6 +41,8 @@ pub struct Epoch {
 pub struct Core {
     pub kit: Kit,
     pub backends: Backends,
+    /// Connections to endpoints that there may be, those that rest included.
+    pub upstreams_max: Cell<u64>,
     /// Where requests wait for places on endpoints.
     pub hall: Hall,
     /// Present once a plan needed one.
@@ -268,6 +270,7 @@ impl Core {
         Rc::new(Self {
             kit,
             backends,
+            upstreams_max: Cell::new(u64::MAX),
             hall,
             router,
             precise,

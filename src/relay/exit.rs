@@ -269,7 +269,7 @@ impl Exit {
     }
 
     /// The endpoint of the last attempt failed.
-    pub fn endpoint_failed(&self, class: Failure) {
+    pub fn endpoint_failed(&self, class: impl Into<Option<Failure>>) {
         if let Some(endpoint) = self.row.endpoint {
             self.epoch.series().endpoints[usize::from(endpoint.0)].failed(class);
         }

@@ -179,7 +179,7 @@ pub fn opened(exit: &mut Exit, share: Option<Box<Share>>) {
 
 /// The attempt under way came to nothing. Who was never reached, has read nothing.
 pub fn failed(exit: &mut Exit, error: &AttemptError) {
-    let unread = matches!(error.failure(), Failure::Connect | Failure::Tls);
+    let unread = matches!(error.failure(), None | Some(Failure::Connect | Failure::Tls));
     if let Some(kept) = exit.pair.as_mut().and_then(|pairing| pairing.kept.as_mut()) {
         kept.told &= !unread;
     }

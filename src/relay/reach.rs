@@ -1,6 +1,7 @@
 //! Getting a connection to an endpoint: one that rests in its pool, or a fresh one.
 
 use crate::config::plan::EndpointId;
+use crate::lifecycle::kind::Kind;
 use crate::relay::core::{Core, Epoch};
 use crate::runtime::clock::Instant;
 use crate::upstream::connection::Connection;
@@ -28,6 +29,11 @@ pub async fn fresh(
     let view = views.endpoints.get(usize::from(id.0));
     let addresses = view.map_or(&[][..], |view| &view.addresses);
     let address = backend.next_address(addresses).ok_or(AttemptError::NoAddress)?;
+    // Those that rest at other endpoints give way.
+    let open = core.kit.ledgers.read(Kind::UpstreamConnection).outstanding;
+    if open >= core.upstreams_max.get() {
+        core.backends.close_idle();
+    }
     let (tls, timeouts) = (endpoint.tls.as_ref(), &epoch.plan().timeouts);
     let opened = Connection::open(&core.kit, backend, address, tls, timeouts).await?;
     epoch.series().endpoints[usize::from(id.0)].connects.inc();

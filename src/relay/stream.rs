@@ -40,7 +40,7 @@ pub struct Stream {
     metered: u64,
 }
 
-/// How long an endpoint may take from its terminal event to the end of its body, once nobody listens.
+/// How long an endpoint may take from its terminal event to the end of its body's framing.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What came out of one read.
@@ -156,6 +156,16 @@ impl Stream {
         self.error.take()
     }
 
+    /// Whether all that an endpoint left out is the end of its body's framing: the terminal event has passed,
+    /// and no part of another one.
+    fn lacks_framing_alone(&self, error: &AttemptError) -> bool {
+        matches!(error, AttemptError::Stall | AttemptError::Truncated)
+            && self.observer.terminal()
+            && self.error.is_none()
+            && self.splitter.rest().is_empty()
+            && !self.splitter.inside_oversized()
+    }
+
     /// Tells the record of content that passed.
     pub(super) fn note(&mut self, exit: &mut Exit, now: Instant) {
         if std::mem::take(&mut self.content) {
@@ -203,6 +213,7 @@ pub async fn relay<X: Exchange>(
     epoch.series().shard.streams_open.add(1);
     let _open = Open(&epoch.series().shard.streams_open);
     let mut result = Ok(());
+    let mut last_word = None;
     while !stream.done && result.is_ok() {
         let connection = placed.lease.connection();
         inject::point(Point::Streaming);
@@ -217,7 +228,12 @@ pub async fn relay<X: Exchange>(
                 break;
             }
         }
-        connection.until(Due::Stall, exit.mark().after(stall), total);
+        let now = exit.mark();
+        let until = match stream.observer.terminal() {
+            false => now.after(stall),
+            true => *last_word.get_or_insert(now.after(LAST_WORD.min(stall))),
+        };
+        connection.until(Due::Stall, until, total);
         result = step(stream, connection, x).await;
         let now = exit.woke();
         stream.note(exit, now);
@@ -279,9 +295,13 @@ async fn step<X: Exchange>(
         Ok(false) => stream.close(),
         Err(error) => Err(error),
     };
-    taken.map_err(|error| match error.fault() {
-        Fault::UpstreamFailed => broken(stream, Fault::UpstreamBroken),
-        fault => broken(stream, fault),
+    taken.or_else(|error| match error.fault() {
+        _ if stream.lacks_framing_alone(&error) => {
+            stream.done = true;
+            Ok(())
+        }
+        Fault::UpstreamFailed => Err(broken(stream, Fault::UpstreamBroken)),
+        fault => Err(broken(stream, fault)),
     })
 }
 

@@ -1,6 +1,6 @@
-//! Time as shards see it: monotonic nanoseconds.
+//! Time as shards see it: monotonic nanoseconds, and seconds of the wall clock for dates.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -38,6 +38,15 @@ pub fn now() -> Instant {
         return now;
     }
     real_now()
+}
+
+/// Seconds since 1970 by the system's clock; 0 if it is set before that.
+pub fn unix_seconds() -> u64 {
+    #[cfg(any(test, feature = "twin"))]
+    if let Some(now) = super::twin::now() {
+        return now.nanos() / 1_000_000_000;
+    }
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn real_now() -> Instant {

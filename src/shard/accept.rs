@@ -21,8 +21,6 @@ use crate::telemetry::shard::ShardState;
 
 /// Fresh connections that may wait for one shard to take them over.
 pub const HANDED_MAX: usize = 1024;
-/// Connections accepted before others get a turn.
-const BATCH: usize = 64;
 /// Connections taken when a shard stops to listen: more do not wait in the kernel by default.
 const BACKLOG_MAX: usize = 4096;
 /// Pause after the kernel has refused a connection (out of descriptors, say).
@@ -60,7 +58,7 @@ pub async fn accept_all(clients: Rc<Clients>, listener: Rc<Listener>, lanes: Rc<
 
 /// Takes what waits; `false` when the kernel refused.
 pub fn batch(clients: &Rc<Clients>, listener: &Listener, lanes: &[Lane]) -> bool {
-    for _ in 0..BATCH {
+    for _ in 0..clients.room().fresh {
         match listener.accept() {
             Ok((fd, peer)) => place(clients, lanes, fd, peer),
             // The client has gone again: no reason to let the others wait.

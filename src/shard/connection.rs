@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use crate::api::fault::Fault;
+use crate::config::plan::Plan;
 use crate::http::tls::Tls;
 use crate::http::wire::Wire;
 use crate::lifecycle::permit::{Connection as ConnectionKind, Permit};
@@ -19,6 +20,7 @@ use crate::shard::handles::{Handle, Handles};
 use crate::shard::http1::{Http1, Next};
 use crate::shard::linger;
 use crate::shard::refusal;
+use crate::shard::room::{Descriptors, Room};
 
 /// What a shard's connections share.
 pub struct Clients {
@@ -27,6 +29,30 @@ pub struct Clients {
     pub draining: Rc<Cell<bool>>,
     /// Connections that were one too many and have not ended yet.
     pub refused: Rc<Handles>,
+    /// What the process may have open.
+    descriptors: Descriptors,
+    room: Cell<Room>,
+}
+
+impl Clients {
+    /// None yet.
+    pub fn new(core: Rc<Core>, descriptors: Descriptors, draining: bool) -> Self {
+        let room = Cell::new(descriptors.room(core.epoch().plan()));
+        core.upstreams_max.set(room.get().upstreams as u64);
+        let (handles, refused) = Default::default();
+        Self { core, handles, draining: Rc::new(Cell::new(draining)), refused, descriptors, room }
+    }
+
+    /// How many connections there may be.
+    pub fn room(&self) -> Room {
+        self.room.get()
+    }
+
+    /// Goes over to what another plan says of that.
+    pub fn follow(&self, plan: &Plan) {
+        self.room.set(self.descriptors.room(plan));
+        self.core.upstreams_max.set(self.room().upstreams as u64);
+    }
 }
 
 /// A connection's claims on the shard.
@@ -41,7 +67,7 @@ pub fn admit(clients: &Rc<Clients>, socket: Socket, peer: SocketAddr) {
     let epoch = clients.core.epoch();
     let limits = &epoch.plan().limits;
     let counts = &epoch.series().shard;
-    let permit = match clients.handles.count() < limits.connections_per_shard_max {
+    let permit = match clients.handles.count() < clients.room().clients {
         true => clients.core.kit.ledgers.take::<ConnectionKind>(1),
         false => None,
     };
@@ -51,7 +77,7 @@ pub fn admit(clients: &Rc<Clients>, socket: Socket, peer: SocketAddr) {
     let Some((permit, handle)) = handle else {
         counts.connections_refused.inc();
         match epoch.plan().server.tls {
-            None => refusal::refuse(&clients.core, &clients.refused, socket, peer),
+            None => refusal::refuse(clients, socket, peer),
             Some(_) => socket.shutdown(std::net::Shutdown::Both),
         }
         return;

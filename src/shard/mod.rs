@@ -14,6 +14,7 @@ pub mod linger;
 pub mod link;
 pub mod refusal;
 pub mod reply;
+pub mod room;
 pub mod run;
 pub mod shares;
 pub mod tick;

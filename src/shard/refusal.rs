@@ -11,34 +11,35 @@ use crate::runtime::clock;
 use crate::runtime::socket::Socket;
 use crate::runtime::task;
 use crate::runtime::wheel::Due;
-use crate::shard::handles::{Handle, Handles};
+use crate::shard::connection::Clients;
+use crate::shard::handles::Handle;
 
-/// Refused connections of one shard that may take their time to read why; more are closed at once.
-const LINGERING_MAX: usize = 256;
 /// What one of them may still send, bytes.
 const DRAINED_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a client gets that is one too many. It is not read from, so its request is not known.
 const HEAD: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-retry-after: 1\r\nconnection: close\r\ncontent-length: ";
+retry-after: 1\r\nconnection: close\r\n";
 const BODY: &[u8] = b"{\"error\":{\"message\":\"The gateway has too many connections.\",\
 \"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}";
 
-/// Tells a client of a plain connection that there are too many, and ends it. `refused` are those before it.
-pub fn refuse(core: &Rc<Core>, refused: &Rc<Handles>, socket: Socket, peer: SocketAddr) {
+/// Tells a client of a plain connection that there are too many, and ends it.
+pub fn refuse(clients: &Clients, socket: Socket, peer: SocketAddr) {
     // A fresh connection's send buffer is empty, so all of it fits.
     let _ = socket.try_send(&answer());
     socket.shutdown(Shutdown::Write);
-    if refused.count() < LINGERING_MAX
-        && let Some(handle) = refused.enter(socket.clone(), peer.ip(), 0)
+    if clients.refused.count() < clients.room().refused
+        && let Some(handle) = clients.refused.enter(socket.clone(), peer.ip(), 0)
     {
-        task::spawn(linger(core.clone(), socket, handle));
+        task::spawn(linger(clients.core.clone(), socket, handle));
     }
 }
 
 fn answer() -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEAD.len() + BODY.len() + 8);
+    let mut out = Vec::with_capacity(HEAD.len() + BODY.len() + 72);
     out.extend_from_slice(HEAD);
+    write::date(&mut out, clock::unix_seconds());
+    out.extend_from_slice(b"content-length: ");
     write::number(&mut out, BODY.len() as u64);
     out.extend_from_slice(b"\r\n");
     write::end_of_head(&mut out);

@@ -2,6 +2,7 @@
 
 use crate::http::{Fate, ResponseHead, response_fate, write};
 use crate::relay::exchange::{Extent, FieldPair};
+use crate::runtime::clock;
 
 /// Staging memory kept between answers, bytes; a larger buffer is given back.
 const KEPT_BYTES_MAX: usize = 4 * 1024;
@@ -57,6 +58,7 @@ impl Reply {
     /// Stages a head of our own.
     pub fn head(&mut self, status: u16, fields: &[FieldPair<'_>], extent: Extent, terms: Terms) {
         write::status_line(&mut self.out, status);
+        write::date(&mut self.out, clock::unix_seconds());
         self.end_head(status, fields, extent, terms);
     }
 

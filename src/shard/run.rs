@@ -23,8 +23,8 @@ use crate::runtime::listener::Listener;
 use crate::runtime::task::{self, Panicked};
 use crate::shard::accept::{self, Lane};
 use crate::shard::connection::Clients;
-use crate::shard::handles::Handles;
 use crate::shard::link::{self, Command};
+use crate::shard::room::Descriptors;
 use crate::shard::tick::Ticker;
 use crate::telemetry::shard::{DriverInUse, ShardState};
 
@@ -50,6 +50,8 @@ pub struct Spec {
     pub lanes: Vec<Lane>,
     pub bound: Arc<Bound>,
     pub choice: Choice,
+    /// What the process may have open.
+    pub descriptors: Descriptors,
     /// Wakes the bank, where there are shares to be shared out.
     pub bank: Option<link::Bell>,
 }
@@ -136,12 +138,8 @@ async fn main(spec: &Spec, life: &Life) -> io::Result<()> {
         let bank = bank.clone();
         core.hall.set_bank(Box::new(move || bank()));
     }
-    let clients = Rc::new(Clients {
-        core,
-        handles: Rc::new(Handles::default()),
-        draining: Rc::new(Cell::new(life.phase.get() > Phase::Serving)),
-        refused: Rc::new(Handles::default()),
-    });
+    let draining = life.phase.get() > Phase::Serving;
+    let clients = Rc::new(Clients::new(core, spec.descriptors, draining));
     if clients.draining.get() {
         clients.handles.give_notice();
     }
@@ -288,6 +286,7 @@ impl Inbox {
         let Some(bound) = self.plan.borrow_mut().take() else { return };
         limit(&self.clients.core.kit, &bound.plan.limits);
         self.clients.core.swap(bound.clone());
+        self.clients.follow(&bound.plan);
         *life.bound.borrow_mut() = bound;
     }
 

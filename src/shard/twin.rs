@@ -13,8 +13,8 @@ use crate::runtime::socket::Socket;
 use crate::runtime::task;
 use crate::runtime::twin::net;
 use crate::shard::connection::{Clients, admit};
-use crate::shard::handles::Handles;
 use crate::shard::link::Command;
+use crate::shard::room::Descriptors;
 use crate::shard::run::{Inbox, Life, Phase, epochs, limit};
 
 /// A shard without a thread.
@@ -30,12 +30,8 @@ impl Shard {
     pub fn start(bound: Arc<Bound>, seed: u64, address: SocketAddr) -> Rc<Shard> {
         let kit = Kit::new(bound.plan.runtime.tick, seed);
         limit(&kit, &bound.plan.limits);
-        let clients = Rc::new(Clients {
-            refused: Rc::new(Handles::default()),
-            core: Core::new(kit, bound.clone()),
-            handles: Rc::new(Handles::default()),
-            draining: Rc::default(),
-        });
+        let core = Core::new(kit, bound.clone());
+        let clients = Rc::new(Clients::new(core, Descriptors::UNBOUNDED, false));
         let inbox = Inbox::new(clients, Rc::new([]));
         let life = Life {
             bound: RefCell::new(bound),

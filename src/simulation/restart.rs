@@ -15,6 +15,7 @@ use crate::runtime::driver;
 use crate::runtime::listener;
 use crate::shard::accept::Lane;
 use crate::shard::link::{self, Command};
+use crate::shard::room::Descriptors;
 use crate::shard::run::{self, Spec};
 use crate::telemetry::Registry;
 use crate::telemetry::shard::ShardState;
@@ -41,6 +42,7 @@ fn spec(wanted: Driver, endpoint: SocketAddr) -> Option<(Spec, SocketAddr, Arc<B
         lanes,
         bound: bound.clone(),
         choice,
+        descriptors: Descriptors::UNBOUNDED,
         bank: None,
     };
     Some((spec, address, bound))

@@ -139,10 +139,12 @@ impl Default for EndpointSeries {
 }
 
 impl EndpointSeries {
-    /// Counts one failed attempt.
+    /// Counts one failed attempt, if that was the endpoint's doing.
     #[inline]
-    pub fn failed(&self, class: Failure) {
-        self.failures[class as usize].inc();
+    pub fn failed(&self, class: impl Into<Option<Failure>>) {
+        if let Some(class) = class.into() {
+            self.failures[class as usize].inc();
+        }
     }
 
     /// How many attempts failed so.

@@ -40,6 +40,8 @@ pub struct Connection {
     begun: bool,
     /// Part of the request was never sent: the connection cannot carry another one.
     unsent: bool,
+    /// A request has left whose answer's body has not begun.
+    awaits: bool,
     counted: Counted,
     _permit: Permit<UpstreamConnection>,
 }
@@ -116,6 +118,7 @@ impl Connection {
             decoder: BodyDecoder::new(Framing::None, NO_CHUNKS),
             begun: false,
             unsent: false,
+            awaits: false,
             counted,
             _permit: permit,
         });
@@ -137,6 +140,7 @@ impl Connection {
     /// is [`Connection::send`]'s, with the same arguments: `head` has taken in a small body.
     pub fn send_at_once(&mut self, head: &mut Vec<u8>, edits: &Edits, body: &[u8]) -> Sent {
         self.begun = false;
+        self.awaits = true;
         if head.len() + edits.len_after(body.len()) > COALESCE_BYTES_MAX {
             return Sent::Nothing;
         }
@@ -289,6 +293,7 @@ impl Connection {
     /// Steps from the head to the body.
     pub fn begin_body(&mut self, limits: &AnswerLimits) {
         let bytes = self.head.bytes;
+        self.awaits = false;
         self.wire.input().consume(bytes);
         self.decoder = BodyDecoder::new(self.head.framing, limits.chunk);
     }
@@ -373,6 +378,12 @@ impl Connection {
             && self.wire.input().is_empty()
     }
 
+    /// Whether it is given up in the middle of a request or of its answer.
+    fn unfinished(&self) -> bool {
+        let over = self.decoder.is_done() || self.wire.ended();
+        self.unsent || self.awaits || !over
+    }
+
     /// Readies it for the pool; whether it may go there.
     pub fn rest(&mut self) -> bool {
         self.served += 1;
@@ -398,6 +409,11 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        if self.unfinished() {
+            // Bytes of the request that wait in the kernel would still go out before an orderly end, and a
+            // server that is slow to read would hear of it after them. A reset takes them back.
+            self.wire.socket().reset_at_close();
+        }
         // Close waits for operations under way, so end them first.
         self.wire.abort();
     }
@@ -415,7 +431,7 @@ async fn connect(
     let mut connecting = std::pin::pin!(Socket::connect(address));
     poll_fn(|cx| {
         if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-            return Poll::Ready(connected.map_err(|error| AttemptError::Connect(error.kind())));
+            return Poll::Ready(connected.map_err(|error| AttemptError::connecting(&error)));
         }
         deadline.poll_fired(cx).map(|_| Err(AttemptError::ConnectTimeout))
     })

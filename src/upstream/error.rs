@@ -1,5 +1,7 @@
 //! Why an attempt at an endpoint failed.
 
+use rustix::io::Errno;
+
 use crate::api::fault::{Blame, Fault, blame_of_status, is_about_our_credential};
 use crate::http::{BadResponse, ChunkError};
 use crate::telemetry::endpoint::Failure;
@@ -11,9 +13,11 @@ pub enum AttemptError {
     NoAddress,
     /// The shard's connections to it are all in use.
     AtCapacity,
-    /// Refused, unreachable, or out of descriptors.
+    /// Refused or unreachable.
     Connect(std::io::ErrorKind),
     ConnectTimeout,
+    /// This process, or this machine, may open no more: nobody was asked.
+    OutOfDescriptors,
     /// The TLS handshake failed.
     Handshake,
     /// A reused connection ended before a response byte: it may have been closed under the request.
@@ -43,10 +47,18 @@ pub enum AttemptError {
 }
 
 impl AttemptError {
+    /// Of a connection that was not made.
+    pub fn connecting(error: &std::io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::MFILE | Errno::NFILE) => AttemptError::OutOfDescriptors,
+            _ => AttemptError::Connect(error.kind()),
+        }
+    }
+
     /// Who is to blame.
     pub fn blame(&self) -> Blame {
         match self {
-            AttemptError::AtCapacity => Blame::Gateway,
+            AttemptError::AtCapacity | AttemptError::OutOfDescriptors => Blame::Gateway,
             AttemptError::NoAddress
             | AttemptError::Connect(_)
             | AttemptError::ConnectTimeout
@@ -62,14 +74,17 @@ impl AttemptError {
             AttemptError::Reported { status, .. } => {
                 worth_another_endpoint(*status) || is_about_our_credential(*status)
             }
-            AttemptError::TotalTimeout | AttemptError::FirstByteTimeout => false,
+            AttemptError::TotalTimeout
+            | AttemptError::FirstByteTimeout
+            | AttemptError::OutOfDescriptors => false,
             _ => true,
         }
     }
 
-    /// The class in metrics.
-    pub fn failure(&self) -> Failure {
-        match self {
+    /// The class in metrics; none where the endpoint has nothing to do with it.
+    pub fn failure(&self) -> Option<Failure> {
+        Some(match self {
+            AttemptError::OutOfDescriptors => return None,
             AttemptError::NoAddress
             | AttemptError::AtCapacity
             | AttemptError::Connect(_)
@@ -86,7 +101,7 @@ impl AttemptError {
             AttemptError::Reported { status: 429, .. } => Failure::Limited,
             AttemptError::Reported { status, .. } if *status < 500 => Failure::Rejected,
             AttemptError::Reported { .. } => Failure::ServerError,
-        }
+        })
     }
 
     /// What the client is told when this was the last attempt and nothing of an answer has left.
@@ -94,6 +109,7 @@ impl AttemptError {
         match self {
             AttemptError::NoAddress => Fault::Unavailable { retry_after_s: None },
             AttemptError::AtCapacity => Fault::Unavailable { retry_after_s: Some(1) },
+            AttemptError::OutOfDescriptors => Fault::Overloaded { retry_after_s: 1 },
             AttemptError::ConnectTimeout
             | AttemptError::FirstByteTimeout
             | AttemptError::Stall
@@ -109,4 +125,21 @@ impl AttemptError {
 /// Statuses that say "not here, not now" rather than "not this request".
 pub fn worth_another_endpoint(status: u16) -> bool {
     matches!(status, 429 | 500 | 502 | 503 | 504 | 529)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_asked_is_not_to_blame() {
+        for (errno, own) in
+            [(Errno::MFILE, true), (Errno::NFILE, true), (Errno::CONNREFUSED, false)]
+        {
+            let error = AttemptError::connecting(&errno.into());
+            assert_eq!(error.failure().is_none(), own, "{error:?}");
+            assert_eq!(error.fault().status() == 503, own, "{error:?}");
+            assert_eq!(error.elsewhere_helps(), !own, "{error:?}");
+        }
+    }
 }

@@ -262,6 +262,39 @@ def test_quickstarts_admin_works(quickstart):
         assert done.returncode == 0 and word in done.stdout
 
 
+def test_quickstart_ends_with_its_terminal():
+    process = Process([binary("sluice"), "quickstart"])
+    try:
+        process.wait_line(r"^Sluice listens", "stdout")
+        process.signal(signal.SIGHUP)
+        assert process.wait(30) == 0, process.stderr
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("arguments", [["quickstart"], ["check", "--config", ROOT / "config" / "sluice.toml"]],
+                         ids=["quickstart", "check"])
+def test_what_cannot_be_printed_is_a_failure(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([binary("sluice"), *map(str, arguments)],
+                              stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert done.returncode == 1, done
+    assert "standard output: " in done.stderr and "panicked" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_are_heard_from_the_beginning(driver, gateways, first):
+    gateway = gateways(["http://127.0.0.1:9"], start=False)
+    process = gateway.launch()
+    process.wait_line("msg=listening")
+    process.signal(first)
+    if first == signal.SIGHUP:
+        gateway.wait_serving()
+        process.signal(signal.SIGTERM)
+    assert process.wait(40) == 0, process.stderr
+    gateway.process = None
+
+
 def test_a_reader_that_stops_reading_the_access_log_stops_nobody(driver, gateways, sims):
     """Rows on standard output that nobody reads are dropped and counted."""
     import httpx

@@ -248,3 +248,26 @@ async def test_unary_and_other_paths(driver):
             conn.finish()
 
 
+async def test_a_request_that_is_half_way_is_taken_back(driver):
+    """What waits in the kernel for a server that is slow to read does not reach it once the client has left."""
+    left, got = asyncio.Event(), asyncio.get_running_loop().create_future()
+    request = post(PATH, {**ASK, "pad": "p" * (3 << 20)}, "x-request-id: half-way")
+
+    async def handle(conn, _):
+        await left.wait()
+        while await conn.fill():
+            pass
+        got.set_result((len(conn.buf), conn.ended))
+
+    async with Endpoint(handle) as endpoint, Gateway(driver, [endpoint]) as gateway:
+        conn = await gateway.conn()
+        await conn.send(request)
+        while not endpoint.served:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        conn.close()
+        row = await gateway.row("half-way", 5)
+        assert row["outcome"] == "client_gone", row
+        left.set()
+        count, how = await asyncio.wait_for(got, 10)
+        assert how == "rst" and count < len(request), (how, count)

@@ -516,3 +516,24 @@ async def test_events_leave_as_they_come(driver):
                 waits.append(time.monotonic() - began)
             gate.put_nowait(None)
             assert sorted(waits)[25] < 0.01, sorted(waits)
+
+
+async def test_a_terminal_event_without_the_end_of_its_framing(driver):
+    """The answer is all there: its client does not wait for a last chunk that never comes."""
+    whole = delta("a") + FINISH + DONE
+
+    async def handle(conn, _):
+        request = await conn.request(60)
+        await conn.send(STREAM_HEAD + chunk(whole))
+        if request.header("x-case") == "silent":
+            await conn.fill(60)
+
+    options = {"stall_seconds": 60}
+    async with Endpoint(handle) as endpoint, Gateway(driver, [endpoint], timeouts=options) as gateway:
+        for case in ("silent", "closes"):
+            reply = await ask(gateway, CHAT, f"x-case: {case}", f"x-request-id: {case}")
+            assert reply.complete and reply.body == whole, (case, reply)
+            row = await gateway.row(case, 5)
+            assert row["outcome"] == "completed", row
+        metrics = await gateway.settled()
+        assert metrics.sum("sluice_endpoint_failures_total") == 0

@@ -48,7 +48,12 @@ fn targets() {
         ("//two", "//two", ""),
     ];
     for (target, path, query) in cases {
-        let text = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let host = match target {
+            "HTTPS://H:1/p" => "h:1",
+            "http://[::1]:80/p" => "[::1]:80",
+            _ => "h",
+        };
+        let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let head = request(&text);
         let buf = text.as_bytes();
         let read = [head.target.of(buf), head.path(buf), head.query.of(buf)];

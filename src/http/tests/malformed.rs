@@ -107,6 +107,16 @@ fn hosts() {
     ] {
         refused(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), Reject::Host, 400);
     }
+    for (target, host) in [
+        ("http://evil.example/v1/models", "localhost"),
+        ("http://localhost/v1/models", "evil.example"),
+        ("http://h:80/", "h"),
+        ("http://h?q", "h:80"),
+    ] {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        refused(text, Reject::OtherHost, 400);
+        refused(format!("GET {target} HTTP/1.0\r\n\r\n"), Reject::OtherHost, 400);
+    }
 }
 
 #[test]

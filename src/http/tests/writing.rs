@@ -22,6 +22,18 @@ fn heads() {
 }
 
 #[test]
+fn dates() {
+    for (seconds, text) in [
+        (784_111_777, "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
+        (u64::MAX, "date: Fri, 31 Dec 9999 23:59:59 GMT\r\n"),
+    ] {
+        let mut out = Vec::new();
+        date(&mut out, seconds);
+        assert_eq!(String::from_utf8_lossy(&out), text);
+    }
+}
+
+#[test]
 fn parsed_parts_are_written_as_they_came() {
     let text = b"GET /p?q HTTP/1.1\r\nHost: h\r\nX-Odd:   \xff y \r\n\r\n";
     let mut head = RequestHead::default();
