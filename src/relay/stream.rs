@@ -41,7 +41,7 @@ pub struct Stream {
 }
 
 /// How long an endpoint may take from its terminal event to the end of its body's framing.
-const LAST_WORD: Duration = Duration::from_secs(1);
+pub const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What came out of one read.
 #[derive(Clone, Copy, Debug, Default)]

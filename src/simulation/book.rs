@@ -19,6 +19,8 @@ pub struct Book {
     /// Clients that have not finished.
     pub clients: Cell<usize>,
     pub faults: RefCell<Vec<String>>,
+    /// A server said something unasked.
+    pub strayed: Cell<bool>,
     /// TLS on every connection, if it is there.
     pub secure: OnceCell<Secure>,
 }

@@ -6,8 +6,8 @@ use super::ask::Expect;
 use super::book::{Asked, Attempt, Book};
 use super::gateway::{Gateway, TOTAL};
 use super::reply::{Reply, find};
-use super::script::STRAY;
 use crate::lifecycle::outcome::Outcome;
+use crate::relay::stream::LAST_WORD;
 use crate::runtime::clock::Instant;
 use crate::telemetry::row::Row;
 
@@ -18,6 +18,8 @@ pub struct Excuses {
     pub network: bool,
     /// The gateway was drained or stopped in the middle.
     pub drained: bool,
+    /// A server said something unasked.
+    pub strayed: bool,
     /// How late an abort may reach a server.
     pub slack: Duration,
 }
@@ -111,11 +113,14 @@ impl Case<'_> {
     /// Servers hear of it when the client leaves.
     fn aborted(&self, now: Instant) -> Result<(), String> {
         let Some(left) = self.asked.left else { return Ok(()) };
+        // Who leaves with all of its answer leaves the server time for its last word.
+        let had_all = self.rows.first().is_some_and(|row| row.outcome == Outcome::Completed);
+        let slack = self.excuses.slack + if had_all { LAST_WORD } else { Duration::ZERO };
         for attempt in self.attempts {
             let over = attempt.over.unwrap_or(now);
             let late = over.since(left.max(attempt.began));
             let began_late = attempt.began.since(left);
-            if late.max(began_late) > self.excuses.slack {
+            if late.max(began_late) > slack {
                 return self.fail(&format!("its server went on for {late:?} after it left"));
             }
         }
@@ -141,14 +146,10 @@ impl Case<'_> {
         if broken && reply.whole && reply.status == 200 && !self.attempts.iter().any(own) {
             return self.fail("a broken answer that seems whole");
         }
-        let from_server =
-            |attempt: &&&Attempt| attempt.status == reply.status || attempt.after_stray;
+        let from_server = |attempt: &&&Attempt| attempt.status == reply.status;
         let candidates: Vec<_> = self.attempts.iter().filter(from_server).collect();
         if reply.status == 200 && self.asked.expect == Expect::Answer {
-            // What a server says unasked on a connection that was just taken for this request is taken for
-            // its answer, perhaps before the server has read it: nobody can tell.
-            let unasked = self.attempts.is_empty() && reply.body == STRAY;
-            if !unasked && !candidates.iter().any(|attempt| self.matches(reply, attempt)) {
+            if !candidates.iter().any(|attempt| self.matches(reply, attempt)) {
                 return self.fail("no server sent this");
             }
         } else if reply.status >= 400 && reply.whole && !reply.body.is_empty() {
@@ -162,9 +163,6 @@ impl Case<'_> {
 
     /// Whether `reply` is `attempt`'s answer: all of it, or a beginning that does not pretend to be all.
     fn matches(&self, reply: &Reply, attempt: &Attempt) -> bool {
-        if attempt.after_stray && reply.body == STRAY {
-            return true;
-        }
         let common = common(&reply.body, &attempt.visible);
         if reply.whole {
             // A blank line is over with its CR: a terminal event may lack its last LF.
@@ -213,8 +211,15 @@ impl Case<'_> {
         if excused || slow || self.excuses.network || !sound || asked.expect != Expect::Answer {
             return Ok(());
         }
-        let busy = asked.reply.as_ref().is_some_and(|reply| matches!(reply.status, 429 | 503));
-        match completed && whole || busy && self.attempts.is_empty() {
+        // What a server says unasked on a connection that was just taken for this request is taken for its
+        // answer, perhaps before the server has read it, and is none.
+        let own = |reply: &Reply| match reply.status {
+            429 | 503 => true,
+            502 => self.excuses.strayed,
+            _ => false,
+        };
+        let own = self.attempts.is_empty() && asked.reply.as_ref().is_some_and(own);
+        match completed && whole || own {
             true => Ok(()),
             false => self.fail("nothing went wrong, and it did not get its answer"),
         }

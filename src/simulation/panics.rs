@@ -67,7 +67,7 @@ async fn scenario(at: Point, skip: u32) -> Vec<String> {
     }
     // Everybody else's requests were served, whole.
     let slack = Duration::from_secs(1);
-    let excuses = Excuses { network: false, drained: false, slack };
+    let excuses = Excuses { network: false, drained: false, strayed: false, slack };
     faults.extend(judge(&book, &gateway, &excuses, clock::now()));
     faults
 }

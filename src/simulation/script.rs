@@ -33,7 +33,7 @@ pub struct Script {
 }
 
 /// The body of an answer that nobody asked for.
-pub const STRAY: &[u8] = b"stray";
+const STRAY: &[u8] = b"stray";
 
 /// What is asked of a server.
 #[derive(Clone, Copy, Debug)]

@@ -97,7 +97,8 @@ async fn whole(seed: u64, secure: bool) -> Vec<String> {
     }
     let slack = Duration::from_millis(150) + world.jumped();
     let slack = slack + if network { Faults::BROKEN.stall_max } else { Duration::ZERO };
-    judge(&book, &gateway, &Excuses { network, drained, slack }, clock::now())
+    let excuses = Excuses { network, drained, strayed: book.strayed.get(), slack };
+    judge(&book, &gateway, &excuses, clock::now())
 }
 
 /// How many requests an endpoint takes at once: any number, or a few.

@@ -25,6 +25,10 @@ pub struct Habits {
     pub keep_alive_max: Duration,
 }
 
+/// How long a connection may be without its first request. No server closes one that has just been made: a
+/// gateway with one endpoint could give no answer then.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Listens for as long as the world lasts.
 pub fn start(book: &Rc<Book>, address: SocketAddr, habits: Habits) {
     let listener = net::listen(address);
@@ -48,9 +52,11 @@ async fn connection(book: Rc<Book>, peer: Peer, habits: Habits) {
 
 async fn serve(book: &Rc<Book>, peer: &mut Peer, habits: Habits) {
     let mut stray: Option<Instant> = None;
+    let mut fresh = true;
     loop {
         let world = world();
         let idle = world.between(Duration::from_millis(20), habits.keep_alive_max);
+        let idle = if std::mem::take(&mut fresh) { idle.max(FIRST_PATIENCE) } else { idle };
         let Some(request) = read_request(peer, idle).await else { return };
         let (number, attempt) = book.begin(&request.id);
         book.with_attempt(number, |attempt| attempt.after_stray = stray.is_some());
@@ -79,6 +85,7 @@ async fn serve(book: &Rc<Book>, peer: &mut Peer, habits: Habits) {
         });
         drop(running);
         stray = script.stray.then(clock::now);
+        book.strayed.set(book.strayed.get() || script.stray);
         if followed.is_err() || !script.reusable {
             return;
         }

@@ -80,7 +80,8 @@ async fn scenario(events: Events) -> (Vec<String>, usize) {
         faults.push(format!("{running} copies still answered"));
     }
     let slack = Duration::from_secs(1);
-    let excuses = Excuses { network: false, drained: drain.is_some(), slack };
+    let excuses =
+        Excuses { network: false, drained: drain.is_some(), strayed: book.strayed.get(), slack };
     faults.extend(judge(&book, &gateway, &excuses, clock::now()));
     let seen = copies.attempts.borrow().len();
     (faults, seen)
