@@ -37,6 +37,7 @@ fn idle(endpoint: u16) -> Candidate {
         running: None,
         waiting: None,
         kv_tokens: None,
+        block_tokens: None,
         price: 0.0,
     }
 }
