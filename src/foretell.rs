@@ -25,6 +25,7 @@ use crate::route::candidate::{Candidate, Reason};
 use crate::route::chain::{self, Chain, Root};
 use crate::route::pair::{Course, Terms, course};
 use crate::route::router::{Decision, Inquiry, Router, Seat, Whose};
+use crate::route::size::Size;
 use crate::route::split;
 use crate::telemetry::explain::{Drawn, Explained};
 use crate::telemetry::registry::Names;
@@ -111,8 +112,8 @@ impl Teller {
         let mut chain = Chain::default();
         let salted = salt.as_ref().map_or(own, |salt| salt.json());
         chain::read(&mut chain, &root(model, salted), body, &ask);
-        let (client, prompt_bytes) = (client.unwrap_or(0), chain.bytes());
-        let whose = Whose { model: slot, client, session, prompt_bytes };
+        let (client, prompt) = (client.unwrap_or(0), Size::of(&chain, body, &ask));
+        let whose = Whose { model: slot, client, session, prompt, computes: op.computes() };
         let sent = Sent { ask: &ask, body, id, whose, chain, salt };
         let mut explained = self.decide(&sent, to)?;
         (explained.asked, explained.drawn) = (named.other, drawn);

@@ -21,6 +21,7 @@ use crate::route::candidate::ATTEMPTS_MAX;
 use crate::route::chain::{self, Chain, Root};
 use crate::route::eligible::{Gate, Lack, Needs, Nobody};
 use crate::route::router::{Decision, Estimate, Inquiry, Router, Slot, Whose};
+use crate::route::size::{self, Size};
 
 /// Endpoints in the order in which to try them.
 #[derive(Clone, Copy, Debug)]
@@ -171,12 +172,13 @@ impl<'a> Asking<'a> {
         let model = &plan.models[usize::from(admitted.model.0)];
         let client = arm::client(plan, exit).unwrap_or(0);
         let mut chain = core.router(Router::chain).unwrap_or_default();
-        let prompt_bytes = match seat.look {
+        let prompt = match seat.look {
             Look::Prompt => read_chain(&mut chain, model, exit, inbound, admitted),
-            Look::Nothing | Look::Tokens => inbound.body().len() as u64,
+            Look::Nothing | Look::Tokens => Size::of_body(inbound.body(), &admitted.ask),
         };
         let session = session_of(model, plan.routing.session_header.as_deref(), inbound, client);
-        let whose = Whose { model: slot, client, session, prompt_bytes };
+        let computes = admitted.ask.op.computes();
+        let whose = Whose { model: slot, client, session, prompt, computes };
         let apart = exit.salt.as_ref().map_or(Capabilities::NONE, |salt| salt.needs);
         let now = exit.mark().nanos();
         Self { core, inbound, admitted, seat, model, apart, chain, whose, now }
@@ -223,7 +225,10 @@ impl<'a> Asking<'a> {
             true => capabilities(needs::read(self.inbound.body(), ask)),
             false => Capabilities::NONE,
         };
-        let Estimate { input_tokens, .. } = *estimate;
+        let input_tokens = match self.seat.guarded {
+            true => size::together(self.inbound.body(), ask, estimate.input_tokens),
+            false => estimate.input_tokens,
+        };
         let capabilities = capabilities.with(self.apart);
         Needs { capabilities, input_tokens, output_tokens_max: ask.output_tokens_max }
     }
@@ -250,20 +255,20 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// The blocks of the prompt, read anew into `chain`; its bytes.
+/// The blocks of the prompt, read anew into `chain`; its size.
 fn read_chain(
     chain: &mut Chain,
     model: &Model,
     exit: &Exit,
     inbound: &Inbound,
     admitted: &Admitted,
-) -> u64 {
+) -> Size {
     let name = model.upstream_model.as_deref().unwrap_or(&model.name);
     let adapter = model.adapter.as_deref().unwrap_or_default();
     let salt = isolate::sent(exit, inbound, &admitted.ask);
     let root = Root { model: name, adapter, salt };
     chain::read(chain, &root, inbound.body(), &admitted.ask);
-    chain.bytes()
+    Size::of(chain, inbound.body(), &admitted.ask)
 }
 
 /// What binds the request to earlier ones.
