@@ -68,7 +68,8 @@ impl Rig {
     pub fn decide(&mut self, chain: &Chain) -> (Decision, Whose) {
         self.now += 1_000_000;
         let model = self.places.models[0].expect("a slot");
-        let whose = Whose { model, client: 1, session: None, prompt_bytes: chain.bytes() };
+        let prompt = chain.size();
+        let whose = Whose { model, client: 1, session: None, prompt, computes: true };
         let inquiry = Inquiry {
             policy: Policy::PredictedTtft,
             whose,

@@ -8,6 +8,7 @@ pub mod ask;
 pub mod error_body;
 pub mod family;
 pub mod fault;
+pub mod media;
 pub mod needs;
 pub mod observe;
 pub mod operation;

@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use memchr::memmem;
-
 use super::ask::Ask;
+use super::media::{Medium, Piece, pieces};
 use crate::json::{
-    Bounds, DEPTH_CEILING, Keys, Kind, Members, elements, scan_nested, scan_object, string_value,
+    Bounds, DEPTH_CEILING, Keys, Kind, Members, Value, elements, scan_nested, scan_object,
+    string_value,
 };
 
 const BOUNDS: Bounds = Bounds { depth_max: DEPTH_CEILING };
@@ -25,26 +25,47 @@ pub struct Asked {
 pub fn read(body: &[u8], ask: &Ask) -> Asked {
     let some = |span: &Range<usize>| elements(body, span.clone()).next().is_some();
     let messages = ask.prompt.messages.as_ref().or(ask.prompt.input.as_ref());
+    let is_image = |piece: &Piece| piece.medium == Medium::Image;
+    let members = scan_object(body, &KEYS, &BOUNDS).ok();
+    let functions = members.as_ref().and_then(|members| members.get(FUNCTIONS));
     Asked {
-        tools: ask.prompt.tools.as_ref().is_some_and(some),
-        images: messages.is_some_and(|span| has_image(body, span.clone())),
-        json_schema: bound_to_schema(body).unwrap_or(false),
+        tools: ask.prompt.tools.as_ref().is_some_and(some)
+            || functions.is_some_and(|functions| some(&functions.span)),
+        images: messages.is_some_and(|span| pieces(body, span.clone()).iter().any(is_image)),
+        json_schema: members.is_some_and(|members| bound_to_schema(body, &members)),
     }
 }
 
+const KEYS: Keys<7> = Keys::new([
+    "response_format",
+    "output_format",
+    "text",
+    "output_config",
+    "guided_json",
+    "structured_outputs",
+    "functions",
+]);
+const GUIDED_JSON: usize = 4;
+const STRUCTURED_OUTPUTS: usize = 5;
+/// What tools were called before.
+const FUNCTIONS: usize = 6;
+
 /// `response_format` of chat and completions, `text.format` of responses, `output_format` and
-/// `output_config.format` of messages.
-fn bound_to_schema(body: &[u8]) -> Option<bool> {
-    const KEYS: Keys<4> = Keys::new(["response_format", "output_format", "text", "output_config"]);
+/// `output_config.format` of messages; `guided_json` and `structured_outputs.json` of vLLM.
+fn bound_to_schema(body: &[u8], members: &Members<7>) -> bool {
     const FORMAT: Keys<1> = Keys::new(["format"]);
-    let members = scan_object(body, &KEYS, &BOUNDS).ok()?;
+    const JSON: Keys<1> = Keys::new(["json"]);
     let inside = |at: usize| {
-        let members = object(body, &members, at, &FORMAT)?;
+        let members = object(body, members, at, &FORMAT)?;
         members.get(0).map(|format| format.span.clone())
     };
     let direct = |at: usize| members.get(at).map(|format| format.span.clone());
     let formats = [direct(0), direct(1), inside(2), inside(3)];
-    Some(formats.into_iter().flatten().any(|span| type_is(body, span, |t| t == "json_schema")))
+    let present = |value: &Value| value.kind != Kind::Null;
+    formats.into_iter().flatten().any(|span| type_is(body, span, |t| t == "json_schema"))
+        || members.get(GUIDED_JSON).is_some_and(present)
+        || object(body, members, STRUCTURED_OUTPUTS, &JSON)
+            .is_some_and(|inside| inside.get(0).is_some_and(present))
 }
 
 fn object<const N: usize, const M: usize>(
@@ -63,34 +84,6 @@ fn type_is(body: &[u8], span: Range<usize>, wanted: impl Fn(&str) -> bool) -> bo
     let Ok(members) = scan_nested(body, span, &KEYS, &BOUNDS) else { return false };
     let kind = members.get(0).filter(|value| matches!(value.kind, Kind::String { .. }));
     kind.is_some_and(|value| wanted(&string_value(body, value)))
-}
-
-/// Whether a content part of a message is an image. The word that all their types hold is looked for first:
-/// it is nearly always absent.
-fn has_image(body: &[u8], messages: Range<usize>) -> bool {
-    let text = body.get(messages.clone()).unwrap_or_default();
-    if memmem::find(text, b"image").is_none() {
-        return false;
-    }
-    elements(body, messages).filter(|message| message.kind == Kind::Object).any(|message| {
-        type_is(body, message.span.clone(), is_image) || content_has_image(body, message.span)
-    })
-}
-
-fn content_has_image(body: &[u8], message: Range<usize>) -> bool {
-    const KEYS: Keys<1> = Keys::new(["content"]);
-    let Ok(members) = scan_nested(body, message, &KEYS, &BOUNDS) else { return false };
-    let Some(content) = members.get(0).filter(|value| value.kind == Kind::Array) else {
-        return false;
-    };
-    elements(body, content.span.clone()).filter(|part| part.kind == Kind::Object).any(|part| {
-        // A tool's result holds parts of its own.
-        type_is(body, part.span.clone(), is_image) || content_has_image(body, part.span)
-    })
-}
-
-fn is_image(kind: &str) -> bool {
-    matches!(kind, "image" | "image_url" | "input_image")
 }
 
 #[cfg(test)]
@@ -138,5 +131,30 @@ mod tests {
         );
         assert_eq!(plain, Asked::default());
         assert_eq!(asked(Operation::Responses, r#""input":"an image""#), Asked::default());
+    }
+
+    #[test]
+    fn what_engines_and_older_clients_say_is_found() {
+        let images = Asked { images: true, ..Asked::default() };
+        for items in [
+            r#"{"type":"function_call_output","output":[{"type":"input_image","image_url":"data:"}]}"#,
+            r#"{"type":"computer_call_output","output":{"type":"computer_screenshot"}}"#,
+        ] {
+            assert_eq!(asked(Operation::Responses, &format!("\"input\":[{items}]")), images);
+        }
+        let video =
+            r#""messages":[{"role":"user","content":[{"type":"video_url","video_url":{}}]}]"#;
+        assert_eq!(asked(Operation::Chat, video), images);
+        let tools = Asked { tools: true, ..Asked::default() };
+        assert_eq!(asked(Operation::Chat, r#""functions":[{"name":"f"}]"#), tools);
+        let schema = Asked { json_schema: true, ..Asked::default() };
+        for rest in
+            [r#""guided_json":{"type":"object"}"#, r#""structured_outputs":{"json":{"x":1}}"#]
+        {
+            assert_eq!(asked(Operation::Chat, rest), schema);
+        }
+        let not =
+            r#""functions":[],"guided_json":null,"structured_outputs":{"regex":"a","json":null}"#;
+        assert_eq!(asked(Operation::Chat, not), Asked::default());
     }
 }

@@ -87,6 +87,11 @@ impl Operation {
         )
     }
 
+    /// Whether the model computes anything for it.
+    pub const fn computes(self) -> bool {
+        self.has_body() && !matches!(self, Operation::CountTokens)
+    }
+
     /// Whether the request has a JSON body (and is a POST).
     pub const fn has_body(self) -> bool {
         !matches!(self, Operation::ListModels | Operation::GetModel)

@@ -13,6 +13,7 @@ use crate::relay::seating::{Look, ModelSeat};
 use crate::route::chain::{self, Chain, Root};
 use crate::route::eligible::{Gate, Lack, Needs, Nobody};
 use crate::route::router::{Estimate, Inquiry, Slot, Whose};
+use crate::route::size::{self, Size};
 
 /// What is asked, and of which model.
 #[derive(Clone, Copy)]
@@ -56,16 +57,17 @@ impl<'a> Asking<'a> {
     ) -> Self {
         let Request { model, ask, body } = *request;
         let model = &plan.models[usize::from(model.0)];
-        let prompt_bytes = match seat.look {
+        let prompt = match seat.look {
             Look::Prompt => {
                 let salt = sender.salt.map_or_else(|| isolate::given(body, ask), Salt::json);
                 chain::read(&mut chain, &root(model, salt), body, ask);
-                chain.bytes()
+                Size::of(&chain, body, ask)
             }
-            Look::Nothing | Look::Tokens => body.len() as u64,
+            Look::Nothing | Look::Tokens => Size::of_body(body, ask),
         };
         let Sender { client, session, salt } = *sender;
-        let whose = Whose { model: slot, client, session, prompt_bytes };
+        let computes = ask.op.computes();
+        let whose = Whose { model: slot, client, session, prompt, computes };
         let apart = salt.map_or(Capabilities::NONE, |salt| salt.needs);
         Self { plan, seat, model, ask, body, apart, chain, whose }
     }
@@ -89,9 +91,13 @@ impl<'a> Asking<'a> {
             true => capabilities(needs::read(self.body, self.ask)),
             false => Capabilities::NONE,
         };
+        let input_tokens = match self.seat.guarded {
+            true => size::together(self.body, self.ask, estimate.input_tokens),
+            false => estimate.input_tokens,
+        };
         Needs {
             capabilities: capabilities.with(self.apart),
-            input_tokens: estimate.input_tokens,
+            input_tokens,
             output_tokens_max: self.ask.output_tokens_max,
         }
     }

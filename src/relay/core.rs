@@ -232,6 +232,7 @@ impl Epoch {
             running: engine.and_then(|engine| engine.running),
             waiting: engine.and_then(|engine| engine.waiting),
             kv_tokens: kv_tokens(&endpoint.traits, engine),
+            block_tokens: engine.and_then(|engine| engine.block_tokens),
             price: endpoint.price,
             ..Candidate::idle(id)
         }

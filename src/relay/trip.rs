@@ -116,7 +116,7 @@ impl Trip {
     pub fn attempt(&mut self, endpoint: EndpointId, now: Instant) -> Option<Foreseen> {
         self.fail();
         let mut pick = *self.decision.pick(endpoint)?;
-        if self.carried {
+        if self.carried || !self.whose.computes {
             pick = pick.carried();
         }
         let flight = self
@@ -144,7 +144,7 @@ impl Trip {
 
     /// What it takes of a cache, as estimated.
     pub fn kv_tokens(&self) -> u64 {
-        self.decision.estimate.kv_tokens()
+        if self.whose.computes { self.decision.estimate.kv_tokens() } else { 0 }
     }
 
     /// How long its first endpoint should be busy with it.

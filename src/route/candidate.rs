@@ -44,6 +44,8 @@ pub struct Candidate {
     pub waiting: Option<u32>,
     /// Tokens that its KV cache holds, where the geometry is known.
     pub kv_tokens: Option<u32>,
+    /// Tokens of one block of that cache, where it is known.
+    pub block_tokens: Option<u32>,
     /// Relative cost of its work; 0 is unknown.
     pub price: f32,
 }
@@ -67,6 +69,7 @@ impl Candidate {
             running: None,
             waiting: None,
             kv_tokens: None,
+            block_tokens: None,
             price: 0.0,
         }
     }

@@ -13,10 +13,12 @@
 //!   block at its end.
 //! - The kind of a section is hashed before its bytes: the same bytes elsewhere are something else.
 //! - Digests are the same on every machine.
+//! - Bytes are counted as text: [`media`] are hashed, but count the same however long they are.
 //! - [`volatile`] text, which changes though the prompt does not, is left out.
 
 mod anchor;
 mod blocks;
+mod media;
 mod volatile;
 
 #[cfg(test)]
@@ -25,10 +27,12 @@ mod tests;
 use std::ops::Range;
 
 use blocks::Blocks;
+use media::Media;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::precise;
 use crate::api::Ask;
+use crate::route::size::{self, Content, Size};
 
 /// Blocks of one prompt, at most; what follows is counted and not hashed. Enough for 1 GiB.
 pub const CHAIN_BLOCKS_MAX: usize = 1024;
@@ -51,6 +55,7 @@ pub struct Chain {
     /// Where in the stream each block ends.
     ends: Vec<u32>,
     bytes: u64,
+    content: Content,
     anchor: u64,
     tellable: bool,
 }
@@ -61,9 +66,14 @@ impl Chain {
         &self.hashes
     }
 
-    /// All bytes of the prompt, the unhashed end included.
+    /// All bytes of the prompt, counted as text, the unhashed end included.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How much it is.
+    pub fn size(&self) -> Size {
+        Size { bytes: self.bytes, content: self.content }
     }
 
     /// How many bytes the first `blocks` blocks have.
@@ -122,9 +132,14 @@ pub fn read(chain: &mut Chain, root: &Root<'_>, body: &[u8], ask: &Ask) {
     let present = sections.iter().filter_map(|(section, span)| Some((*section, (*span).clone()?)));
     let last = present.clone().count().saturating_sub(1);
     chain.begin(present.clone().map(|(_, span)| span.len()).sum());
+    let mut media = size::media(body, ask);
+    chain.content = size::content(body, ask, &media);
     let mut blocks = Blocks::new(root_hash(root), body, chain);
     for (i, (section, span)) in present.enumerate() {
         blocks.begin_section(section as u64);
+        if !media.is_empty() && matches!(section, Section::Messages | Section::Input) {
+            blocks.expect(Media::new(std::mem::take(&mut media)));
+        }
         if i == last {
             let span = span.start..growing_end(body, &span);
             let anchor = anchor::offset(body, &span);

@@ -5,6 +5,7 @@
 
 use crate::route::candidate::{Candidate, Question};
 use crate::route::policy::wait;
+use crate::route::size::{Content, Size};
 
 /// Prompt bytes per token before anything was learned: English in JSON.
 const BYTES_PER_TOKEN: f64 = 4.0;
@@ -28,14 +29,34 @@ impl Default for InputRatio {
     }
 }
 
+/// Tokens that an engine's template may add to a prompt, at most.
+const TEMPLATE_TOKENS_MAX: u64 = 4096;
+/// Tokens of one answer, at most: no model's context is as long.
+pub const OUTPUT_TOKENS_MAX: u64 = 1 << 24;
+
+/// Whether a prompt of this size may have so many tokens. What media come to is less certain.
+pub fn is_credible(size: &Size, tokens: u64) -> bool {
+    let Size { bytes, content } = *size;
+    let (few, many) = match content {
+        Content::Mixed => (0, bytes.saturating_mul(64)),
+        Content::Text | Content::Ids(_) => (bytes / 64, bytes.saturating_mul(4)),
+    };
+    (few..=many.saturating_add(TEMPLATE_TOKENS_MAX)).contains(&tokens)
+}
+
 impl InputRatio {
+    /// Of one prompt whose tokens were counted.
+    pub fn of(bytes: u64, tokens: u32) -> Self {
+        Self { bytes: bytes.max(1) as f64, tokens: f64::from(tokens) }
+    }
+
     /// Bytes after which earlier prompts count half.
     const BYTES_HALF: f64 = 4e6;
 
     /// An engine counted `tokens` in a prompt of `bytes`.
     pub fn learn(&mut self, bytes: u64, tokens: u32) {
         let ratio = bytes as f64 / f64::from(tokens.max(1));
-        // Outside of it the engine counted something else (images, a template of its own).
+        // Outside of it the engine counted something else (a template of its own).
         if bytes == 0 || !(0.25..64.0).contains(&ratio) {
             return;
         }
@@ -142,6 +163,24 @@ mod tests {
         // An engine that counts something else is not believed.
         ratio.learn(300_000, 3);
         assert!(ratio.tokens(30_000, None).abs_diff(10_000) < 100);
+    }
+
+    #[test]
+    fn what_no_prompt_can_have_is_not_credible() {
+        let text = Size { bytes: 4_000, content: Content::Text };
+        let seen = Size { content: Content::Mixed, ..text };
+        for (tokens, of_text, of_media) in [
+            (0, false, true),
+            (3, false, true),
+            (1_000, true, true),
+            (20_000, true, true),
+            (200_000, false, true),
+            (1 << 40, false, false),
+        ] {
+            assert_eq!(is_credible(&text, tokens), of_text, "{tokens}");
+            assert_eq!(is_credible(&seen, tokens), of_media, "{tokens}");
+        }
+        assert!(is_credible(&Size::default(), 0), "an empty prompt");
     }
 
     #[test]

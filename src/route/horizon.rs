@@ -71,10 +71,11 @@ impl Horizon {
     }
 
     /// An engine reported `got` cached tokens of a prompt of which `expected` were, and which was `age`
-    /// generations old; `None` if its age is not known.
-    pub fn learn(&mut self, age: Option<u8>, expected: u64, got: u64) {
+    /// generations old; `None` if its age is not known. `block_tokens`: of one of its blocks, where known.
+    pub fn learn(&mut self, age: Option<u8>, expected: u64, got: u64, block_tokens: Option<u32>) {
         let (expected, got) = (expected as f64, got as f64);
-        let slack = SLACK_TOKENS + SLACK_SHARE * expected;
+        let blocks = block_tokens.map_or(SLACK_TOKENS, |tokens| SLACK_TOKENS.max(tokens.into()));
+        let slack = blocks + SLACK_SHARE * expected;
         let share = age.map(|age| (f64::from(age) + 0.5) / f64::from(GENERATIONS));
         if expected > got + slack {
             let share = share.unwrap_or(0.5).min(1.0);
@@ -112,7 +113,7 @@ mod tests {
             let there = tokens < keeps;
             let expected = if believed { 20_000 } else { 0 };
             let age = believed.then_some(generations as u8);
-            horizon.learn(age, expected, if there { 20_000 } else { 0 });
+            horizon.learn(age, expected, if there { 20_000 } else { 0 }, None);
         }
         horizon.tokens()
     }
@@ -126,6 +127,15 @@ mod tests {
             let again = learned(short, keeps);
             assert!((0.7..1.4).contains(&(again / keeps)), "{again} for {keeps}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_of_an_engines_last_block_is_not_lost() {
+        let mut horizon = Horizon::default();
+        horizon.learn(Some(0), 3_000, 3_000 - 540, Some(544));
+        assert_eq!(horizon.tokens(), TOKENS_MAX);
+        horizon.learn(Some(0), 3_000, 3_000 - 540, Some(16));
+        assert!(horizon.tokens() < TOKENS_MAX);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod precise;
 pub mod rank;
 pub mod router;
 pub mod session;
+pub mod size;
 pub mod split;
 pub mod table;
 pub mod views;

@@ -28,6 +28,7 @@ use super::others::Others;
 use super::policy::wait;
 use super::rank::rank;
 use super::session::{Sessions, Visit};
+use super::size::{Content, Size};
 use super::table::{self, PrefixTable};
 use crate::config::plan::{EndpointId, MODELS_MAX, Policy};
 use column::Column;
@@ -268,12 +269,12 @@ impl Router {
     pub fn estimate(&mut self, now: Nanos, inquiry: &Inquiry<'_>) -> Estimate {
         self.table.depths(inquiry.chain.hashes(), inquiry.columns, &mut self.depths);
         self.recall(now, inquiry);
-        self.measure(inquiry.whose.model, inquiry.chain);
+        self.measure(&inquiry.whose, inquiry.chain);
         let ruler = self.ruler;
         let limit = inquiry.output_tokens_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX));
         let output_tokens =
             self.answers.expected(inquiry.whose.client, inquiry.whose.model.key(), limit);
-        Estimate { input_tokens: ruler.tokens(inquiry.whose.prompt_bytes), output_tokens }
+        Estimate { input_tokens: ruler.tokens(inquiry.whose.prompt.bytes), output_tokens }
     }
 
     /// Tokens of the prompt that the endpoint which has most of it must compute, by the last look-up.
@@ -308,12 +309,20 @@ impl Router {
         self.sessions.find(inquiry.whose.session?, now, inquiry.session_ttl)
     }
 
-    fn measure(&mut self, model: Slot, chain: &Chain) {
+    fn measure(&mut self, whose: &Whose, chain: &Chain) {
         let depth = self.depths.warm().iter().map(|column| self.depths.get(column)).max();
-        let ratio = self.line(model).map_or_else(InputRatio::default, |line| line.ratio);
+        let ratio = self.ratio(whose);
         self.ruler = Ruler::new(&self.table, chain, depth.unwrap_or(0), ratio);
         let last = depth.and_then(|depth| depth.checked_sub(1));
         self.known_end = last.and_then(|last| chain.hashes().get(last).copied());
+    }
+
+    /// How this prompt's bytes become tokens.
+    fn ratio(&self, whose: &Whose) -> InputRatio {
+        match whose.prompt {
+            Size { bytes, content: Content::Ids(tokens) } => InputRatio::of(bytes, tokens),
+            _ => self.line(whose.model).map_or_else(InputRatio::default, |line| line.ratio),
+        }
     }
 
     fn line(&self, model: Slot) -> Option<&Line> {
@@ -357,7 +366,8 @@ impl Router {
         slots.clear();
         for Seat { slot, mut candidate } in seats {
             let column = slot.and_then(|slot| columns.get_mut(usize::from(slot.index)));
-            let column = column.map(|column| column.seen(candidate.kv_tokens));
+            let column =
+                column.map(|column| column.seen(candidate.kv_tokens, candidate.block_tokens));
             let identity = slot.and_then(|slot| endpoints.identity(slot));
             candidate.identity = identity.unwrap_or(candidate.identity);
             let learned = column.map(|column| &column.learned);

@@ -30,6 +30,8 @@ pub struct EngineView {
     pub kv_use: Option<f32>,
     /// Tokens that its KV cache holds.
     pub kv_tokens: Option<u32>,
+    /// Tokens of one of its blocks.
+    pub block_tokens: Option<u32>,
     /// LoRA adapters it has loaded; empty: none, or it does not say.
     pub adapters: Arc<[Box<str>]>,
 }

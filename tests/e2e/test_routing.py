@@ -111,6 +111,21 @@ def test_an_emptied_cache_is_noticed(stack):
     assert all(row["endpoint"] for row in rows.values())
 
 
+def test_counting_a_prompt_changes_nothing_of_what_is_known(stack):
+    name, url = fresh(), f"{stack.gateway.url}/v1/messages"
+    # Without the system message, which is none of this API's.
+    body = {"model": MODEL, "messages": conversation(name, 3)[1:]}
+    headers = {"anthropic-version": "2023-06-01"}
+    before = metric(stack.gateway, "sluice_cache_resets_total")
+    for path, more in [("/count_tokens", {}), ("", {"max_tokens": 4}), ("", {"max_tokens": 4})]:
+        answer = httpx.post(url + path, json={**body, **more}, headers=headers, timeout=20)
+        assert answer.status_code == 200, answer.text
+        row = stack.gateway.row(answer.headers["x-request-id"])
+        time.sleep(TICKS_S)
+    assert row["cached_tokens"] > 0 and row["route"] == "warm"
+    assert metric(stack.gateway, "sluice_cache_resets_total") == before
+
+
 @pytest.mark.parametrize("down", [True, False], ids=["noticed", "unnoticed"])
 def test_a_restarted_server_is_not_expected_to_have_anything(gateways, down):
     sims = [Sim(), Sim()]
@@ -191,6 +206,14 @@ def test_what_nobody_can_take_is_refused_in_the_api_s_own_words(choosy):
     error = answer.json()["error"]
     assert answer.status_code == 400 and error["type"] == "invalid_request_error"
     assert "prompt is too long" in error["message"]
+
+
+def test_an_image_is_not_as_long_as_its_data(choosy):
+    image = {"url": "data:image/png;base64," + "iVBORw0K" * 20_000}
+    content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": image}]
+    # The simulated engine reads it as text, and refuses that.
+    row = ask(choosy, [{"role": "user", "content": content}], status=400)
+    assert row["attempts"] == 1 and row["expected_input_tokens"] < 2_000
 
 
 def test_no_more_at_once_than_an_endpoint_may_have(choosy):

@@ -54,6 +54,11 @@ impl FleetView<'_> {
         u32::try_from(config.capacity_tokens()).ok()
     }
 
+    /// Tokens of one block of it, as they say.
+    pub fn block_tokens(&self) -> Option<u32> {
+        self.engines.iter().flatten().next().map(|engine| engine.config().block_size)
+    }
+
     /// Leading blocks that are in the GPU's cache, as its KV events told without any delay.
     pub fn blocks_stored(&self, gpu: Gpu, blocks: &[u64]) -> usize {
         self.engines[gpu].as_ref().map_or(0, |engine| engine.blocks_cached(blocks))

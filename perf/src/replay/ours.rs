@@ -73,6 +73,7 @@ pub struct Sluice<'a> {
     trips: HashMap<usize, Trip>,
     healthy: Vec<bool>,
     kv_tokens: Option<u32>,
+    block_tokens: Option<u32>,
     loss: f64,
     random: Random,
 }
@@ -103,6 +104,7 @@ impl<'a> Sluice<'a> {
             trips: HashMap::new(),
             healthy: vec![true; gpus],
             kv_tokens: None,
+            block_tokens: None,
             loss: shape.loss,
             random: Random::new(seed),
         }
@@ -128,9 +130,9 @@ impl<'a> Sluice<'a> {
 
     fn whose(&self, asked: &Question<'_>) -> Option<Whose> {
         let model = self.places.models.first().copied().flatten()?;
-        let prompt_bytes = self.chains[asked.index].bytes();
+        let prompt = self.chains[asked.index].size();
         let session = asked.ask.session.map(|session| mix(0x5e55, session));
-        Some(Whose { model, client: 0, session, prompt_bytes })
+        Some(Whose { model, client: 0, session, prompt, computes: true })
     }
 
     /// The end of an epoch: what is new goes to the other shards, or is lost.
@@ -176,6 +178,7 @@ impl<'a> Sluice<'a> {
             running: Some(view.gauges.running),
             waiting: Some(view.gauges.waiting),
             kv_tokens: self.kv_tokens,
+            block_tokens: self.block_tokens,
             price: 0.0,
         };
         Seat { slot: self.slot(gpu), candidate }
@@ -269,6 +272,7 @@ impl Chooser for Sluice<'_> {
 
     fn scraped(&mut self, _: Time, fleet: &FleetView<'_>) {
         self.kv_tokens = fleet.kv_tokens();
+        self.block_tokens = fleet.block_tokens();
         for gpu in 0..fleet.gpus.len() {
             let returned = fleet.gpus[gpu].healthy && !self.healthy[gpu];
             self.healthy[gpu] = fleet.gpus[gpu].healthy;

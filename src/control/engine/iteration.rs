@@ -20,10 +20,11 @@ struct KvCache {
     tokens_per_block: Option<u32>,
 }
 
-/// Reads the last iteration; `None` if the page has none.
+/// Reads the last iteration. The page tells each of them once: where there was none since it was last read,
+/// nothing runs.
 pub fn read(page: &str) -> Option<Reading> {
     let iterations: Vec<Iteration> = serde_json::from_str(page).ok()?;
-    let last = iterations.into_iter().next_back()?;
+    let Some(last) = iterations.into_iter().next_back() else { return Some(idle()) };
     let cache = last.kv_cache_stats;
     let blocks = cache.as_ref().and_then(|cache| cache.max_num_blocks).filter(|n| *n > 0);
     let used = cache.as_ref().and_then(|cache| cache.used_num_blocks);
@@ -36,4 +37,8 @@ pub fn read(page: &str) -> Option<Reading> {
         block_tokens,
         ..Reading::default()
     })
+}
+
+fn idle() -> Reading {
+    Reading { running: Some(0), waiting: Some(0), kv_use: Some(0.0), ..Reading::default() }
 }

@@ -77,14 +77,9 @@ fn tensorrt_llm_in_all_its_shapes() {
 
 #[test]
 fn pages_of_something_else_say_nothing() {
-    for page in [
-        "",
-        "<html>",
-        "go_goroutines 7\nprocess_start_time_seconds 1\n",
-        "[]",
-        "{\"a\": 1}",
-        "[{\"a\":",
-    ] {
+    for page in
+        ["", "<html>", "go_goroutines 7\nprocess_start_time_seconds 1\n", "{\"a\": 1}", "[{\"a\":"]
+    {
         assert_eq!(read(page), None, "{page}");
     }
     assert_eq!(read("vllm:num_requests_running NaN\n"), None);

@@ -28,9 +28,12 @@ impl Watched {
     ) -> bool {
         let before = (self.view.clone(), self.restarts);
         match reading {
-            Some(reading) => {
+            Some(mut reading) => {
                 let last = self.last.as_ref().map(|(last, _)| last);
                 let anew = last.is_some_and(|last| restarted(last, &reading));
+                if let Some(last) = last.filter(|_| !anew) {
+                    keep_geometry(last, &mut reading);
+                }
                 self.restarts += u32::from(anew && probed == (true, self.returns));
                 self.returns = probed.1;
                 self.view = Some(view(&reading));
@@ -65,12 +68,19 @@ fn restarted(last: &Reading, now: &Reading) -> bool {
         || last.prompt_tokens.zip(now.prompt_tokens).is_some_and(fell)
 }
 
+/// Not every page of a process tells the shape of its cache, which stays what it was.
+fn keep_geometry(last: &Reading, now: &mut Reading) {
+    now.kv_tokens = now.kv_tokens.or(last.kv_tokens);
+    now.block_tokens = now.block_tokens.or(last.block_tokens);
+}
+
 fn view(reading: &Reading) -> EngineView {
     EngineView {
         running: reading.running,
         waiting: reading.waiting,
         kv_use: reading.kv_use,
         kv_tokens: reading.kv_tokens.and_then(|tokens| u32::try_from(tokens).ok()),
+        block_tokens: reading.block_tokens.filter(|tokens| *tokens > 0),
         adapters: reading.adapters.clone().into(),
     }
 }
@@ -99,6 +109,19 @@ mod tests {
         assert!(watched.observe(None, (true, 0), now + STALE, STALE) && watched.view().is_none());
         assert!(watched.observe(reading(1, 7.0, 9.0), (true, 0), now + STALE, STALE));
         assert_eq!(watched.restarts(), 0);
+    }
+
+    #[test]
+    fn a_cache_keeps_its_shape_while_its_engine_is_idle() {
+        let (mut watched, now) = (Watched::default(), Instant::now());
+        let read = super::super::reading::read;
+        let busy = r#"[{"numActiveRequests": 3,
+            "kvCacheStats": {"maxNumBlocks": 100, "usedNumBlocks": 50, "tokensPerBlock": 32}}]"#;
+        watched.observe(read(busy), (true, 0), now, STALE);
+        assert!(watched.observe(read("[]"), (true, 0), now + STALE, STALE));
+        let view = watched.view().expect("an answer");
+        assert_eq!((view.running, view.kv_use), (Some(0), Some(0.0)));
+        assert_eq!((view.kv_tokens, view.block_tokens), (Some(3_200), Some(32)));
     }
 
     #[test]

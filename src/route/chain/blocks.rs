@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::media::Media;
 use super::{CHAIN_BLOCKS_MAX, Chain};
 
 /// Length of the blocks in the first 64 KiB of the stream.
@@ -53,6 +54,7 @@ pub fn link(before: u64, digest: u64) -> u64 {
 pub struct Blocks<'a> {
     body: &'a [u8],
     chain: &'a mut Chain,
+    media: Media,
     /// The hash of all blocks so far.
     link: u64,
     /// Bytes of the stream so far.
@@ -68,13 +70,18 @@ pub struct Blocks<'a> {
 
 impl<'a> Blocks<'a> {
     pub fn new(root: u64, body: &'a [u8], chain: &'a mut Chain) -> Self {
-        let size = block_bytes(0);
-        Self { body, chain, link: root, at: 0, size, filled: 0, held: 0..0, digest: None }
+        let (size, media) = (block_bytes(0), Media::default());
+        Self { body, chain, media, link: root, at: 0, size, filled: 0, held: 0..0, digest: None }
     }
 
     /// What follows is of this kind.
     pub fn begin_section(&mut self, section: u64) {
         self.link = link(self.link, section);
+    }
+
+    /// The section that begins has these.
+    pub fn expect(&mut self, media: Media) {
+        self.media = media;
     }
 
     /// Ends the block under way, if there is one.
@@ -102,8 +109,8 @@ impl<'a> Blocks<'a> {
         self.chain.anchor = link(link(self.link, ANCHOR), self.partial());
     }
 
-    pub fn finish(self) {
-        self.chain.bytes = self.at as u64;
+    pub fn finish(mut self) {
+        self.chain.bytes = self.media.weigh(self.at, self.held.end);
     }
 
     /// Keeps a piece that does not reach beyond the block under way. One that follows the last without
@@ -140,7 +147,8 @@ impl<'a> Blocks<'a> {
         self.size = block_bytes(self.at);
         if self.chain.hashes.len() < CHAIN_BLOCKS_MAX {
             self.chain.hashes.push(self.link);
-            self.chain.ends.push(u32::try_from(self.at).unwrap_or(u32::MAX));
+            let bytes = self.media.weigh(self.at, self.held.end);
+            self.chain.ends.push(u32::try_from(bytes).unwrap_or(u32::MAX));
         }
     }
 }

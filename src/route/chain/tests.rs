@@ -22,7 +22,8 @@ fn chain_under(root: &Root<'_>, op: Operation, body: &str) -> Chain {
     let spans = [&prompt.tools, &prompt.system, &prompt.messages, &prompt.input, &prompt.prompt];
     let bytes: usize = spans.into_iter().flatten().map(|span| span.len()).sum();
     assert!(chain.hashes().len() <= count_max(bytes));
-    assert!(chain.bytes() <= bytes as u64);
+    let media = size::media(body.as_bytes(), &ask).len() as u64;
+    assert!(chain.bytes() <= bytes as u64 + media * size::MEDIUM_TEXT_BYTES);
     assert!(chain.bytes_at(chain.hashes().len()) <= chain.bytes());
     chain
 }

@@ -4,7 +4,8 @@
 //! `x-anthropic-billing-header: cc_version=2.1.88.a3f; cc_entrypoint=cli; cch=97bd6;`, whose `cch` is
 //! another one in each request (engines and proxies that care about their prefix cache drop it). And
 //! agents that speak Anthropic's API mark the end of what shall be cached by a `cache_control` member,
-//! which moves on with every turn and is never shown to the model.
+//! which moves on with every turn and is never shown to the model. It is a member of a block of content, or
+//! of whatever else stands in a list; a member of that name in a tool's input is the model's own data.
 //!
 //! Invariants: what is left out is the inside of a JSON string or whole members, never text that merely
 //! reads like it; whether something is left out depends on nothing but the bytes before it and its own.
@@ -24,6 +25,8 @@ const BILLING: &[u8] = b"\"x-anthropic-billing-header:";
 static BILLING_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(BILLING));
 const MARK: &[u8] = b"\"cache_control\"";
 static MARK_FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(MARK));
+/// How far before a mark its object's beginning is looked for. Further back it is taken for a block's.
+const LOOK_BACK_BYTES_MAX: usize = 2048;
 /// The longest value of a mark, with the white space around it.
 const MARK_BYTES_MAX: usize = 96;
 
@@ -110,6 +113,7 @@ fn marks(body: &[u8], span: &Range<usize>, gaps: &mut Gaps) {
         at = quote + MARK.len();
         if opens(text, quote)
             && let Some(mark) = mark(text, quote, span.start.max(gaps.end()))
+            && !in_value(text, quote)
         {
             at = mark.end;
             gaps.push(Some(mark));
@@ -120,6 +124,37 @@ fn marks(body: &[u8], span: &Range<usize>, gaps: &mut Gaps) {
 /// A quote that begins a string: one that ends a string is never followed by a letter.
 fn opens(text: &[u8], quote: usize) -> bool {
     quote.checked_sub(1).and_then(|before| text.get(before)) != Some(&b'\\')
+}
+
+/// Whether the object that has the member at `quote` is the value of a member itself.
+fn in_value(text: &[u8], quote: usize) -> bool {
+    let first = quote.saturating_sub(LOOK_BACK_BYTES_MAX);
+    let (mut at, mut closed) = (quote, 0);
+    while let Some(found) = memchr::memrchr3(b'"', b'{', b'}', &text[first..at]) {
+        at = first + found;
+        match text[at] {
+            b'"' => match string_start(&text[first..at]) {
+                Some(start) => at = first + start,
+                None => return false,
+            },
+            b'}' => closed += 1,
+            _ if closed > 0 => closed -= 1,
+            _ => return text[..at].trim_ascii_end().ends_with(b":"),
+        }
+    }
+    false
+}
+
+/// Where the string begins whose closing quote follows `text`.
+fn string_start(text: &[u8]) -> Option<usize> {
+    let mut end = text.len();
+    loop {
+        end = memchr::memrchr(b'"', &text[..end])?;
+        let escapes = text[..end].iter().rev().take_while(|byte| **byte == b'\\').count();
+        if escapes % 2 == 0 {
+            return Some(end);
+        }
+    }
 }
 
 /// The whole member whose key begins at `quote`, with the comma that parts it from the others. Nothing

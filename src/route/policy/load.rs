@@ -42,15 +42,51 @@ pub fn power_of_two(field: &Field<'_>, out: &mut Ranking) -> Reason {
 }
 
 /// The share of the KV cache in use, the engine's word or our own sum, whichever is more: an engine's word
-/// is as old as its last scrape, and a burst must not all follow it.
+/// is as old as its last scrape, and a burst must not all follow it. Who tells nothing is taken for one of
+/// the others, with as much in use for what is in flight; where nobody tells, our own sums remain.
 pub fn least_kv(field: &Field<'_>, out: &mut Ranking) -> Reason {
+    let told = Told::of(field);
+    let sized = field.candidates.iter().all(|candidate| candidate.kv_tokens.is_some());
     for (score, candidate) in out.scores.iter_mut().zip(field.candidates) {
-        let capacity = candidate.kv_tokens.map_or(KV_TOKENS, |tokens| tokens.max(1) as f32);
-        let ours = candidate.context_tokens as f32 / capacity;
-        score.score = candidate.kv_use.unwrap_or(0.0).max(ours);
+        score.score = match (candidate.kv_use, &told) {
+            (Some(kv_use), _) => kv_use.max(ours(candidate)),
+            (None, Some(told)) => told.share_at(load(candidate)).max(ours(candidate)),
+            (None, None) if sized => ours(candidate),
+            (None, None) => load(candidate),
+        };
     }
     out.take_turns(field.question.turn);
     Reason::LeastKv
+}
+
+/// Our own sum of what is in use of its KV cache.
+fn ours(candidate: &Candidate) -> f32 {
+    let capacity = candidate.kv_tokens.map_or(KV_TOKENS, |tokens| tokens.max(1) as f32);
+    candidate.context_tokens as f32 / capacity
+}
+
+/// Of those that tell what they have in use, the mean of that, and of their tokens in flight.
+struct Told {
+    share: f32,
+    load: f32,
+}
+
+impl Told {
+    fn of(field: &Field<'_>) -> Option<Self> {
+        let told = || field.counted().filter(|candidate| candidate.kv_use.is_some());
+        let count = told().count() as f64;
+        told().next()?;
+        // In f64 it does not matter in which order they come.
+        let mean = |sum: f64| (sum / count) as f32;
+        let share = told().filter_map(|candidate| candidate.kv_use).map(f64::from).sum();
+        let load = told().map(|candidate| f64::from(load(candidate))).sum();
+        Some(Self { share: mean(share), load: mean(load) })
+    }
+
+    /// What is in use where so much is in flight, if it is there as it is here.
+    fn share_at(&self, load: f32) -> f32 {
+        (self.share * (load + 1.0) / (self.load + 1.0)).min(1.0)
+    }
 }
 
 /// Tokens in flight by weight.

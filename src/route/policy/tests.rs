@@ -37,6 +37,7 @@ fn idle(endpoint: u16) -> Candidate {
         running: None,
         waiting: None,
         kv_tokens: None,
+        block_tokens: None,
         price: 0.0,
     }
 }
@@ -320,4 +321,33 @@ fn the_cheapest_is_left_when_its_wait_is_unbearable() {
     assert_eq!(first(Policy::Cheapest, &question(0), &fleet), 0);
     fleet[0].prefill_tokens = 100_000;
     assert_eq!(first(Policy::Cheapest, &question(0), &fleet), 1);
+}
+
+/// How many of `requests` of 1,000 tokens each of these gets, all under way at once.
+fn least_kv_burst(mut candidates: Vec<Candidate>, requests: u64) -> Vec<u64> {
+    for turn in 0..requests {
+        let at = usize::from(first(Policy::LeastKv, &question(turn), &candidates));
+        candidates[at].requests += 1;
+        candidates[at].context_tokens += 1_000;
+    }
+    candidates.iter().map(|candidate| candidate.requests).collect()
+}
+
+#[test]
+fn who_does_not_tell_its_cache_is_neither_empty_nor_full() {
+    let telling = |at, kv_use| Candidate { kv_use, ..idle(at) };
+    for (shares, even) in [
+        (vec![Some(0.3), None], 15),
+        (vec![Some(0.3), Some(0.3), None], 10),
+        (vec![None, None, None], 10),
+    ] {
+        let candidates = (0..).zip(shares).map(|(at, share)| telling(at, share)).collect();
+        let got = least_kv_burst(candidates, 30);
+        assert!(got.last().is_some_and(|got| got.abs_diff(even) <= 2), "{got:?}");
+    }
+    let full = least_kv_burst(vec![telling(0, Some(0.9)), telling(1, Some(0.1)), idle(2)], 30);
+    assert!(full[0] == 0 && full[1] > 0, "{full:?}");
+    // Where nobody tells and not every size is known, weights count.
+    let weighted = vec![Candidate { weight: 2, ..idle(0) }, idle(1)];
+    assert_eq!(least_kv_burst(weighted, 30), [20, 10]);
 }

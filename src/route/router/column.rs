@@ -13,6 +13,8 @@ pub struct Column {
     pub horizon: Horizon,
     /// How often it had come back after it was away, when that was last heard.
     pub returns: Option<u32>,
+    /// Tokens of one block of its KV cache, where that is known.
+    pub block_tokens: Option<u32>,
     /// Its engine tells of its cache itself.
     pub tells: bool,
     recent: [u64; RECENT_MAX],
@@ -25,9 +27,11 @@ impl Column {
         Self { learned: Learned::with_memory(), ..Self::default() }
     }
 
-    /// What is known of it, where its KV cache holds `kv_tokens`, if that is known.
-    pub fn seen(&mut self, kv_tokens: Option<u32>) -> &Self {
+    /// What is known of it, where its KV cache holds `kv_tokens` in blocks of `block_tokens`, as far as that
+    /// is known.
+    pub fn seen(&mut self, kv_tokens: Option<u32>, block_tokens: Option<u32>) -> &Self {
         kv_tokens.into_iter().for_each(|tokens| self.horizon.bound(tokens));
+        self.block_tokens = block_tokens.or(self.block_tokens);
         self
     }
 

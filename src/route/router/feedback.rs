@@ -3,9 +3,11 @@
 use super::{News, Pick, Report, Router, Slot};
 use crate::route::candidate::Nanos;
 use crate::route::chain::Chain;
+use crate::route::cost::{OUTPUT_TOKENS_MAX, is_credible};
 use crate::route::learn::{FirstContent, StepEnd};
 use crate::route::precise::{self, Change};
 use crate::route::session::Visit;
+use crate::route::size::{Content, Size};
 use crate::route::table::Fresh;
 
 /// Whom a request belongs to.
@@ -15,9 +17,14 @@ pub struct Whose {
     /// A hash of its key; 0 without one.
     pub client: u64,
     pub session: Option<u64>,
-    /// Bytes of its prompt, or of its whole body where that is all that is known.
-    pub prompt_bytes: u64,
+    pub prompt: Size,
+    /// The model computes its prompt. Of one that is only counted no cache has anything, and nothing is
+    /// learned.
+    pub computes: bool,
 }
+
+/// Tokens of an engine's block where nothing tells: those of hybrid models have 500 to 2,100.
+const BLOCK_TOKENS_UNKNOWN: u32 = 2_304;
 
 /// A request that was dispatched: what is needed to learn from its end.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +63,7 @@ impl Router {
     pub fn dispatched(&mut self, now: Nanos, chain: &Chain, pick: &Pick, whose: &Whose) -> Flight {
         let hashes = chain.hashes();
         let (mut fresh, mut age) = (false, None);
-        if let Some((slot, identity)) = self.current(pick.slot) {
+        if let Some((slot, identity)) = self.current(pick.slot).filter(|_| whose.computes) {
             let column = &mut self.columns[usize::from(slot.index)];
             let end = pick.blocks.checked_sub(1).and_then(|last| hashes.get(last));
             fresh = end.is_some_and(|end| column.is_recent(*end));
@@ -91,7 +98,7 @@ impl Router {
             return;
         }
         flight.first_content = Some(now);
-        if flight.carried {
+        if flight.carried || !flight.whose.computes {
             return;
         }
         if let Some((slot, _)) = self.current(flight.pick.slot) {
@@ -113,6 +120,10 @@ impl Router {
         flight: &Flight,
         report: &Report,
     ) -> Option<Foresight> {
+        if !flight.whose.computes {
+            return None;
+        }
+        let report = &credible(&flight.whose, report);
         self.learn_tokens(chain, &flight.whose, report);
         let (slot, identity) = self.current(flight.pick.slot)?;
         let column = &mut self.columns[usize::from(slot.index)];
@@ -120,15 +131,18 @@ impl Router {
             let after_first = u32::try_from(output).unwrap_or(u32::MAX).saturating_sub(1);
             column.learned.decoded(after_first, last_content.saturating_sub(first));
         }
-        let foresight = foresight(flight, report).filter(|_| !flight.carried);
+        let block_tokens = column.block_tokens;
+        let foresight = foresight(flight, report, block_tokens).filter(|_| !flight.carried);
         let output = report.output_tokens.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
         if let Some(step) = flight.step {
             column.learned.computed(step, computed_tokens(flight, report));
         }
         // Where the engine tells what it loses, nothing is learned from what is missing.
         let told = column.tells && chain.is_tellable();
-        if let Some(seen) = foresight.filter(|seen| !seen.lost && !told) {
-            column.horizon.learn(flight.age, seen.expected_tokens, seen.got_tokens);
+        let telling = |seen: &Foresight| !seen.lost && !told && !seen.is_vain(block_tokens);
+        if let Some(seen) = foresight.filter(telling) {
+            let Foresight { expected_tokens, got_tokens, .. } = seen;
+            column.horizon.learn(flight.age, expected_tokens, got_tokens, block_tokens);
         }
         self.computes(slot, output);
         self.outbox.computes(identity, output);
@@ -162,10 +176,13 @@ impl Router {
             self.answers.learn(whose.client, whose.model.key(), output);
         }
         let Some(input) = tokens(report.input_tokens) else { return };
-        let ratio = &mut self.lines[usize::from(whose.model.index)].ratio;
-        ratio.learn(whose.prompt_bytes, input);
+        if whose.prompt.content == Content::Text {
+            let ratio = &mut self.lines[usize::from(whose.model.index)].ratio;
+            ratio.learn(whose.prompt.bytes, input);
+        }
+        let ratio = self.ratio(whose);
         let Some(end) = chain.hashes().last() else { return };
-        let tail = chain.bytes() - chain.bytes_at(chain.hashes().len());
+        let tail = chain.bytes().saturating_sub(chain.bytes_at(chain.hashes().len()));
         let at_end = if tail > 0 { input.saturating_sub(ratio.tokens(tail, None)) } else { input };
         self.table.remember_tokens(*end, at_end);
         self.outbox.tokens(*end, at_end);
@@ -175,7 +192,8 @@ impl Router {
     /// may not have.
     pub fn failed(&mut self, chain: &Chain, flight: &Flight) {
         let current = self.current(flight.pick.slot);
-        if let Some((slot, _)) = current.filter(|_| flight.first_content.is_none()) {
+        let computed = flight.first_content.is_some() || !flight.whose.computes;
+        if let Some((slot, _)) = current.filter(|_| !computed) {
             self.table.trim(chain.hashes(), flight.pick.blocks, slot.index);
         }
     }
@@ -244,11 +262,33 @@ impl Router {
     }
 }
 
+impl Foresight {
+    /// Nothing was found, and nothing could be: engines keep whole blocks, of `block_tokens` where that is
+    /// known, and what was expected may be less than one. The estimate may be wrong by half.
+    fn is_vain(&self, block_tokens: Option<u32>) -> bool {
+        let least = block_tokens.map_or(BLOCK_TOKENS_UNKNOWN, |tokens| tokens.saturating_mul(2));
+        self.got_tokens == 0 && self.expected_tokens < u64::from(least)
+    }
+}
+
 /// Expected and got, where the engine told. A prompt that was answered there a moment ago and is not in its
 /// cache any more says that the whole cache was lost.
-fn foresight(flight: &Flight, report: &Report) -> Option<Foresight> {
+fn foresight(flight: &Flight, report: &Report, block_tokens: Option<u32>) -> Option<Foresight> {
     let got_tokens = report.cached_tokens?;
     let expected_tokens = u64::from(flight.pick.cached_tokens);
     let lost = flight.fresh && got_tokens == 0 && flight.pick.blocks > 0;
-    Some(Foresight { expected_tokens, got_tokens, lost })
+    let seen = Foresight { expected_tokens, got_tokens, lost };
+    Some(Foresight { lost: lost && !seen.is_vain(block_tokens), ..seen })
+}
+
+/// What an engine said of an answer, without what cannot be: one absurd count would stand for every prompt
+/// that begins alike.
+fn credible(whose: &Whose, report: &Report) -> Report {
+    let absurd = report.input_tokens.is_some_and(|tokens| !is_credible(&whose.prompt, tokens));
+    let said = |tokens: Option<u64>| tokens.filter(|_| !absurd);
+    Report {
+        input_tokens: said(report.input_tokens),
+        cached_tokens: said(report.cached_tokens),
+        output_tokens: report.output_tokens.filter(|tokens| *tokens <= OUTPUT_TOKENS_MAX),
+    }
 }

@@ -20,6 +20,10 @@ struct World {
     requests: [u64; ENDPOINTS as usize],
     now: Nanos,
     op: Operation,
+    /// Whether prompts are computed, or only counted.
+    computes: bool,
+    /// Of the engines' caches.
+    block_tokens: Option<u32>,
 }
 
 /// One request under way.
@@ -36,8 +40,9 @@ impl World {
         let endpoints: Vec<u64> = (1..=ENDPOINTS).collect();
         let places = router.adopt(&endpoints, &[77]);
         let columns = places.endpoints.iter().flatten().map(|slot| slot.index).collect();
-        let (requests, op) = ([0; ENDPOINTS as usize], Operation::Chat);
-        Self { router, places, columns, requests, now: SECOND, op }
+        let (requests, now, op) = ([0; ENDPOINTS as usize], SECOND, Operation::Chat);
+        let (computes, block_tokens) = (true, Some(16));
+        Self { router, places, columns, requests, now, op, computes, block_tokens }
     }
 
     fn send(&mut self, messages: &str, session: Option<u64>) -> Sent {
@@ -47,7 +52,8 @@ impl World {
         let mut chain = self.router.chain();
         chain::read(&mut chain, &Root::default(), body.as_bytes(), &ask);
         let model = self.places.models[0].expect("a slot");
-        let whose = Whose { model, client: 1, session, prompt_bytes: chain.bytes() };
+        let (prompt, computes) = (chain.size(), self.computes);
+        let whose = Whose { model, client: 1, session, prompt, computes };
         let inquiry = Inquiry {
             policy: Policy::PredictedTtft,
             whose,
@@ -57,10 +63,14 @@ impl World {
             session_ttl: 3600 * SECOND,
         };
         let estimate = self.router.estimate(self.now, &inquiry);
-        let requests = self.requests;
+        let (requests, block_tokens) = (self.requests, self.block_tokens);
         let seats = (0u16..).zip(&self.places.endpoints).map(|(at, slot)| Seat {
             slot: *slot,
-            candidate: candidate(at, requests[usize::from(at)]),
+            candidate: Candidate {
+                requests: requests[usize::from(at)],
+                block_tokens,
+                ..Candidate::idle(EndpointId(at))
+            },
         });
         let decision =
             self.router.decide(self.now, &inquiry, &estimate, seats).expect("an endpoint");
@@ -79,10 +89,6 @@ impl World {
         self.router.settled(self.now, &sent.chain, &sent.flight, report);
         sent
     }
-}
-
-fn candidate(at: u16, requests: u64) -> Candidate {
-    Candidate { requests, ..Candidate::idle(EndpointId(at)) }
 }
 
 fn first(sent: &Sent) -> Pick {
@@ -145,6 +151,91 @@ fn a_lost_cache_is_noticed_and_forgotten_once() {
         let again = sent.decision.pick(place.endpoint).map_or(0, |pick| pick.cached_tokens);
         assert_eq!(again, 0, "{name}");
     }
+}
+
+/// An answer to a prompt of so many tokens, of which so many were cached.
+fn report(input: u64, cached: u64) -> Report {
+    Report { input_tokens: Some(input), cached_tokens: Some(cached), output_tokens: Some(9) }
+}
+
+/// Of the same prompt sent twice, that it was computed anew.
+fn sent_twice(world: &mut World, messages: &str) -> Foresight {
+    world.turn(messages, &report(messages.len() as u64 / 4, 0));
+    let mut sent = world.send(messages, None);
+    assert!(first(&sent).cached_tokens > 0);
+    world.router.first_content(world.now, &mut sent.flight);
+    let none = report(messages.len() as u64 / 4, 0);
+    world.router.settled(world.now, &sent.chain, &sent.flight, &none).expect("the engine told")
+}
+
+#[test]
+fn what_does_not_fill_a_block_is_not_lost() {
+    for (block_tokens, turns, lost) in [
+        (Some(16), 1, true),
+        (Some(544), 2, false),
+        (Some(544), 8, true),
+        (None, 4, false),
+        (None, 16, true),
+    ] {
+        let mut world = World { block_tokens, ..World::new(false, 11) };
+        let seen = sent_twice(&mut world, &conversation("a", turns));
+        assert_eq!(seen.lost, lost, "{block_tokens:?}, {turns} turns: {seen:?}");
+        let horizon = world.router.columns.iter().map(|column| column.horizon.tokens());
+        let least = horizon.fold(f64::MAX, f64::min);
+        assert_eq!(least, crate::route::horizon::Horizon::default().tokens());
+    }
+}
+
+#[test]
+fn what_was_only_counted_is_in_no_cache() {
+    let mut world = World::new(true, 12);
+    world.computes = false;
+    world.turn(&conversation("a", 3), &report(7, 0));
+    assert_eq!(world.router.drain_news().count(), 0);
+    let failed = world.send(&conversation("a", 3), Some(5));
+    world.router.failed(&failed.chain, &failed.flight);
+    world.computes = true;
+    let sent = world.send(&conversation("a", 3), Some(5));
+    assert_eq!(first(&sent).cached_tokens, 0);
+    let estimate = sent.decision.estimate.input_tokens;
+    assert!(estimate.abs_diff(conversation("a", 3).len() as u32 / 4) < 20, "{estimate}");
+}
+
+#[test]
+fn one_absurd_count_is_not_believed() {
+    let mut world = World::new(true, 13);
+    for input in [1 << 40, 1 << 20, 0] {
+        let absurd = Report { output_tokens: Some(1 << 40), ..report(input, 0) };
+        world.turn(&conversation("a", 2), &absurd);
+    }
+    let sent = world.send(&conversation("a", 2), None);
+    let end = *sent.chain.hashes().last().expect("one");
+    assert_eq!(world.router.table.tokens_at(end), None);
+    let estimate = sent.decision.estimate;
+    assert!(estimate.input_tokens.abs_diff(conversation("a", 2).len() as u32 / 4) < 20);
+    assert!(world.router.answers.expected(1, 2, None) <= 256);
+}
+
+#[test]
+fn bytes_per_token_are_not_learned_from_images() {
+    let mut world = World::new(false, 14);
+    let seen = |at: usize| {
+        let data = format!("abc{at}").repeat(10_000);
+        format!(
+            r#"{{"role":"user","content":[{{"type":"image","source":{{"type":"base64","data":"{data}"}}}}]}}"#
+        )
+    };
+    for at in 0..20 {
+        world.turn(&seen(at), &report(1_200, 0));
+    }
+    let sent = world.send(&conversation("a", 8), None);
+    let text = conversation("a", 8).len() as u32 / 4;
+    assert!(sent.decision.estimate.input_tokens.abs_diff(text) < 20);
+    // What the engine told of an image is known where the conversation goes on.
+    let sent = world.send(&format!("{},{}", seen(3), conversation("b", 1)), None);
+    let estimate = sent.decision.estimate.input_tokens;
+    let expected = 1_200 + conversation("b", 1).len() as u32 / 4;
+    assert!(estimate.abs_diff(expected) < 250, "{estimate} for {expected}");
 }
 
 #[test]

@@ -140,6 +140,23 @@ fn marks_are_left_out_wherever_they_stand() {
     ] {
         alike(&plain, &message(marked), Operation::Messages);
     }
+    for (before, after) in [
+        ("{\"type\":\"text\",\"text\":\"{ \\\" \\\\\"", "}"),
+        ("{\"type\":\"image\",\"source\":{\"x\":[{}]}", "}"),
+        ("{\"type\":\"tool_result\",\"content\":[{\"type\":\"text\",\"text\":\"b\"", "}]}"),
+    ] {
+        let marked = format!("{before},\"cache_control\":{{\"type\":\"ephemeral\"}}{after}");
+        alike(&message(&format!("{before}{after}")), &message(&marked), Operation::Messages);
+    }
+    let used = |input: &str| {
+        message(&format!("{{\"type\":\"tool_use\",\"name\":\"f\",\"input\":{input}}}"))
+    };
+    for (one, other) in [
+        (r#"{"cache_control":{"type":"a"}, "b":1}"#, r#"{"cache_control":{"type":"c"}, "b":1}"#),
+        (r#"{"b":"{","cache_control":{"type":"a"}}"#, r#"{"b":"{","cache_control":{"type":"c"}}"#),
+    ] {
+        apart(&used(one), &used(other), Operation::Messages);
+    }
     for text in [
         r#"{"type":"text","text":"a\"cache_control\":{}"}"#,
         r#"{"type":"text","text":"\"cache_control"}"#,
