@@ -103,10 +103,13 @@ fn judge(case: &Case) -> (Verdict, [usize; 2]) {
     (verdict, [connection.mended_hosts, connection.mended_targets])
 }
 
-/// Puts a Host field behind the request line.
+/// Puts a Host field behind the request line: that of its target, if the target names one.
 fn add_host(text: &mut Vec<u8>) -> usize {
     let line_end = 2 + text[2..].windows(2).position(|two| two == b"\r\n").unwrap() + 2;
-    text.splice(line_end..line_end, *b"Host: h\r\n");
+    let line = String::from_utf8_lossy(&text[..line_end]).into_owned();
+    let named = line.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', ' ']).next());
+    let field = format!("Host: {}\r\n", named.unwrap_or("h"));
+    text.splice(line_end..line_end, field.into_bytes());
     1
 }
 

@@ -82,7 +82,7 @@ impl Client {
         result
     }
 
-    /// Whether one of the addresses can be spoken to: a TCP connection and its TLS handshake, if there is one.
+    /// Whether one of the addresses can be spoken to: a connection, and its TLS handshake if there is one.
     ///
     /// # Errors
     /// As [`Client::ask`].

@@ -238,11 +238,11 @@ fn authority_end(method: &[u8], target: &[u8]) -> Result<usize, Reject> {
 fn check_host(buf: &[u8], out: &RequestHead, digest: &Digest) -> Result<(), Reject> {
     let meant = authority(buf, out);
     if digest.seen & Known::Host.bit() == 0 {
-        if meant.is_some() {
-            return Err(Reject::OtherHost);
-        }
-        let needed = out.version == Version::Http11;
-        return if needed { Err(Reject::MissingHost) } else { Ok(()) };
+        return match (out.version, meant) {
+            (Version::Http11, _) => Err(Reject::MissingHost),
+            (_, Some(_)) => Err(Reject::OtherHost),
+            (_, None) => Ok(()),
+        };
     }
     let mut hosts = out.fields.iter().filter(|field| field.known == Known::Host);
     let host = hosts.next().map_or(&b""[..], |field| field.value.of(buf));

@@ -50,13 +50,16 @@ impl Repeat {
     #[inline]
     pub fn begins(&mut self, stream: &[u8], bytes_max: usize) -> Option<usize> {
         let (before, after) = self.sample.split_at_checked(self.text_at)?;
-        let rest = stream.strip_prefix(before)?;
+        let (begin, rest) = stream.split_at_checked(before.len())?;
+        if begin != before {
+            return None;
+        }
         let length = plain_text(rest)?;
         let (text, rest) = rest.split_at(length);
         let whole = before.len() + length + after.len();
         let again = self.ends_in_lf
             && !matches!(text, [] | [.., b'\\'])
-            && rest.starts_with(after)
+            && rest.get(..after.len()) == Some(after)
             && whole <= bytes_max;
         again.then(|| {
             self.tries_left = TRIES;

@@ -19,8 +19,8 @@ pub enum Flaw {
     Error(EventError),
 }
 
-/// Usage and finish of an answer that is all there, if it is one. Those that end in their usage, and those too
-/// large to be parsed, are believed.
+/// Usage and finish of an answer that is all there, if it is one. Those that end in their usage are believed,
+/// and those too large to be parsed.
 ///
 /// # Errors
 /// It is none.

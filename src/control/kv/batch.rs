@@ -79,7 +79,7 @@ fn get<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {
     map.as_map()?.iter().find(named).map(|(_, value)| value)
 }
 
-/// `None` for what happened elsewhere than in the GPU's memory: blocks that an engine has put aside are written
+/// `None` for what happened elsewhere than in the GPU's memory: blocks that an engine puts aside are written
 /// and dropped there under the same names, and often without their tokens.
 fn event(value: &Value) -> Result<Option<Event>, String> {
     let fields = Fields(value);
