@@ -33,7 +33,8 @@ const OURS: [&str; 19] = [
 ];
 
 /// Headers whose value is a credential: only by reference.
-const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "x-api-key", "api-key"];
+const CREDENTIALS: [&str; 5] =
+    ["authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key"];
 
 /// Reads `headers`: names lower-case, values proven fit for the wire.
 pub fn read(s: &Section<'_>, has_api_key: bool) -> Vec<(Box<str>, Secret)> {
@@ -58,7 +59,7 @@ pub fn read(s: &Section<'_>, has_api_key: bool) -> Vec<(Box<str>, Secret)> {
 
 /// Whether clients or servers prove by it who they are: never compared, counted or written down.
 pub fn is_credential(name: &str) -> bool {
-    CREDENTIALS.contains(&name) || matches!(name, "cookie" | "set-cookie" | "x-goog-api-key")
+    CREDENTIALS.contains(&name) || matches!(name, "cookie" | "set-cookie")
 }
 
 /// Whether it is a token (RFC 9110 section 5.6.2).

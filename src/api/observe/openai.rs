@@ -146,8 +146,10 @@ pub fn read_event(data: &[u8]) -> Result<Reading, NotJson> {
     })
 }
 
-/// The usage of an embeddings or rerank answer.
-pub fn read_usage_only(body: &[u8]) -> Result<Usage, NotJson> {
+/// Reads a whole answer of an operation that generates nothing.
+pub fn read_without_output(body: &[u8]) -> Result<Reading, NotJson> {
     let answer: Event<'_> = read(body)?;
-    Ok(answer.usage.map(|usage| usage.counts_without_output()).unwrap_or_default())
+    let error = answer.error();
+    let counts = answer.usage.map(|usage| usage.counts_without_output()).unwrap_or_default();
+    Ok(Reading { counts, error, ..Reading::default() })
 }

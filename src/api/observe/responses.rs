@@ -156,8 +156,11 @@ pub fn read_event(data: &[u8], name: Option<&str>) -> Result<Reading, NotJson> {
     })
 }
 
-/// Usage and finish of a whole answer.
-pub fn read_whole(body: &[u8]) -> Result<(Usage, Option<Finish>), NotJson> {
+/// Reads a whole answer. One that has failed says why, and is an answer; an error without one is not.
+pub fn read_whole(body: &[u8]) -> Result<Reading, NotJson> {
     let response: Response<'_> = read(body)?;
-    Ok((response.counts(), response.finish()))
+    let (counts, finish) = (response.counts(), response.finish());
+    let alone = response.error.filter(|_| finish.is_none());
+    let error = alone.and_then(|raw| EventError::read(raw.get()));
+    Ok(Reading { counts, finish, error, ..Reading::default() })
 }

@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 
 use super::loose::NotJson;
-use super::{EventError, fragment, messages, openai, responses, tail};
+use super::{EventError, Reading, fragment, messages, openai, responses, tail};
 use crate::api::operation::Operation;
 use crate::api::usage::{Finish, Usage};
 
@@ -28,29 +28,12 @@ pub fn judge_unary(op: Operation, body: &[u8]) -> Result<(Usage, Option<Finish>)
     if let Some(found) = tail::read(op, body) {
         return Ok(found);
     }
-    if body.len() <= PARSED_BYTES_MAX
-        && let Some(error) = error_in(op, body).map_err(|NotJson| Flaw::NotJson)?
-    {
-        return Err(Flaw::Error(error));
+    if body.len() > PARSED_BYTES_MAX {
+        return Ok(search(op, body));
     }
-    Ok(observe_unary(op, body))
-}
-
-/// The error that stands in the place of an answer.
-fn error_in(op: Operation, body: &[u8]) -> Result<Option<EventError>, NotJson> {
-    match op {
-        Operation::Chat | Operation::Completions => Ok(openai::read_event(body)?.error),
-        Operation::Messages => Ok(messages::read_event(body, None)?.error),
-        // One that failed says why, and is an answer.
-        Operation::Responses => match responses::read_whole(body)? {
-            (_, None) => Ok(openai::read_event(body)?.error),
-            _ => Ok(None),
-        },
-        // Some servers answer these with a list.
-        _ => match openai::read_event(body) {
-            Ok(reading) => Ok(reading.error),
-            Err(_) => serde_json::from_slice::<IgnoredAny>(body).map_err(|_| NotJson).map(|_| None),
-        },
+    match parse(op, body).map_err(|NotJson| Flaw::NotJson)? {
+        Reading { error: Some(error), .. } => Err(Flaw::Error(error)),
+        reading => Ok(found(op, reading)),
     }
 }
 
@@ -60,29 +43,34 @@ pub fn observe_unary(op: Operation, body: &[u8]) -> (Usage, Option<Finish>) {
     if let Some(found) = tail::read(op, body) {
         return found;
     }
-    let exact = (body.len() <= PARSED_BYTES_MAX).then(|| parse(op, body)).flatten();
-    let (counts, finish) = exact.unwrap_or_else(|| fragment::read(op, body));
+    let exact = (body.len() <= PARSED_BYTES_MAX).then(|| parse(op, body).ok()).flatten();
+    exact.map_or_else(|| search(op, body), |reading| found(op, reading))
+}
+
+fn search(op: Operation, body: &[u8]) -> (Usage, Option<Finish>) {
+    let (counts, finish) = fragment::read(op, body);
+    found(op, Reading { counts, finish, ..Reading::default() })
+}
+
+/// What a reading comes to.
+fn found(op: Operation, reading: Reading) -> (Usage, Option<Finish>) {
     match op {
-        Operation::Messages => (messages::with_whole_input(counts), finish),
-        _ => (counts, finish),
+        Operation::Messages => (messages::with_whole_input(reading.counts), reading.finish),
+        _ => (reading.counts, reading.finish),
     }
 }
 
-/// None: not a whole JSON text.
-fn parse(op: Operation, body: &[u8]) -> Option<(Usage, Option<Finish>)> {
+fn parse(op: Operation, body: &[u8]) -> Result<Reading, NotJson> {
     match op {
-        Operation::Chat | Operation::Completions => {
-            openai::read_event(body).map(|reading| (reading.counts, reading.finish)).ok()
-        }
-        Operation::Embeddings | Operation::Rerank => {
-            openai::read_usage_only(body).map(|counts| (counts, None)).ok()
-        }
-        Operation::Messages => {
-            messages::read_event(body, None).map(|reading| (reading.counts, reading.finish)).ok()
-        }
-        Operation::Responses => responses::read_whole(body).ok(),
-        Operation::CountTokens | Operation::ListModels | Operation::GetModel => {
-            Some((Usage::default(), None))
-        }
+        Operation::Chat | Operation::Completions => openai::read_event(body),
+        Operation::Messages => messages::read_event(body, None),
+        Operation::Responses => responses::read_whole(body),
+        _ => openai::read_without_output(body).or_else(|NotJson| list(body)),
     }
+}
+
+/// Some servers answer ranks and embeddings with a list.
+fn list(body: &[u8]) -> Result<Reading, NotJson> {
+    let any = serde_json::from_slice::<IgnoredAny>(body);
+    any.map(|_| Reading::default()).map_err(|_| NotJson)
 }
