@@ -14,7 +14,7 @@ use crate::relay::hall::LineKey;
 use crate::relay::inbound::Inbound;
 use crate::relay::isolate;
 use crate::relay::pair::room::{self, Pool};
-use crate::relay::pair::way::{self, Size, Way};
+use crate::relay::pair::way::{self, Burden, Way};
 use crate::relay::seating::{Look, ModelSeat};
 use crate::relay::session;
 use crate::relay::state::Admitted;
@@ -228,13 +228,13 @@ impl<'a> Choosing<'a> {
             Err(Undecided::Busy(want)) => (want.tokens, want.kv_tokens),
             Err(Undecided::Fault(_)) => (u32::MAX, 0),
         };
-        let size = Size { needs: self.needs, kv_tokens, uncached_tokens };
-        let way = self.way.insert(Box::new(Way::of(epoch, model, pair, asked, &size)));
+        let burden = Burden { needs: self.needs, kv_tokens, uncached_tokens };
+        let way = self.way.insert(Box::new(Way::of(epoch, model, pair, asked, &burden)));
         match way.course {
             Course::Split => own,
             Course::Refused => {
                 epoch.series().models[usize::from(self.id.0)].paired(way.course);
-                Err(way.fault(epoch, model, pair, &size.needs).into())
+                Err(way.fault(epoch, model, pair, &burden.needs).into())
             }
             _ => self.decide(Pool::Whole),
         }

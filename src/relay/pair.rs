@@ -118,7 +118,7 @@ pub async fn prepare<X: Exchange>(
         Some(way) => *way,
         None => {
             let asked = way::read(&epoch, inbound, admitted)?;
-            Way::of(&epoch, model, pair, asked, &way::size(exit))
+            Way::of(&epoch, model, pair, asked, &way::burden(exit))
         }
     };
     way.tell(exit, admitted.model);

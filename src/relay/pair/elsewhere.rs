@@ -55,9 +55,7 @@ pub fn rank_rest(
 ) -> Order {
     let epoch = exit.epoch.clone();
     let model = &epoch.plan().models[usize::from(admitted.model.0)];
-    let Some(pair) = model.pair.as_ref().filter(|pair| pair.whole != model.endpoints) else {
-        return order;
-    };
-    let Some(rest) = instead(core, exit, pair) else { return order };
+    let rest = room::beside(model).and_then(|pair| instead(core, exit, pair));
+    let Some(rest) = rest else { return order };
     Order::of(order.endpoints()[..tried].iter().chain(rest.endpoints()).copied())
 }

@@ -67,9 +67,9 @@ pub(super) fn enter(
 
 /// The servers that may prefill: those with room, or all that can where none has.
 fn prefillers(exit: &Exit, pair: &Pair) -> Vec<EndpointId> {
-    let size = way::size(exit);
-    let able = room::able(&exit.epoch, &pair.prefill, &size.needs);
-    let free: Vec<_> = room::free(&exit.epoch, able.clone(), size.kv_tokens).collect();
+    let burden = way::burden(exit);
+    let able = room::able(&exit.epoch, &pair.prefill, &burden.needs);
+    let free: Vec<_> = room::free(&exit.epoch, able.clone(), burden.kv_tokens).collect();
     if free.is_empty() { able.copied().collect() } else { free }
 }
 

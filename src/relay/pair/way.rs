@@ -23,7 +23,7 @@ pub struct Way {
 
 /// What a request is to its servers.
 #[derive(Clone, Copy)]
-pub struct Size {
+pub struct Burden {
     pub needs: Needs,
     /// What it takes of a cache.
     pub kv_tokens: u64,
@@ -42,20 +42,20 @@ pub fn read(epoch: &Epoch, inbound: &Inbound, admitted: &Admitted) -> Result<Ask
 
 impl Way {
     /// Decides.
-    pub fn of(epoch: &Epoch, model: &Model, pair: &Pair, asked: Asked, size: &Size) -> Self {
-        let fits = |ids: &[EndpointId]| room::fits(epoch, ids, &size.needs);
-        let able = |ids: &[EndpointId]| room::able(epoch, ids, &size.needs).next().is_some();
+    pub fn of(epoch: &Epoch, model: &Model, pair: &Pair, asked: Asked, burden: &Burden) -> Self {
+        let fits = |ids: &[EndpointId]| room::fits(epoch, ids, &burden.needs);
+        let able = |ids: &[EndpointId]| room::able(epoch, ids, &burden.needs).next().is_some();
         let (two, one) = (fits(&model.endpoints) && fits(&pair.prefill), fits(&pair.whole));
         let (two, one) = match asked.splittable && two || one {
             true => (two, one),
             false => (able(&model.endpoints) && able(&pair.prefill), able(&pair.whole)),
         };
-        let prefill = room::able(epoch, &pair.prefill, &size.needs);
+        let prefill = room::able(epoch, &pair.prefill, &burden.needs);
         let terms = Terms {
-            uncached_tokens: size.uncached_tokens,
+            uncached_tokens: burden.uncached_tokens,
             uncached_tokens_min: pair.uncached_tokens_min,
             splittable: asked.splittable && two,
-            prefill_up: room::free(epoch, prefill, size.kv_tokens).any(|id| epoch.is_up(id)),
+            prefill_up: room::free(epoch, prefill, burden.kv_tokens).any(|id| epoch.is_up(id)),
             whole: one,
         };
         Self { asked, terms, course: course(&terms) }
@@ -80,13 +80,13 @@ impl Way {
 }
 
 /// What the request of `exit` is, where it was routed.
-pub fn size(exit: &Exit) -> Size {
+pub fn burden(exit: &Exit) -> Burden {
     let Some(trip) = &exit.trip else {
-        return Size { needs: needs(exit), kv_tokens: 0, uncached_tokens: u32::MAX };
+        return Burden { needs: needs(exit), kv_tokens: 0, uncached_tokens: u32::MAX };
     };
     let first = trip.decision.picks().next();
     let uncached_tokens = first.map_or(u32::MAX, |pick| pick.prefill_tokens);
-    Size { needs: trip.needs, kv_tokens: trip.kv_tokens(), uncached_tokens }
+    Burden { needs: trip.needs, kv_tokens: trip.kv_tokens(), uncached_tokens }
 }
 
 /// What its servers must be able to do.
