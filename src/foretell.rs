@@ -25,6 +25,7 @@ use crate::relay::{arm, session};
 use crate::route::candidate::{Candidate, Reason};
 use crate::route::chain::Chain;
 use crate::route::pair::{Course, Terms, course};
+use crate::route::precise::Told;
 use crate::route::router::{Decision, Inquiry, Router, Seat};
 use crate::route::split;
 use crate::telemetry::explain::{Drawn, Explained};
@@ -116,7 +117,7 @@ impl Teller {
         let whose = isolate::Sender { key, tenant: b"", given: isolate::given(body, &ask) };
         let salt = isolate::salt_of(plan, &whose, op, model).map_err(in_words)?;
         let sender = Sender { client: client.unwrap_or(0), session, salt: salt.as_deref() };
-        let request = Request { model, ask: &ask, body };
+        let request = Request { model, ask: &ask, body, told: Told::default() };
         let asking = Asking::new(plan, (seat, slot), &request, &sender, Chain::default());
         let sent = Sent { ground, asking, request, salt: salt.as_deref(), now: *now };
         let explained = sent.decide(router, to);
@@ -229,6 +230,7 @@ impl Sent<'_> {
     /// As it chooses among servers that are not the model's own.
     fn instead(&self, router: &mut Router, ids: &[EndpointId]) -> Result<Decision, String> {
         let inquiry = Inquiry {
+            told: false,
             policy: Policy::PredictedTtft,
             columns: &self.ground.seating.columns(ids),
             ..self.asking.inquiry()

@@ -75,7 +75,9 @@ impl Conductor {
         let writers = Writers::start(&registry.rows, &plan.log)?;
         let mut bank = Bank::default();
         bank.adopt(&plan, &registry);
-        let kv = keeper::start(precise, Arc::clone(&registry.kv));
+        let bells = links.iter().map(|link| Arc::clone(&link.ring));
+        let lanes = precise.into_iter().zip(bells).collect();
+        let kv = keeper::start(lanes, Arc::clone(&registry.kv));
         let shared = Shared::new(Arc::clone(&plan), registry);
         if let Some(socket) = admin {
             let listener = admin::listener::Listener::new(socket)?;

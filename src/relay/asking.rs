@@ -12,6 +12,7 @@ use crate::relay::isolate::{self, Salt};
 use crate::relay::seating::{Look, ModelSeat};
 use crate::route::chain::{self, Chain, Root};
 use crate::route::eligible::{Gate, Lack, Needs, Nobody};
+use crate::route::precise::Told;
 use crate::route::router::{Estimate, Inquiry, Slot, Whose};
 use crate::route::size::{self, Size};
 
@@ -21,6 +22,8 @@ pub struct Request<'a> {
     pub model: ModelId,
     pub ask: &'a Ask,
     pub body: &'a [u8],
+    /// What engines said of it.
+    pub told: Told,
 }
 
 /// On whose behalf.
@@ -40,6 +43,7 @@ pub struct Asking<'a> {
     pub model: &'a Model,
     pub ask: &'a Ask,
     body: &'a [u8],
+    told: Told,
     /// Of an isolated request, what its endpoint must be able to do.
     apart: Capabilities,
     pub chain: Chain,
@@ -55,7 +59,7 @@ impl<'a> Asking<'a> {
         sender: &Sender<'_>,
         mut chain: Chain,
     ) -> Self {
-        let Request { model, ask, body } = *request;
+        let Request { model, ask, body, told } = *request;
         let model = &plan.models[usize::from(model.0)];
         let prompt = match seat.look {
             Look::Prompt => {
@@ -67,9 +71,10 @@ impl<'a> Asking<'a> {
         };
         let Sender { client, session, salt } = *sender;
         let computes = ask.op.computes();
+        let prompt = prompt.counted(told.tokens);
         let whose = Whose { model: slot, client, session, prompt, computes };
         let apart = salt.map_or(Capabilities::NONE, |salt| salt.needs);
-        Self { plan, seat, model, ask, body, apart, chain, whose }
+        Self { plan, seat, model, ask, body, told, apart, chain, whose }
     }
 
     /// What the router is asked.
@@ -82,6 +87,7 @@ impl<'a> Asking<'a> {
             chain: &self.chain,
             output_tokens_max: max.map(|max| max.saturating_mul(self.ask.n)),
             session_ttl: self.plan.routing.session_ttl.as_nanos() as u64,
+            told: self.told.everywhere,
         }
     }
 

@@ -7,6 +7,7 @@ use crate::api::fault::Fault;
 use crate::config::plan::{EndpointId, Model, ModelId, Pair, Policy};
 use crate::relay::arm;
 use crate::relay::asking::{self, Asking, Request, Sender, fault};
+use crate::relay::consult::{Consultation, Doubt};
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exit::Exit;
 use crate::relay::explain;
@@ -23,6 +24,7 @@ use crate::route::candidate::ATTEMPTS_MAX;
 use crate::route::chain::Chain;
 use crate::route::eligible::{Gate, Needs, Nobody};
 use crate::route::pair::Course;
+use crate::route::precise::Sent;
 use crate::route::router::{Decision, Inquiry, Router, Slot};
 
 /// Endpoints in the order in which to try them.
@@ -54,6 +56,8 @@ pub enum Choice {
     Go(Order),
     /// Those that can take it have no place, or others came before.
     Wait(Want),
+    /// Others may have sent its prompt's beginning somewhere: engines are being asked.
+    Consult(Consultation),
 }
 
 /// What a request waits for.
@@ -104,6 +108,14 @@ pub fn choose(
         return Ok(Choice::Go(order));
     };
     let mut choosing = Choosing::new(core, exit, inbound, admitted, called, (seat, slot));
+    if let Some(doubt) = choosing.doubt() {
+        let chain = &choosing.asking.chain;
+        let sent = sent(exit, inbound, admitted, doubt.endpoint);
+        if let Some(consultation) = Consultation::begin(core, &sent, chain, doubt) {
+            core.router(|router| router.put_chain(choosing.asking.chain));
+            return Ok(Choice::Consult(consultation));
+        }
+    }
     let decision = match room::beside(choosing.asking.model) {
         None => choosing.decide(Pool::Own),
         Some(pair) => choosing.decide_way(pair, exit.is_copy(), inbound, admitted),
@@ -156,18 +168,29 @@ pub(super) fn offer(
     inbound: &Inbound,
     chain: &Chain,
 ) {
+    let tells = exit.epoch.plan().endpoints[usize::from(to.0)].kv_events.is_some();
+    let known = exit.told.is_some_and(|told| told.tokens.is_some());
+    if let Some(lane) = core.precise().filter(|_| tells && !known) {
+        lane.offer(&sent(exit, inbound, admitted, to), chain);
+    }
+}
+
+/// The prompt as this endpoint gets it, or is to tokenise it.
+fn sent<'a>(
+    exit: &'a Exit,
+    inbound: &'a Inbound,
+    admitted: &'a Admitted,
+    to: EndpointId,
+) -> Sent<'a> {
     let plan = exit.epoch.plan();
-    let tells = plan.endpoints[usize::from(to.0)].kv_events.is_some();
-    if let Some(lane) = core.precise().filter(|_| tells) {
-        let model = &plan.models[usize::from(admitted.model.0)];
-        let salt = isolate::sent(exit, inbound, &admitted.ask);
-        lane.offer(
-            (plan.generation, to),
-            asking::upstream_name(model),
-            inbound.body(),
-            salt,
-            chain,
-        );
+    let model = &plan.models[usize::from(admitted.model.0)];
+    Sent {
+        generation: plan.generation,
+        endpoint: to,
+        endpoints: &model.endpoints,
+        model: asking::upstream_name(model),
+        body: inbound.body(),
+        salt: isolate::sent(exit, inbound, &admitted.ask),
     }
 }
 
@@ -180,6 +203,8 @@ struct Choosing<'a> {
     /// Its line, if it has stood in it and it is its turn.
     called: Option<LineKey>,
     now: u64,
+    /// Its engines may be asked what they hold: they can tell, and were not asked yet.
+    may_consult: bool,
     /// By the last estimate.
     needs: Needs,
     /// Of a model that has servers beside its own.
@@ -201,12 +226,16 @@ impl<'a> Choosing<'a> {
         let client = arm::client(plan, exit).unwrap_or(0);
         let session = session_of(model, plan.routing.session_header.as_deref(), inbound, client);
         let sender = Sender { client, session, salt: exit.salt.as_deref() };
-        let request = Request { model: id, ask: &admitted.ask, body: inbound.body() };
+        let told = exit.told.unwrap_or_default();
+        let request = Request { model: id, ask: &admitted.ask, body: inbound.body(), told };
+        // Nobody waits for a copy, and who has stood in line has waited.
+        let may_consult = seat.told && !called && exit.told.is_none() && !exit.is_copy();
         let chain = core.router(Router::chain).unwrap_or_default();
         let asking = Asking::new(plan, (seat, slot), &request, &sender, chain);
         let called = called.then(|| LineKey::of(epoch, id));
         let needs = way::needs(exit);
-        Self { core, epoch, id, asking, called, now: exit.mark().nanos(), needs, way: None }
+        let now = exit.mark().nanos();
+        Self { core, epoch, id, asking, called, now, may_consult, needs, way: None }
     }
 
     /// Chooses where servers beside the model's own do all of some requests; a copy is never split.
@@ -271,6 +300,22 @@ impl<'a> Choosing<'a> {
         let decided =
             self.core.router(|router| router.decide(self.now, &inquiry, &estimate, seats));
         Ok(decided.flatten().ok_or(Fault::Unavailable { retry_after_s: None })?)
+    }
+
+    /// Whether it would pay to ask the engines first, and which.
+    fn doubt(&self) -> Option<Doubt> {
+        if !self.may_consult {
+            return None;
+        }
+        let inquiry = self.asking.inquiry();
+        let doubtful = |router: &mut Router| router.doubtful_tokens(self.now, &inquiry);
+        let tokens = self.core.router(doubtful)??;
+        let up = |id: &EndpointId| self.epoch.is_up(*id);
+        // All the same; asked is one after the other.
+        let ids = &self.asking.model.endpoints;
+        let first = (self.now % ids.len() as u64) as usize;
+        let endpoint = *ids[first..].iter().chain(ids).find(|id| up(id))?;
+        Some(Doubt { endpoint, tokens })
     }
 
     /// Who can take it now. Where others wait, a newcomer does not overtake them.

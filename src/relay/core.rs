@@ -8,6 +8,7 @@ use crate::config::plan::{EndpointId, ModelId, Plan, Traits};
 use crate::http::{ChunkLimits, HeadLimits};
 use crate::lifecycle::hold::Receipt;
 use crate::relay::choose::Order;
+use crate::relay::consult::Consults;
 use crate::relay::hall::Hall;
 use crate::relay::pair::blocks::Abandoned;
 use crate::relay::seating::Seating;
@@ -49,6 +50,8 @@ pub struct Core {
     router: RefCell<Option<Box<Router>>>,
     /// To and from the control plane, about engines that tell of their caches.
     precise: OnceCell<Arc<precise::Lane>>,
+    /// Requests that wait for what engines hold of their prompts.
+    pub consults: Consults,
     epoch: RefCell<Rc<Epoch>>,
     /// Copies of requests, under way.
     pub shadows: Rc<Shadows>,
@@ -275,6 +278,7 @@ impl Core {
             hall,
             router,
             precise,
+            consults: Consults::default(),
             epoch,
             shadows,
             retry_milli,

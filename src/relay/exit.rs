@@ -21,6 +21,7 @@ use crate::relay::pair::Pairing;
 use crate::relay::shadow::Comparison;
 use crate::relay::stop::Stop;
 use crate::relay::trip::Trip;
+use crate::route::precise::Told;
 use crate::route::router::Report;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::kit::Kit;
@@ -72,6 +73,8 @@ pub struct Exit {
     pub pair: Option<Box<Pairing>>,
     /// What keeps its prompt apart from other tenants', if anything must.
     pub salt: Option<Box<Salt>>,
+    /// What its model's engines told of its prompt beforehand, once they were asked.
+    pub told: Option<Told>,
     /// Why it goes where it goes, where somebody may ask.
     pub explained: Option<Box<Explained>>,
 }
@@ -110,6 +113,7 @@ impl Exit {
             trip: None,
             pair: None,
             salt: None,
+            told: None,
             explained: None,
             epoch,
         }

@@ -12,6 +12,7 @@ pub mod arm;
 pub mod asking;
 pub mod choose;
 pub mod claims;
+pub mod consult;
 pub mod core;
 pub mod exchange;
 pub mod exit;

@@ -15,6 +15,7 @@ use crate::config::plan::{Class, EndpointId, ModelId, Queue};
 use crate::lifecycle::inject::{self, Point};
 use crate::lifecycle::permit::{Permit, QueuePlace};
 use crate::relay::choose::{self, Choice, Order, Want};
+use crate::relay::consult::Consultation;
 use crate::relay::core::{Core, Epoch};
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
@@ -73,6 +74,8 @@ pub enum Asked {
     Seated(Seated),
     /// It has to [`wait`].
     Line(Want),
+    /// It has to wait for what engines say, and to ask again.
+    Consult(Consultation),
 }
 
 /// Chooses, and takes a place on the first of the chosen if there is one.
@@ -88,6 +91,7 @@ pub fn ask(
     match choose::choose(core, exit, inbound, admitted, false)? {
         Choice::Go(order) => take(core, exit, inbound, admitted, order).map(Asked::Seated),
         Choice::Wait(want) => Ok(Asked::Line(want)),
+        Choice::Consult(consultation) => Ok(Asked::Consult(consultation)),
     }
 }
 
@@ -144,6 +148,8 @@ pub async fn wait<X: Exchange>(
                 return Ok(seated);
             }
             Choice::Wait(want) => ticket.pass(want),
+            // Who is called is not asked to ask.
+            Choice::Consult(_) => return Err(Fault::Internal.into()),
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct ModelSeat {
     pub choosy: bool,
     /// Some endpoint takes only so many requests or tokens at once.
     pub limited: bool,
+    /// All of its endpoints' engines tell of their caches, and there is a choice.
+    pub told: bool,
     pub slot: Option<Slot>,
     /// The columns of its endpoints.
     pub columns: EndpointSet,
@@ -76,6 +78,7 @@ impl Seating {
                 look: look(plan, model),
                 guarded: guarded(plan, model),
                 limited: limited(plan, model),
+                told: told(plan, model),
                 choosy: traits().any(|traits| !traits.capabilities.has(Capabilities::ALL)),
                 slot: places.models.get(at).copied().flatten(),
                 columns: columns.map(|slot| slot.index).collect(),
@@ -104,6 +107,12 @@ impl Seating {
     pub fn model(&self, id: ModelId) -> &ModelSeat {
         &self.models[usize::from(id.0)]
     }
+}
+
+/// Pairs have two servers to be chosen; they go by what they know.
+fn told(plan: &Plan, model: &Model) -> bool {
+    let tells = |id: &EndpointId| plan.endpoints[usize::from(id.0)].kv_events.is_some();
+    model.pair.is_none() && model.endpoints.len() > 1 && model.endpoints.iter().all(tells)
 }
 
 /// Where tenants are isolated, any model may be asked for what only some engines and APIs can do.

@@ -96,10 +96,15 @@ async fn stages<X: Exchange>(
         exit.salt = isolate::salt(exit, inbound, &ask, served.model)?;
     }
     let admitted = accepted.admit(core, exit, key, served.model, ask, inbound.body().len())?;
-    let mut seated = match queue::ask(core, exit, inbound, &admitted)? {
-        Asked::Seated(seated) => seated,
-        // Boxed, so that requests that do not wait are no larger for it.
-        Asked::Line(want) => Box::pin(queue::wait(core, exit, inbound, x, &admitted, want)).await?,
+    // What waits is boxed, so that requests that do not wait are no larger for it.
+    let mut seated = loop {
+        match queue::ask(core, exit, inbound, &admitted)? {
+            Asked::Seated(seated) => break seated,
+            Asked::Line(want) => {
+                break Box::pin(queue::wait(core, exit, inbound, x, &admitted, want)).await?;
+            }
+            Asked::Consult(consultation) => Box::pin(consultation.wait(exit, x)).await?,
+        }
     };
     if pair::is_paired(exit, &admitted) {
         // Boxed, so that requests of one server hold no room for it.

@@ -39,7 +39,9 @@ pub fn is_credible(size: &Size, tokens: u64) -> bool {
     let Size { bytes, content } = *size;
     let (few, many) = match content {
         Content::Mixed => (0, bytes.saturating_mul(64)),
-        Content::Text | Content::Ids(_) => (bytes / 64, bytes.saturating_mul(4)),
+        Content::Text | Content::Ids(_) | Content::Counted(_) => {
+            (bytes / 64, bytes.saturating_mul(4))
+        }
     };
     (few..=many.saturating_add(TEMPLATE_TOKENS_MAX)).contains(&tokens)
 }

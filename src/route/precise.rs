@@ -1,7 +1,7 @@
 //! What a shard and the control plane tell each other of engines that tell of their own caches.
 //!
-//! Both ways are bounded and lossy: a prompt that finds no room is not tokenised, a change that finds none
-//! leaves the estimate in its place.
+//! All ways are bounded and lossy: a prompt that finds no room is not tokenised, a change that finds none
+//! leaves the estimate in its place, and who waits for an answer waits no longer than it likes.
 //!
 //! Of some prompts such an engine cannot tell ([`is_tellable`]): they are not offered, and what is believed
 //! of them is learned from answers, as if their engine told nothing.
@@ -19,18 +19,60 @@ use crate::config::plan::EndpointId;
 pub const PROMPTS_MAX: usize = 16;
 /// Bytes of a body that is copied for it, at most.
 pub const PROMPT_BYTES_MAX: usize = 1 << 20;
+/// Prompts of one shard that are to be tokenised before they are sent.
+pub const QUESTIONS_MAX: usize = 64;
 /// Changes that wait for one shard's tick.
 pub const CHANGES_MAX: usize = 16_384;
 
 /// A block's hash in a prompt's chain.
 pub type ChainHash = u64;
 
-/// A prompt that was sent to an engine.
+/// Who waits for a prompt's tokens: a place in its shard's list, and which use of that place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub place: u16,
+    pub life: u32,
+}
+
+/// What comes of a prompt that was tokenised before it was sent. The changes that it brought were told before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub ticket: Ticket,
+    pub told: Told,
+}
+
+/// What is known of a prompt by the engines' own word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// `None`: nobody has counted them.
+    pub tokens: Option<u32>,
+    /// Whatever any of the model's engines holds of it is known.
+    pub everywhere: bool,
+}
+
+/// A prompt, and who has to do with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// Of the plan whose ids follow.
+    pub generation: u64,
+    /// Who was sent it, or is to tokenise it.
+    pub endpoint: EndpointId,
+    /// All that serve its model, that one included.
+    pub endpoints: &'a [EndpointId],
+    /// The name that they know the model by.
+    pub model: &'a str,
+    pub body: &'a [u8],
+    /// The `cache_salt` that it is sent with, as JSON; empty without one.
+    pub salt: &'a [u8],
+}
+
+/// A copy of a prompt, and where each block of its chain ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
-    /// Of the plan whose id follows.
+    /// Of the plan whose ids follow.
     pub generation: u64,
     pub endpoint: EndpointId,
+    pub endpoints: Box<[EndpointId]>,
     /// The name that the endpoint knows the model by.
     pub model: Box<str>,
     /// The request's body, as the client sent it.
@@ -41,6 +83,8 @@ pub struct Prompt {
     pub blocks: Box<[(ChainHash, u64)]>,
     /// All bytes of the prompt.
     pub bytes: u64,
+    /// Who waits for it; `None`: it was sent, and nobody waits.
+    pub ticket: Option<Ticket>,
 }
 
 /// What an engine's cache was found to have, or not to have.
@@ -54,17 +98,24 @@ pub enum Change {
 /// A change, and whose: by what the endpoint's cache depends on.
 pub type News = (u64, Change);
 
-/// The two ways between one shard and the control plane.
+/// The ways between one shard and the control plane.
 #[derive(Debug)]
 pub struct Lane {
     pub prompts: ArrayQueue<Prompt>,
+    /// Prompts for which somebody waits.
+    pub questions: ArrayQueue<Prompt>,
     pub changes: ArrayQueue<News>,
+    pub answers: ArrayQueue<Answer>,
 }
 
 impl Default for Lane {
     fn default() -> Self {
-        let prompts = ArrayQueue::new(PROMPTS_MAX);
-        Self { prompts, changes: ArrayQueue::new(CHANGES_MAX) }
+        Self {
+            prompts: ArrayQueue::new(PROMPTS_MAX),
+            questions: ArrayQueue::new(QUESTIONS_MAX),
+            changes: ArrayQueue::new(CHANGES_MAX),
+            answers: ArrayQueue::new(2 * QUESTIONS_MAX),
+        }
     }
 }
 
@@ -92,30 +143,33 @@ fn is_one(prompt: &[u8]) -> bool {
 }
 
 impl Lane {
-    /// Offers a prompt for the model that its endpoint knows by the name `model`, if events can tell of it
-    /// and there is room for a copy; whether there was.
-    pub fn offer(
-        &self,
-        (generation, endpoint): (u64, EndpointId),
-        model: &str,
-        body: &[u8],
-        salt: &[u8],
-        chain: &Chain,
-    ) -> bool {
-        if self.prompts.is_full() || !chain.is_tellable() || chain.hashes().is_empty() {
-            return false;
-        }
+    /// Offers a prompt that was sent, if events can tell of it and there is room for a copy; whether there was.
+    pub fn offer(&self, sent: &Sent<'_>, chain: &Chain) -> bool {
+        let may = !self.prompts.is_full() && chain.is_tellable() && !chain.hashes().is_empty();
+        may && self.prompts.push(Prompt::of(sent, chain, None)).is_ok()
+    }
+
+    /// Asks for a prompt's tokens before it is sent; whether there was room.
+    pub fn ask(&self, sent: &Sent<'_>, chain: &Chain, ticket: Ticket) -> bool {
+        !self.questions.is_full()
+            && self.questions.push(Prompt::of(sent, chain, Some(ticket))).is_ok()
+    }
+}
+
+impl Prompt {
+    fn of(sent: &Sent<'_>, chain: &Chain, ticket: Option<Ticket>) -> Self {
         let end = |(at, hash): (usize, &u64)| (*hash, chain.bytes_at(at + 1));
-        let prompt = Prompt {
-            generation,
-            endpoint,
-            model: model.into(),
-            body: body.into(),
-            salt: salt.into(),
+        Self {
+            generation: sent.generation,
+            endpoint: sent.endpoint,
+            endpoints: sent.endpoints.into(),
+            model: sent.model.into(),
+            body: sent.body.into(),
+            salt: sent.salt.into(),
             blocks: chain.hashes().iter().enumerate().map(end).collect(),
             bytes: chain.bytes(),
-        };
-        self.prompts.push(prompt).is_ok()
+            ticket,
+        }
     }
 }
 

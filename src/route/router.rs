@@ -9,6 +9,7 @@
 //! its dispatch on, so that a burst of like prompts stays together.
 
 mod column;
+mod doubt;
 mod feedback;
 mod news;
 mod ruler;
@@ -58,6 +59,8 @@ pub struct Inquiry<'a> {
     /// The client's bound on the answer, for all choices together.
     pub output_tokens_max: Option<u64>,
     pub session_ttl: Nanos,
+    /// Whatever any endpoint holds of the prompt is known: its engines were asked.
+    pub told: bool,
 }
 
 /// What a request will cost wherever it goes.
@@ -320,7 +323,9 @@ impl Router {
     /// How this prompt's bytes become tokens.
     fn ratio(&self, whose: &Whose) -> InputRatio {
         match whose.prompt {
-            Size { bytes, content: Content::Ids(tokens) } => InputRatio::of(bytes, tokens),
+            Size { bytes, content: Content::Ids(tokens) | Content::Counted(tokens) } => {
+                InputRatio::of(bytes, tokens)
+            }
             _ => self.line(whose.model).map_or_else(InputRatio::default, |line| line.ratio),
         }
     }
@@ -401,7 +406,8 @@ impl Router {
             anchor: inquiry.whose.session.unwrap_or_else(|| inquiry.chain.anchor()),
             session: inquiry.whose.session,
             forked: self.forked(now),
-            others,
+            // Who was asked has nothing that is not known.
+            others: if inquiry.told { 0.0 } else { others },
             turn,
             random,
         }

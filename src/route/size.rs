@@ -23,6 +23,8 @@ pub enum Content {
     Mixed,
     /// Ids of so many tokens.
     Ids(u32),
+    /// Text of so many tokens, as its engine has counted beforehand.
+    Counted(u32),
 }
 
 /// A prompt's size.
@@ -49,6 +51,16 @@ impl Size {
         let out: usize = media.iter().map(|piece| piece.span.len()).sum();
         let bytes = body.len().saturating_sub(out) as u64 + media.len() as u64 * MEDIUM_TEXT_BYTES;
         Self { bytes, content: content(body, ask, &media) }
+    }
+}
+
+impl Size {
+    /// The same prompt, if an engine has counted its `tokens`. It counts no media.
+    pub fn counted(self, tokens: Option<u32>) -> Self {
+        match (self.content, tokens) {
+            (Content::Text, Some(tokens)) => Self { content: Content::Counted(tokens), ..self },
+            _ => self,
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub enum Due {
     Handshake,
     Connect,
     FirstByte,
+    Consult,
     Stall,
     Total,
     Linger,

@@ -3,7 +3,7 @@
 //! What finds no room is lost and counted; the shard that missed it sends a prompt to a colder endpoint.
 
 use crate::relay::core::Core;
-use crate::route::precise::CHANGES_MAX;
+use crate::route::precise::{self, CHANGES_MAX, QUESTIONS_MAX};
 use crate::route::router::News;
 use crate::shard::accept::Lane;
 
@@ -15,6 +15,9 @@ pub fn exchange(core: &Core, lanes: &[Lane]) {
     let epoch = core.epoch();
     let series = epoch.series();
     let own = usize::from(series.index);
+    if let Some(lane) = lanes.get(own) {
+        hear_engines(core, &lane.precise);
+    }
     core.router(|router| {
         if let Some(lane) = lanes.get(own) {
             // No more than could wait, or the others could keep this shard here.
@@ -22,10 +25,6 @@ pub fn exchange(core: &Core, lanes: &[Lane]) {
                 router.learn_news(&news);
                 series.shard.news_heard.inc();
             }
-        }
-        if let Some(lane) = lanes.get(own) {
-            let changes = std::iter::from_fn(|| lane.precise.changes.pop());
-            changes.take(CHANGES_MAX).for_each(|change| router.correct(change));
         }
         let (mut told, mut lost) = (0, 0);
         for news in router.drain_news() {
@@ -41,6 +40,17 @@ pub fn exchange(core: &Core, lanes: &[Lane]) {
         series.shard.prefix_blocks.set(table.entries as u64);
         series.shard.prefix_blocks_max.set(table.entries_max as u64);
     });
+}
+
+/// Hears what engines have told of their caches; whoever asked goes on, with all that was told before.
+pub fn hear_engines(core: &Core, lane: &precise::Lane) {
+    // What an answer rests on was told before it: answers are taken out first.
+    let answers: Vec<_> = std::iter::from_fn(|| lane.answers.pop()).take(QUESTIONS_MAX).collect();
+    core.router(|router| {
+        let changes = std::iter::from_fn(|| lane.changes.pop());
+        changes.take(CHANGES_MAX).for_each(|change| router.correct(change));
+    });
+    answers.into_iter().for_each(|answer| core.consults.hear(answer));
 }
 
 /// A queue for one shard's news; a single shard has nobody to hear from.

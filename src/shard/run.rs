@@ -23,6 +23,7 @@ use crate::runtime::listener::Listener;
 use crate::runtime::task::{self, Panicked};
 use crate::shard::accept::{self, Lane};
 use crate::shard::connection::Clients;
+use crate::shard::gossip;
 use crate::shard::link::{self, Command};
 use crate::shard::room::Descriptors;
 use crate::shard::tick::Ticker;
@@ -211,6 +212,7 @@ async fn answer_bell(bell: &Listening, inbox: &Inbox, spec: &Spec, life: &Life) 
         while let Some(command) = spec.commands.pop() {
             inbox.obey(command, life);
         }
+        gossip::hear_engines(&inbox.clients.core, &spec.lanes[spec.index].precise);
         // It may have been the bank.
         inbox.clients.core.hall.tick(&inbox.clients.core.epoch());
     }

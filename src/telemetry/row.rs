@@ -114,6 +114,8 @@ pub struct Row {
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub duration_micros: u64,
+    /// Time spent waiting for what engines hold of its prompt; `None` if they were not asked.
+    pub consulted_micros: Option<u64>,
     /// Time spent waiting for a place; `None` if there was one at once.
     pub queued_micros: Option<u64>,
     pub first_token_micros: Option<u64>,
@@ -151,6 +153,7 @@ impl Row {
             request_bytes: 0,
             response_bytes: 0,
             duration_micros: 0,
+            consulted_micros: None,
             queued_micros: None,
             first_token_micros: None,
             overhead_micros: 0,

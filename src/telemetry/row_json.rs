@@ -25,6 +25,7 @@ pub fn access(out: &mut Vec<u8>, row: &Row) {
         output_events: row.output_events,
         request_bytes: row.request_bytes,
         response_bytes: row.response_bytes,
+        consulted_ms: row.consulted_micros.map(millis),
         queued_ms: row.queued_micros.map(millis),
         first_token_ms: row.first_token_micros.map(millis),
         overhead_us: row.overhead_micros,
@@ -73,6 +74,8 @@ struct Access<'a> {
     output_events: u64,
     request_bytes: u64,
     response_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consulted_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     queued_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]

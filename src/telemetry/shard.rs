@@ -78,6 +78,8 @@ pub enum Stage {
     Scan,
     /// Choosing an endpoint and getting a place there.
     Place,
+    /// Waiting to be told what engines hold of the prompt.
+    Consult,
     /// Waiting for a place.
     Queue,
     /// A fresh connection, handshake included.
@@ -90,10 +92,11 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of its discriminants.
-    pub const ALL: [Stage; 7] = [
+    pub const ALL: [Stage; 8] = [
         Stage::Read,
         Stage::Scan,
         Stage::Place,
+        Stage::Consult,
         Stage::Queue,
         Stage::Connect,
         Stage::FirstByte,
@@ -106,6 +109,7 @@ impl Stage {
             Stage::Read => "read",
             Stage::Scan => "scan",
             Stage::Place => "place",
+            Stage::Consult => "consult",
             Stage::Queue => "queue",
             Stage::Connect => "connect",
             Stage::FirstByte => "first_byte",

@@ -1,6 +1,10 @@
 """Engines that tell of their caches: routing follows the cache itself, not an estimate of it."""
 
+import concurrent.futures
+import contextlib
 import copy
+import os
+import signal
 import time
 
 import httpx
@@ -234,3 +238,59 @@ def test_only_prompts_that_engines_can_tell_of_are_tokenised(gateways):
     ask(gateway, conversation(fresh(), 1))
     settled(gateway, 1)
     assert asked_to_tokenise(gateway) == (1, 0)
+
+
+@contextlib.contextmanager
+def busy_elsewhere(gateway, worlds, streams=4):
+    """Servers that are busy for others than this gateway, which has noticed it."""
+    with contextlib.ExitStack() as held:
+        for sim, _ in worlds:
+            body = {"model": MODEL, "max_tokens": 100_000, "stream": True}
+            body["messages"] = [{"role": "user", "content": "talk"}]
+            for _ in range(streams):
+                opened = httpx.stream("POST", f"{sim.url}/v1/chat/completions", json=body, timeout=60)
+                held.enter_context(opened)
+        time.sleep(2.5)
+        for _ in range(120):
+            ask(gateway, [{"role": "user", "content": "hi"}], max_tokens=1)
+        yield
+
+
+def test_what_other_gateways_sent_is_found_by_asking_the_engines(gateways):
+    paced = {"pace": "--realtime"}
+    worlds = [telling("--decode-ms", "3", **paced) for _ in range(3)]
+    for _, table in worlds:
+        table.pop("metrics_path")
+    first, second = world(gateways, worlds), world(gateways, worlds)
+    with busy_elsewhere(second, worlds):
+        assert metric(second, "sluice_stage_seconds_count", stage="consult") == 0, "short prompts"
+        for _ in range(4):
+            name = fresh()
+            there = ask(first, conversation(name, 5))
+            # It is never quiet: those who keep the servers busy fill blocks.
+            time.sleep(0.5)
+            row = ask(second, conversation(name, 6))
+            assert row["endpoint"] == there["endpoint"] and row["route"] == "warm", row
+            assert row["cached_tokens"] > 1_024 and row["consulted_ms"] > 0, row
+            assert abs(row["expected_cached_tokens"] - row["cached_tokens"]) < 200, row
+            # The engine's tokens were counted beforehand, so the expectation is exact.
+            assert row["expected_input_tokens"] == row["input_tokens"], row
+            row = ask(second, conversation(name, 7))
+            assert row["route"] == "warm" and "consulted_ms" not in row, "it is known here now"
+        assert metric(second, "sluice_stage_seconds_count", stage="consult") == 4
+
+
+def test_an_engine_that_does_not_say_its_tokens_is_not_waited_for(gateways):
+    worlds = [telling("--decode-ms", "3", pace="--realtime") for _ in range(2)]
+    for _, table in worlds:
+        table.pop("metrics_path")
+    gateway = world(gateways, worlds)
+    with busy_elsewhere(gateway, worlds), concurrent.futures.ThreadPoolExecutor() as pool:
+        for sim, _ in worlds:
+            os.kill(sim.process.pid, signal.SIGSTOP)
+        asked = pool.submit(ask, gateway, conversation(fresh(), 5))
+        time.sleep(1)
+        for sim, _ in worlds:
+            os.kill(sim.process.pid, signal.SIGCONT)
+        row = asked.result()
+    assert row["outcome"] == "completed" and 50 <= row["consulted_ms"] < 500, row

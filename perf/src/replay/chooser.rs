@@ -100,6 +100,11 @@ pub struct End {
 
 /// A routing algorithm.
 pub trait Chooser {
+    /// When the request can be routed, where something is to be found out first. Asked once, as it arrives.
+    fn consult(&mut self, _now: Time, _asked: &Question<'_>) -> Option<Time> {
+        None
+    }
+
     /// The GPU for a request; `None` refuses it.
     fn route(&mut self, now: Time, asked: &Question<'_>, fleet: &FleetView<'_>) -> Option<Gpu>;
 

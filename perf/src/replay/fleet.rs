@@ -63,6 +63,8 @@ pub enum Fate {
 pub struct Course {
     pub fate: Fate,
     pub arrived: Time,
+    /// Its chooser has seen it.
+    pub met: bool,
     /// Where it was sent last.
     pub gpu: Gpu,
     pub first_token: Time,
@@ -78,6 +80,7 @@ impl Course {
         Self {
             fate: Fate::Open,
             arrived: 0,
+            met: false,
             gpu: 0,
             first_token: 0,
             last_token: 0,
@@ -383,7 +386,14 @@ impl<'a> Fleet<'a> {
                 return;
             }
             self.arrivals.pop();
-            self.courses[index].arrived = self.now;
+            let course = &mut self.courses[index];
+            if !std::mem::replace(&mut course.met, true) {
+                course.arrived = self.now;
+                if let Some(later) = chooser.consult(self.now, &self.load.question(index)) {
+                    self.arrivals.push(Reverse((later, index)));
+                    continue;
+                }
+            }
             self.place(index, chooser);
         }
     }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use sluice::config::plan::{EndpointId, Policy};
+use sluice::relay::consult;
 use sluice::route::candidate::Candidate;
 use sluice::route::chain::Chain;
 use sluice::route::endpoints::EndpointSet;
@@ -61,6 +62,16 @@ struct Trip {
     flight: Option<Flight>,
     /// Until the first content.
     prefill_tokens: u64,
+    /// It was tokenised beforehand.
+    counted: bool,
+}
+
+/// A request that waits for what engines hold of it.
+struct Consulting {
+    gateway: usize,
+    shard: usize,
+    /// The answer comes before its patience is over.
+    told: bool,
 }
 
 pub struct Sluice<'a> {
@@ -71,6 +82,7 @@ pub struct Sluice<'a> {
     columns: EndpointSet,
     chains: &'a [Chain],
     trips: HashMap<usize, Trip>,
+    consulting: HashMap<usize, Consulting>,
     healthy: Vec<bool>,
     kv_tokens: Option<u32>,
     block_tokens: Option<u32>,
@@ -102,6 +114,7 @@ impl<'a> Sluice<'a> {
             places,
             chains,
             trips: HashMap::new(),
+            consulting: HashMap::new(),
             healthy: vec![true; gpus],
             kv_tokens: None,
             block_tokens: None,
@@ -126,6 +139,13 @@ impl<'a> Sluice<'a> {
                 gateway.shards.iter_mut().for_each(|shard| shard.correct(news));
             }
         }
+    }
+
+    /// Where a request falls to.
+    fn falls(&mut self) -> (usize, usize) {
+        let gateway = (self.random.next() % self.gateways.len() as u64) as usize;
+        let shard = (self.random.next() % self.gateways[gateway].shards.len() as u64) as usize;
+        (gateway, shard)
     }
 
     fn whose(&self, asked: &Question<'_>) -> Option<Whose> {
@@ -190,36 +210,76 @@ impl<'a> Sluice<'a> {
     }
 }
 
+/// What a router is asked.
+fn inquiry<'a>(
+    policy: Policy,
+    whose: Whose,
+    columns: &'a EndpointSet,
+    chain: &'a Chain,
+    told: bool,
+) -> Inquiry<'a> {
+    // The trace knows how long the answer is; a gateway does not.
+    let output_tokens_max = None;
+    Inquiry { policy, whose, columns, chain, output_tokens_max, session_ttl: SESSION_TTL, told }
+}
+
 /// What an endpoint's cache depends on.
 fn identity(gpu: Gpu) -> u64 {
     gpu as u64 + 1
 }
 
 impl Chooser for Sluice<'_> {
+    fn consult(&mut self, now: Time, asked: &Question<'_>) -> Option<Time> {
+        if !self.listens() {
+            return None;
+        }
+        self.exchange(now);
+        self.correct(now);
+        let (gateway, shard) = self.falls();
+        let (whose, chain) = (self.whose(asked)?, &self.chains[asked.index]);
+        let inquiry = inquiry(self.policy, whose, &self.columns, chain, false);
+        let here = &mut self.gateways[gateway];
+        let tokens = here.shards[shard].doubtful_tokens(now, &inquiry);
+        let patience = consult::patience(tokens.unwrap_or(0)).as_nanos() as Time;
+        let asks = here.precise.as_mut().filter(|_| tokens.is_some());
+        let known = asks.map(|precise| precise.ask(now, patience, asked, chain));
+        let told = known.flatten().is_some();
+        self.consulting.insert(asked.index, Consulting { gateway, shard, told });
+        known.map(|known| known.unwrap_or(now + patience))
+    }
+
     fn route(&mut self, now: Time, asked: &Question<'_>, fleet: &FleetView<'_>) -> Option<Gpu> {
         self.exchange(now);
         self.correct(now);
-        let gateway = (self.random.next() % self.gateways.len() as u64) as usize;
-        let shard = (self.random.next() % self.gateways[gateway].shards.len() as u64) as usize;
-        let (whose, chain) = (self.whose(asked)?, &self.chains[asked.index]);
+        let consulting = self.consulting.remove(&asked.index);
+        let (gateway, shard) = match &consulting {
+            Some(one) => (one.gateway, one.shard),
+            None => self.falls(),
+        };
+        let mut whose = self.whose(asked)?;
+        let counted = consulting.is_some_and(|one| one.told);
+        let hears_all = self.gateways[gateway].precise.as_ref().is_some_and(Precise::hears_all);
+        whose.prompt = whose.prompt.counted(counted.then(|| asked.tokens()));
         let open = fleet.candidates();
         let seats: Vec<Seat> = open.iter().map(|gpu| self.seat(gateway, *gpu, fleet)).collect();
-        let inquiry = Inquiry {
-            policy: self.policy,
-            whose,
-            columns: &self.columns,
-            chain,
-            // The trace knows how long the answer is; a gateway does not.
-            output_tokens_max: None,
-            session_ttl: SESSION_TTL,
-        };
+        let told = counted && hears_all;
+        let chain = &self.chains[asked.index];
+        let inquiry = inquiry(self.policy, whose, &self.columns, chain, told);
         let router = &mut self.gateways[gateway].shards[shard];
         let estimate = router.estimate(now, &inquiry);
         let decision = router.decide(now, &inquiry, &estimate, seats.into_iter())?;
         let pick = *decision.picks().next()?;
         let context_tokens = estimate.kv_tokens();
-        let trip =
-            Trip { gateway, shard, whose, pick, context_tokens, flight: None, prefill_tokens: 0 };
+        let trip = Trip {
+            gateway,
+            shard,
+            whose,
+            pick,
+            context_tokens,
+            flight: None,
+            prefill_tokens: 0,
+            counted,
+        };
         self.trips.insert(asked.index, trip);
         Some(usize::from(pick.endpoint.0))
     }
@@ -231,7 +291,7 @@ impl Chooser for Sluice<'_> {
         let chain = &self.chains[asked.index];
         trip.flight = Some(router.dispatched(now, chain, &trip.pick, &trip.whose));
         trip.prefill_tokens = u64::from(trip.pick.prefill_tokens);
-        if let Some(precise) = &mut gateway.precise {
+        if let Some(precise) = gateway.precise.as_mut().filter(|_| !trip.counted) {
             precise.offer(now, gpu, asked, chain);
         }
         let in_flight = &mut gateway.in_flight[gpu];

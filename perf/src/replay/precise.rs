@@ -2,7 +2,8 @@
 //! with the delays and bounds of the ways between.
 //!
 //! An engine's events leave it with the end of a step. Prompts are offered after their dispatch, some wait, a
-//! few at a time are tokenised, and what finds no room is not.
+//! few at a time are tokenised, and what finds no room is not. Those that other gateways may have sent
+//! somewhere are tokenised before their dispatch, more at a time.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,11 @@ use super::prompts::ids;
 
 /// From an engine to the shards: the socket, the keeper's turn, the shards' next epoch.
 const DELAY: Time = 15 * MILLISECOND;
-/// Prompts that are tokenised at the same time.
-const QUESTIONS_MAX: usize = 4;
+/// Back to the shard that asked, which is woken; half of the keeper's pause is before it.
+const ANSWER_DELAY: Time = 5 * MILLISECOND;
+/// Prompts that are tokenised at the same time, sent ones and others.
+const OFFERED_MAX: usize = 4;
+const ASKED_MAX: usize = 16;
 /// How long that takes, for each prompt and each of its tokens.
 const TOKENISE: Time = 2 * MILLISECOND;
 const TOKENISE_TOKEN: Time = MILLISECOND / 1_000;
@@ -37,7 +41,8 @@ pub struct Precise {
     due: BTreeMap<(Time, u64), (Gpu, Item)>,
     sent: u64,
     /// When each of those who tokenise is free again.
-    free: [Time; QUESTIONS_MAX],
+    offered: [Time; OFFERED_MAX],
+    asked: [Time; ASKED_MAX],
     /// When questions that were put off begin.
     waiting: Vec<Time>,
     waiting_max: usize,
@@ -51,7 +56,8 @@ impl Precise {
             places: Places::default(),
             due: BTreeMap::new(),
             sent: 0,
-            free: [0; QUESTIONS_MAX],
+            offered: [0; OFFERED_MAX],
+            asked: [0; ASKED_MAX],
             waiting: Vec::new(),
             waiting_max: PROMPTS_MAX * shards,
         }
@@ -73,16 +79,30 @@ impl Precise {
         if self.waiting.len() >= self.waiting_max {
             return;
         }
-        let first = (0..QUESTIONS_MAX).min_by_key(|at| self.free[*at]).unwrap_or(0);
-        let begin = self.free[first].max(now);
+        let (begin, done) = tokenised(&mut self.offered, now, asked);
         if begin > now {
             self.waiting.push(begin);
         }
-        self.free[first] = begin + TOKENISE + u64::from(asked.tokens()) * TOKENISE_TOKEN;
-        let end = |(at, hash): (usize, &u64)| (*hash, chain.bytes_at(at + 1));
-        let blocks = chain.hashes().iter().enumerate().map(end).collect();
-        let item = Item::Tokenised { ids: ids(asked.ask), blocks, bytes: chain.bytes() };
-        self.send(self.free[first] + DELAY, gpu, item);
+        self.send(done + DELAY, gpu, tokens(asked, chain));
+    }
+
+    /// A prompt is to be tokenised before it is sent: when that is known, if it is within `patience`.
+    pub fn ask(
+        &mut self,
+        now: Time,
+        patience: Time,
+        asked: &Question<'_>,
+        chain: &Chain,
+    ) -> Option<Time> {
+        let (_, done) = tokenised(&mut self.asked, now, asked);
+        let known = done + ANSWER_DELAY;
+        self.send(known, 0, tokens(asked, chain));
+        (known <= now + patience).then_some(known)
+    }
+
+    /// Whether all engines have told of their blocks.
+    pub fn hears_all(&self) -> bool {
+        self.blocks.iter().all(|blocks| blocks.size() > 0)
     }
 
     /// What has arrived by now.
@@ -90,26 +110,51 @@ impl Precise {
         let mut all = Vec::new();
         let later = self.due.split_off(&(now + 1, 0));
         for (gpu, item) in std::mem::replace(&mut self.due, later).into_values() {
-            let mut changes = Vec::new();
-            self.take(gpu, item, &mut changes);
-            all.extend(changes.into_iter().map(|change| (gpu, change)));
+            self.take(gpu, item, |gpu, changes| {
+                all.extend(changes.drain(..).map(|change| (gpu, change)));
+            });
         }
         all
     }
 
-    fn take(&mut self, gpu: Gpu, item: Item, changes: &mut Vec<Change>) {
-        let Self { blocks, places, .. } = self;
+    fn take(&mut self, gpu: Gpu, item: Item, mut tell: impl FnMut(Gpu, &mut Vec<Change>)) {
+        let (Self { blocks, places, .. }, mut changes) = (self, Vec::new());
         match item {
             Item::Told(told) => {
-                told.into_iter().for_each(|one| blocks[gpu].apply(&event(one), places, changes));
+                let told = told.into_iter().map(event);
+                told.for_each(|one| blocks[gpu].apply(&one, places, &mut changes));
+                tell(gpu, &mut changes);
             }
             Item::Tokenised { ids, blocks: ends, bytes } => {
+                // All engines of a fleet have blocks of one size.
+                let size = blocks.iter().map(Blocks::size).max().unwrap_or(0);
+                if size == 0 {
+                    return;
+                }
                 let marks = marks(&ends, bytes, ids.len());
                 // No trace has salts.
-                places.learn((&ids, 0), &marks, &blocks[gpu], changes);
+                let found = places.learn((&ids, 0), &marks, size);
+                for (gpu, blocks) in blocks.iter().enumerate() {
+                    blocks.find(&found, &mut changes);
+                    tell(gpu, &mut changes);
+                }
             }
         }
     }
+}
+
+/// When one of those who tokenise begins with a prompt, and is done with it.
+fn tokenised(free: &mut [Time], now: Time, asked: &Question<'_>) -> (Time, Time) {
+    let Some(first) = free.iter_mut().min() else { return (now, now) };
+    let begin = now.max(*first);
+    *first = begin + TOKENISE + u64::from(asked.tokens()) * TOKENISE_TOKEN;
+    (begin, *first)
+}
+
+fn tokens(asked: &Question<'_>, chain: &Chain) -> Item {
+    let end = |(at, hash): (usize, &u64)| (*hash, chain.bytes_at(at + 1));
+    let blocks = chain.hashes().iter().enumerate().map(end).collect();
+    Item::Tokenised { ids: ids(asked.ask), blocks, bytes: chain.bytes() }
 }
 
 /// As it is decoded from an engine's message.

@@ -30,7 +30,7 @@ const PLACES_MAX: usize = 1 << 20;
 const BASE: u64 = 0;
 
 /// A link of the chain over tokens.
-type Link = u64;
+pub type Link = u64;
 
 /// Where one link of a prompt's chain over bytes ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,19 +81,15 @@ fn link(parent: Link, extra: u64, tokens: &[u32]) -> Link {
 }
 
 impl Places {
-    /// Takes a tokenised prompt in, whose salt is the `extra` of its first block, or 0. Blocks that `blocks`
-    /// holds already are told of at once.
+    /// Takes a tokenised prompt in, whose salt is the `extra` of its first block, or 0, for engines with blocks
+    /// of `size` tokens, 1 or more. What it says where is for [`Blocks::find`].
     pub fn learn(
         &mut self,
         (tokens, extra): (&[u32], u64),
         marks: &[Mark],
-        blocks: &Blocks,
-        changes: &mut Vec<Change>,
-    ) {
-        let size = blocks.block_tokens;
-        if size == 0 {
-            return;
-        }
+        size: u32,
+    ) -> Vec<(Link, ChainHash)> {
+        let mut found = Vec::new();
         let mut parent = root(size, BASE);
         let mut rest = marks.iter().copied().peekable();
         for (block, end) in tokens.chunks_exact(size as usize).zip((1..).map(|n: u32| n * size)) {
@@ -105,10 +101,9 @@ impl Places {
             }
             let Some(hash) = place else { continue };
             self.insert(parent, hash);
-            if blocks.held.contains_key(&parent) {
-                changes.push(Change::Holds(hash));
-            }
+            found.push((parent, hash));
         }
+        found
     }
 
     fn insert(&mut self, link: Link, hash: ChainHash) {
@@ -125,9 +120,15 @@ impl Places {
 }
 
 impl Blocks {
-    /// Whether their size is known, which the first that is stored tells.
-    pub fn are_sized(&self) -> bool {
-        self.block_tokens > 0
+    /// Tokens of each, which the first that is stored tells; 0 before.
+    pub fn size(&self) -> u32 {
+        self.block_tokens
+    }
+
+    /// Tells which places of a prompt are held.
+    pub fn find(&self, places: &[(Link, ChainHash)], changes: &mut Vec<Change>) {
+        let held = places.iter().filter(|(link, _)| self.held.contains_key(link));
+        changes.extend(held.map(|(_, hash)| Change::Holds(*hash)));
     }
 
     /// Blocks that are known.
@@ -221,12 +222,8 @@ mod tests {
         let tokens: Vec<u32> = (0..16).collect();
         blocks.apply(&stored(&[100, 101], None, &tokens[..8]), &places, &mut changes);
         assert!(changes.is_empty(), "no prompt is known yet");
-        places.learn(
-            (&tokens, 0),
-            &marks(&[(1, 3), (2, 4), (3, 9), (4, 15)]),
-            &blocks,
-            &mut changes,
-        );
+        let ends = marks(&[(1, 3), (2, 4), (3, 9), (4, 15)]);
+        blocks.find(&places.learn((&tokens, 0), &ends, SIZE), &mut changes);
         assert_eq!(
             std::mem::take(&mut changes),
             [Change::Holds(2)],
@@ -248,7 +245,7 @@ mod tests {
         salted.extras = vec![7, 0];
         blocks.apply(&Event::Stored(salted), &places, &mut changes);
         for (extra, place) in [(0, 10), (8, 20), (7, 30)] {
-            places.learn((&tokens, extra), &marks(&[(place, 8)]), &blocks, &mut changes);
+            blocks.find(&places.learn((&tokens, extra), &marks(&[(place, 8)]), SIZE), &mut changes);
         }
         assert_eq!(changes, [Change::Holds(30)]);
     }
@@ -262,7 +259,7 @@ mod tests {
             Event::Stored(Stored { adapter: 3, ..stored })
         };
         blocks.apply(&adapted(&[1, 2]), &places, &mut changes);
-        places.learn((&tokens, 0), &marks(&[(10, 8)]), &blocks, &mut changes);
+        blocks.find(&places.learn((&tokens, 0), &marks(&[(10, 8)]), SIZE), &mut changes);
         blocks.apply(&adapted(&[3, 4]), &places, &mut changes);
         assert!(changes.is_empty());
         blocks.apply(&stored(&[5, 6], None, &tokens), &places, &mut changes);
@@ -301,7 +298,7 @@ mod tests {
     fn other_prompts_blocks_are_not_taken_for_this_ones() {
         let (mut places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
         blocks.apply(&stored(&[1], None, &[1, 2, 3, 4]), &places, &mut changes);
-        places.learn((&[9, 2, 3, 4], 0), &marks(&[(5, 4)]), &blocks, &mut changes);
+        blocks.find(&places.learn((&[9, 2, 3, 4], 0), &marks(&[(5, 4)]), SIZE), &mut changes);
         assert!(changes.is_empty());
     }
 
@@ -318,14 +315,14 @@ mod tests {
             let names: Vec<u64> = (0..6).collect();
             blocks.apply(&stored(&names[..1], None, &tokens[..4]), &places, &mut changes);
             if !late {
-                places.learn((&tokens, 0), &ends, &blocks, &mut changes);
+                blocks.find(&places.learn((&tokens, 0), &ends, SIZE), &mut changes);
             }
             blocks.apply(&stored(&names[1..], Some(0), &tokens[4..]), &places, &mut changes);
             let blocks_gone = names[drop_from..].iter().rev().copied().collect();
             let gone = Event::Removed { blocks: blocks_gone };
             blocks.apply(&gone, &places, &mut changes);
             if late {
-                places.learn((&tokens, 0), &ends, &blocks, &mut changes);
+                blocks.find(&places.learn((&tokens, 0), &ends, SIZE), &mut changes);
             }
             let mut held = std::collections::BTreeSet::new();
             for change in changes {

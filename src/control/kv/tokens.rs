@@ -12,8 +12,10 @@ use crate::control::client::{Ask, Client};
 use crate::control::fleet::Addresses;
 use crate::route::precise::Prompt;
 
-/// For one question.
+/// For one prompt that was sent…
 const PATIENCE: Duration = Duration::from_secs(10);
+/// …and for one that waits for it; whoever sent it does not wait as long for most.
+const PATIENCE_ASKED: Duration = Duration::from_secs(3);
 /// What an answer may hold, bytes: a number of some digits for each token.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -50,7 +52,12 @@ pub fn engines(
 /// A prompt, and what became of the question.
 #[derive(Debug)]
 pub struct Tokenised {
+    /// Whose prompt it is.
+    pub shard: usize,
+    /// Of the engine that was asked.
     pub identity: u64,
+    /// Of all known engines that serve the prompt's model.
+    pub identities: Box<[u64]>,
     pub prompt: Prompt,
     /// `None`: the engine did not say.
     pub tokens: Option<Vec<u32>>,
@@ -86,12 +93,11 @@ struct Answer {
 }
 
 /// Asks `engine` for the tokens of `prompt`. Prompts that are token ids already need no question.
-pub async fn tokenise(engine: Engine, prompt: Prompt) -> Tokenised {
-    let tokens = match ids(&prompt.body) {
+pub async fn tokenise(engine: &Engine, prompt: &Prompt) -> Option<Vec<u32>> {
+    match ids(&prompt.body) {
         Some(ids) => Some(ids),
-        None => ask(&engine, &prompt).await,
-    };
-    Tokenised { identity: engine.identity, prompt, tokens }
+        None => ask(engine, prompt).await,
+    }
 }
 
 async fn ask(engine: &Engine, prompt: &Prompt) -> Option<Vec<u32>> {
@@ -100,7 +106,8 @@ async fn ask(engine: &Engine, prompt: &Prompt) -> Option<Vec<u32>> {
     let ask = Ask { path, body: Some(question), answer_bytes_max: ANSWER_BYTES_MAX };
     let addresses: Vec<SocketAddr> = engine.addresses.borrow().to_vec();
     let mut client = Client::new(engine.endpoint.clone());
-    let answer = client.ask(&addresses, 0, PATIENCE, &ask).await.ok()?;
+    let patience = if prompt.ticket.is_some() { PATIENCE_ASKED } else { PATIENCE };
+    let answer = client.ask(&addresses, 0, patience, &ask).await.ok()?;
     let whole = (answer.status == 200).then_some(answer.body)?;
     serde_json::from_slice::<Answer>(&whole).ok().map(|answer| answer.tokens)
 }

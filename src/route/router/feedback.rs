@@ -176,7 +176,7 @@ impl Router {
             self.answers.learn(whose.client, whose.model.key(), output);
         }
         let Some(input) = tokens(report.input_tokens) else { return };
-        if whose.prompt.content == Content::Text {
+        if matches!(whose.prompt.content, Content::Text | Content::Counted(_)) {
             let ratio = &mut self.lines[usize::from(whose.model.index)].ratio;
             ratio.learn(whose.prompt.bytes, input);
         }

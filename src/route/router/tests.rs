@@ -55,6 +55,7 @@ impl World {
         let (prompt, computes) = (chain.size(), self.computes);
         let whose = Whose { model, client: 1, session, prompt, computes };
         let inquiry = Inquiry {
+            told: false,
             policy: Policy::PredictedTtft,
             whose,
             columns: &self.columns,
