@@ -16,6 +16,8 @@ pub enum Point {
     Asked,
     /// The cost is reserved.
     Admitted,
+    /// It was told what engines hold of its prompt, or was not.
+    Consulted,
     /// It is about to wait for a place on an endpoint.
     Queued,
     /// It has waited, and it is its turn.

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::config::plan::EndpointId;
+use crate::lifecycle::inject::{self, Point};
 use crate::relay::core::Core;
 use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
@@ -96,6 +97,12 @@ impl Consults {
         told.flatten().map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.0.borrow().iter().filter(|place| place.waiting.is_some()).count()
+    }
+
     fn with<T>(&self, ticket: Ticket, act: impl FnOnce(&mut Place) -> T) -> Option<T> {
         let mut places = self.0.borrow_mut();
         let place = places.get_mut(usize::from(ticket.place))?;
@@ -140,6 +147,7 @@ impl Consultation {
         .await;
         exit.row.consulted_micros = Some(exit.waited(Stage::Consult).as_micros() as u64);
         exit.told = Some(told?);
+        inject::point(Point::Consulted);
         Ok(())
     }
 }

@@ -107,6 +107,16 @@ pub fn short(id: &str, model: &str) -> Ask {
     Ask { id: id.into(), bytes, expect: Expect::Answer, own_usage: false, bodiless: false }
 }
 
+/// A request for model `m` that is long enough for its engines to be asked about it.
+pub fn long(id: &str) -> Ask {
+    let said = format!("{id} says ").repeat(1_200);
+    let body = format!(
+        r#"{{"model":"m","stream":true,"user":"{id}","messages":[{{"role":"user","content":"{said}"}}]}}"#
+    );
+    let bytes = posted("/v1/chat/completions", id, KEY, body.as_bytes());
+    Ask { id: id.into(), bytes, expect: Expect::Answer, own_usage: false, bodiless: false }
+}
+
 fn chunked(world: &World, path: &str, id: &str, mut body: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
         "POST {path} HTTP/1.1\r\nhost: g\r\nx-request-id: {id}\r\n{KEY}\

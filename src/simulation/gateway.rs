@@ -63,6 +63,12 @@ pub fn crowded(endpoints: usize, more: &str, requests_max: u64, generation: u64)
     compiled(&text_of(&addresses, more, &each(requests_max)), generation)
 }
 
+/// As [`plan`], with engines that tell of their caches.
+pub fn telling(endpoints: usize, generation: u64) -> Plan {
+    let addresses: Vec<_> = (0..endpoints).map(endpoint_address).collect();
+    compiled(&text_of(&addresses, "", "kv_events = \"tcp://127.0.0.1:5557\"\n"), generation)
+}
+
 fn each(requests_max: u64) -> String {
     format!("requests_max = {requests_max}\n")
 }
@@ -207,7 +213,10 @@ impl Gateway {
             let out = all[0].in_flight.get();
             expect(format!("requests in flight for {name}: {out}"), out == 0);
         }
-        let epoch = self.shard.clients().core.epoch();
+        let core = &self.shard.clients().core;
+        let asking = core.consults.waiting();
+        expect(format!("requests that wait for engines' words: {asking}"), asking == 0);
+        let epoch = core.epoch();
         for at in 0..epoch.plan().endpoints.len() {
             let open = epoch.backend(crate::config::plan::EndpointId(at as u16)).open();
             expect(format!("open connections to e{at}: {open}"), open == 0);

@@ -8,6 +8,7 @@ mod ask;
 mod book;
 mod check;
 mod client;
+mod consulting;
 mod drops;
 mod gateway;
 mod leaks;

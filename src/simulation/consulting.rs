@@ -1,0 +1,150 @@
+//! Requests that wait for what engines hold of their prompts: whoever answers, or does not, and whoever leaves,
+//! each goes on or is out at once, and nobody's place is kept.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::book::Book;
+use super::check::{Excuses, judge};
+use super::gateway::{self, Gateway};
+use super::peer::Peer;
+use super::server::{self, Habits};
+use super::{ask, client, drops};
+use crate::lifecycle::inject::{self, Point};
+use crate::lifecycle::outcome::Outcome;
+use crate::relay::core::Core;
+use crate::route::precise::{Answer, Lane, Told};
+use crate::route::views::{EngineView, Views};
+use crate::runtime::twin::faults::Faults;
+use crate::runtime::twin::{net, run, sleep, world};
+use crate::runtime::{clock, task};
+use crate::shard::gossip;
+use crate::shard::link::Command;
+
+/// Two servers whose engines tell of their caches, and are busy for others.
+async fn world_of(book: &Rc<Book>, seed: u64) -> Rc<Gateway> {
+    for at in 0..2 {
+        let habits = Habits { accidents: 0, keep_alive_max: Duration::from_secs(2) };
+        server::start(book, gateway::endpoint_address(at), habits);
+    }
+    let plan = gateway::telling(2, 1);
+    let mut views = Views::unprobed(&plan);
+    let busy = || EngineView { running: Some(60_000), waiting: Some(0), ..EngineView::default() };
+    views.endpoints.iter_mut().for_each(|view| view.engine = Some(busy()));
+    let gateway = Gateway::start(plan, seed);
+    gateway.shard.tell(Command::Views(Arc::new(views)));
+    let core = gateway.shard.clients().core.clone();
+    task::spawn(answer(core));
+    // That others are there shows in a decision.
+    client::start_with(book, "first", vec![ask::short("first-0", "m")]);
+    while book.clients.get() > 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    gateway
+}
+
+/// What the control plane does: answers, soon, late or never.
+async fn answer(core: Rc<Core>) {
+    let lane = Arc::new(Lane::default());
+    core.listen_to(lane.clone());
+    loop {
+        sleep(world().between(Duration::from_millis(1), Duration::from_millis(60))).await;
+        while let Some(prompt) = lane.questions.pop() {
+            let (ticket, told) = (prompt.ticket.expect("a question"), told());
+            if world().below(4) > 0 {
+                lane.answers.push(Answer { ticket, told }).expect("there is room");
+            }
+        }
+        gossip::hear_engines(&core, &lane);
+    }
+}
+
+fn told() -> Told {
+    let counted = world().below(3) > 0;
+    Told { tokens: counted.then_some(3_000), everywhere: counted && world().below(2) > 0 }
+}
+
+/// Some of the clients leave early; one request may panic while it waits.
+async fn many(seed: u64, panics: Option<u32>) -> (usize, Vec<String>) {
+    let book = Rc::new(Book::default());
+    let gateway = world_of(&book, seed).await;
+    if let Some(skip) = panics {
+        inject::panic_at(Point::Consulted, skip);
+    }
+    for number in 0..8 {
+        let name = format!("c{number}");
+        let asks = (0..3).map(|at| ask::long(&format!("{name}-{at}"))).collect();
+        client::start_with(&book, &name, asks);
+    }
+    while book.clients.get() > 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let mut faults: Vec<String> = gateway.rest().await.err().into_iter().collect();
+    let rows = gateway.access.borrow().clone();
+    let consulted = rows.iter().filter(|row| row.consulted_micros.is_some()).count();
+    let panicked = rows.iter().filter(|row| row.outcome == Outcome::Panicked);
+    let victims: Vec<String> = panicked.map(|row| row.request_id.as_str()[..3].into()).collect();
+    if victims.len() != usize::from(panics.is_some()) || inject::disarm() {
+        faults.push(format!("{victims:?} panicked"));
+    }
+    for (id, asked) in book.asked.borrow_mut().iter_mut() {
+        asked.harmed |= victims.iter().any(|victim| id.starts_with(victim));
+    }
+    let slack = Duration::from_secs(1);
+    let excuses = Excuses { network: false, drained: false, strayed: false, slack };
+    faults.extend(judge(&book, &gateway, &excuses, clock::now()));
+    (consulted, faults)
+}
+
+#[test]
+fn whatever_engines_say_requests_go_on() {
+    for seed in 0..24 {
+        let ((consulted, faults), _) = run(seed, Faults::ROUGH, move || many(seed, None));
+        assert!(faults.is_empty(), "seed {seed}:\n{}", faults.join("\n"));
+        assert!(consulted > 12, "seed {seed}: {consulted} of 24 asked");
+    }
+}
+
+#[test]
+fn a_panic_beside_a_question_ends_one_request() {
+    for seed in 0..6 {
+        let panicking = move || many(seed, Some(seed as u32));
+        let ((_, faults), _) = run(seed, Faults::ROUGH, panicking);
+        assert!(faults.is_empty(), "seed {seed}:\n{}", faults.join("\n"));
+    }
+}
+
+/// Whether the request was at its end, and what is wrong after it.
+async fn dropped(seed: u64, polls: usize) -> (bool, Vec<String>) {
+    let book = Rc::new(Book::default());
+    let gateway = world_of(&book, seed).await;
+    let listener = net::listen(drops::address());
+    let ask = ask::long("r");
+    client::enter(&book, &ask, false);
+    task::spawn(async move {
+        let mut peer = Peer::connect(drops::address()).await.expect("it listens");
+        let _ = peer.send(&ask.bytes, false).await;
+        while peer.end.is_none() {
+            peer.fill().await;
+        }
+    });
+    let ended = drops::serve_once(gateway.clone(), listener, polls).await.expect("a lawful head");
+    sleep(Duration::from_millis(100)).await;
+    let mut faults: Vec<String> = gateway.rest().await.err().into_iter().collect();
+    faults.extend(gateway.imbalances());
+    (ended, faults)
+}
+
+#[test]
+fn a_request_can_be_dropped_while_its_engines_are_asked() {
+    for seed in 0..6 {
+        let end = (0..5_000).find(|polls| {
+            let polls = *polls;
+            let ((ended, faults), _) = run(seed, Faults::ROUGH, move || dropped(seed, polls));
+            assert!(faults.is_empty(), "seed {seed}, {polls} polls:\n{}", faults.join("\n"));
+            ended
+        });
+        assert!(end.is_some(), "seed {seed}: the request never ended");
+    }
+}
