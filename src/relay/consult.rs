@@ -4,7 +4,8 @@
 //! the control plane knows their blocks, whoever filled them; what it lacks are the prompt's tokens. So an
 //! engine tokenises the prompt first, and the shard's tables learn what is where before it decides.
 //!
-//! Invariants: a request waits here once, and no longer than its [`patience`]; whatever comes of it, it goes on.
+//! Invariants: a request waits here once, and no longer than its [`patience`]; whatever comes of it, it
+//! goes on.
 
 use std::cell::RefCell;
 use std::future::poll_fn;

@@ -27,14 +27,15 @@ pub const CHANGES_MAX: usize = 16_384;
 /// A block's hash in a prompt's chain.
 pub type ChainHash = u64;
 
-/// Who waits for a prompt's tokens: a place in its shard's list, and which use of that place.
+/// Who waits for a prompt's tokens: a place in its shard's list, and which use of that place it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     pub place: u16,
     pub life: u32,
 }
 
-/// What comes of a prompt that was tokenised before it was sent. The changes that it brought were told before.
+/// What comes of a prompt that was tokenised before it was sent. The changes that it brought were told
+/// earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub ticket: Ticket,
@@ -143,7 +144,8 @@ fn is_one(prompt: &[u8]) -> bool {
 }
 
 impl Lane {
-    /// Offers a prompt that was sent, if events can tell of it and there is room for a copy; whether there was.
+    /// Offers a prompt that was sent, if events can tell of it and there is room for a copy; whether there
+    /// was.
     pub fn offer(&self, sent: &Sent<'_>, chain: &Chain) -> bool {
         let may = !self.prompts.is_full() && chain.is_tellable() && !chain.hashes().is_empty();
         may && self.prompts.push(Prompt::of(sent, chain, None)).is_ok()

@@ -1,5 +1,5 @@
-//! Requests that wait for what engines hold of their prompts: whoever answers, or does not, and whoever leaves,
-//! each goes on or is out at once, and nobody's place is kept.
+//! Requests that wait for what engines hold of their prompts: whoever answers, or does not, and whoever
+//! leaves, each goes on or is out at once, and nobody's place is kept.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -81,8 +81,8 @@ fn link(parent: Link, extra: u64, tokens: &[u32]) -> Link {
 }
 
 impl Places {
-    /// Takes a tokenised prompt in, whose salt is the `extra` of its first block, or 0, for engines with blocks
-    /// of `size` tokens, 1 or more. What it says where is for [`Blocks::find`].
+    /// Takes a tokenised prompt in, whose salt is the `extra` of its first block, or 0, for engines with
+    /// blocks of `size` tokens, 1 or more. Its places are for [`Blocks::find`].
     pub fn learn(
         &mut self,
         (tokens, extra): (&[u32], u64),

@@ -10,8 +10,8 @@ const TOKENS_MIN: u32 = 1_024;
 const KNOWN_PARTS: u32 = 5;
 
 impl Router {
-    /// Tokens of a prompt that must be computed wherever it goes, as far as is known, where other gateways may
-    /// have sent its beginning to somebody whose engine tells of it. The look-up is not the decision's.
+    /// Tokens of a prompt that must be computed wherever it goes, as far as is known, where other gateways
+    /// may have sent its beginning to somebody whose engine tells of it. The look-up is not the decision's.
     pub fn doubtful_tokens(&mut self, now: Nanos, inquiry: &Inquiry<'_>) -> Option<u32> {
         let others = self.line(inquiry.whose.model)?.others.share() > 0.0;
         let by_cache = matches!(inquiry.policy, Policy::PredictedTtft | Policy::PrefixAffinity);
