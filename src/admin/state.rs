@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Plan;
+use crate::route::views::EngineView;
 use crate::telemetry::Registry;
 use crate::telemetry::explain::Kept;
 
@@ -35,6 +36,18 @@ impl EndpointState {
     }
 }
 
+/// What an engine says of itself. Unknown is never zero.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EngineState {
+    /// As shards have it.
+    pub view: EngineView,
+    /// Prompt tokens looked up in its prefix cache, and found there, since it started.
+    pub prefix_queries: Option<u64>,
+    pub prefix_hits: Option<u64>,
+    /// LoRA adapters that it has work for.
+    pub adapters: Option<u64>,
+}
+
 /// How reloads ended, counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reloads {
@@ -52,6 +65,8 @@ pub struct State {
     pub registry: Registry,
     /// By `EndpointId` of `plan`.
     pub endpoints: Vec<EndpointState>,
+    /// Likewise; `None`: it does not tell, or not any more.
+    pub engines: Vec<Option<EngineState>>,
     pub draining: bool,
     pub reloads: Reloads,
     /// Shards that have stopped ticking, by number.
@@ -68,9 +83,11 @@ impl Shared {
     /// A state as it is at the start: nothing probed.
     pub fn new(plan: Arc<Plan>, registry: Registry) -> Self {
         let endpoints = vec![EndpointState::Unknown; plan.endpoints.len()];
+        let engines = vec![None; plan.endpoints.len()];
         let reloads = Reloads::default();
         let (draining, stuck, explained) = (false, Vec::new(), Kept::default());
-        let state = State { plan, registry, endpoints, draining, reloads, stuck, explained };
+        let state =
+            State { plan, registry, endpoints, engines, draining, reloads, stuck, explained };
         Self(Arc::new(Mutex::new(state)))
     }
 

@@ -47,6 +47,8 @@ pub struct Conductor {
     events: mpsc::Sender<Event>,
     /// Engines said something new: shards hear of it with the next tick, of all of them together.
     views_changed: bool,
+    /// Engines were looked at since the last tick.
+    engines_read: bool,
 }
 
 /// The watch over the configuration's files.
@@ -99,6 +101,7 @@ impl Conductor {
             writers,
             events,
             views_changed: false,
+            engines_read: false,
         })
     }
 
@@ -134,6 +137,7 @@ impl Conductor {
             }
             Event::Scraped { generation, id, reading } => {
                 self.views_changed |= self.fleet.scraped(generation, id, reading);
+                self.engines_read = true;
             }
             Event::Resolved(answer) => {
                 if self.fleet.resolved(answer) {
@@ -165,6 +169,9 @@ impl Conductor {
         });
         self.enter(self.phase.at(now, &states));
         self.balance();
+        if std::mem::take(&mut self.engines_read) {
+            self.shared.with(|state| state.engines = self.fleet.engines());
+        }
         if std::mem::take(&mut self.views_changed) {
             self.publish_views();
         }
@@ -324,6 +331,7 @@ impl Conductor {
         let bound = self.shared.with(|state| {
             state.plan = Arc::clone(&plan);
             state.endpoints = self.fleet.states();
+            state.engines = self.fleet.engines();
             state.reloads.accepted += 1;
             let bound = link::bind(&mut state.registry, &plan, &views);
             self.bank.adopt(&plan, &state.registry);

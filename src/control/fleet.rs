@@ -24,6 +24,7 @@ use super::kv::tokens::Engine;
 use super::names::{self, Answer, Names};
 use super::probe::probe;
 use crate::admin::EndpointState;
+use crate::admin::state::EngineState;
 use crate::config::Plan;
 use crate::config::plan::{Endpoint, EndpointId, KvEvents};
 use crate::route::views::{EndpointView, Views};
@@ -247,6 +248,11 @@ impl Fleet {
             let probed = (one.health.usable(), one.health.returns());
             one.engine.observe(reading, probed, Instant::now(), stale_after)
         })
+    }
+
+    /// What the admin listener shows of engines, by [`EndpointId`].
+    pub fn engines(&self) -> Vec<Option<EngineState>> {
+        self.endpoints.iter().map(|one| one.engine.state()).collect()
     }
 
     /// What shards get.

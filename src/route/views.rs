@@ -32,8 +32,6 @@ pub struct EngineView {
     pub kv_tokens: Option<u32>,
     /// Tokens of one of its blocks.
     pub block_tokens: Option<u32>,
-    /// LoRA adapters it has loaded; empty: none, or it does not say.
-    pub adapters: Arc<[Box<str>]>,
 }
 
 /// All endpoints of one plan.

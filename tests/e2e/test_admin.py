@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from harness import wait_for
+from harness import Sim, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
 MODEL = "mock-model"
@@ -40,6 +40,35 @@ def test_readyz(stack):
     assert stack.admin.readyz("")[0] == 404
     assert stack.admin.get("/readyz?model=a&model=b")[0] == 400
     assert stack.admin.get("/readyz?modell=mock-model")[0] in (200, 400)
+
+
+def test_what_engines_say_of_themselves_is_shown_while_it_is_fresh(gateways):
+    sim = Sim("--kv-blocks", "512")
+    silent = {"name": "silent", "url": sim.url, "engine": "vllm", "metrics_path": ""}
+    telling = {"name": "telling", "url": sim.url, "engine": "vllm"}
+    models = [{"name": MODEL, "endpoints": ["telling", "silent"]}]
+    routing = {"engine_metrics_seconds": 0.1}
+    gateway = gateways([], endpoints=[telling, silent], models=models, routing=routing)
+
+    def shown(name, endpoint="telling"):
+        found = [
+            value
+            for sample, labels, value in gateway.admin.metrics().samples
+            if sample == f"sluice_engine_{name}" and labels == {"endpoint": endpoint}
+        ]
+        return found[0] if found else None
+
+    body = {**BODY, "messages": [{"role": "user", "content": "say it again " * 100}]}
+    for _ in range(2):
+        assert post(gateway, body).status_code == 200
+    wait_for(lambda: shown("prefix_hits_total"), "the engine's hits")
+    assert shown("prefix_queries_total") > shown("prefix_hits_total") > 0
+    assert (shown("requests_running"), shown("requests_waiting")) == (0, 0)
+    assert (shown("kv_tokens"), shown("kv_block_tokens")) == (512 * 16, 16)
+    assert 0 <= shown("kv_use") <= 1
+    assert shown("kv_tokens", "silent") is None
+    sim.stop()
+    wait_for(lambda: shown("kv_tokens") is None, "what it said is stale")
 
 
 def test_metrics_parse_and_are_consistent(stack):

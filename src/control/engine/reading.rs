@@ -25,8 +25,8 @@ pub struct Reading {
     /// Prompt tokens looked up in its prefix cache, and found there, since it started.
     pub prefix_queries: Option<f64>,
     pub prefix_hits: Option<f64>,
-    /// LoRA adapters it has loaded. Empty: none, or it does not say.
-    pub adapters: Vec<Box<str>>,
+    /// LoRA adapters that it has work for.
+    pub adapters: Option<Vec<Box<str>>>,
     /// When its process started, seconds since 1970.
     pub started: Option<f64>,
     /// Prompt tokens it has read since it started: falls only with a restart.
@@ -120,8 +120,8 @@ impl Gathered {
     fn adapters(&mut self, sample: &Sample<'_>) {
         let names = sample.label("running_lora_adapters").into_iter();
         let names = names.chain(sample.label("waiting_lora_adapters"));
+        let adapters = self.reading.adapters.get_or_insert_default();
         for name in names.flat_map(|list| list.split(',')).map(str::trim) {
-            let adapters = &mut self.reading.adapters;
             let known = adapters.iter().any(|adapter| **adapter == *name);
             if !name.is_empty() && !known && adapters.len() < ADAPTERS_MAX {
                 adapters.push(name.into());

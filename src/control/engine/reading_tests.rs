@@ -21,7 +21,7 @@ fn vllm_today_and_with_two_ranks() {
         block_tokens: Some(32),
         prefix_queries: Some(5293.0),
         prefix_hits: Some(1600.0),
-        adapters: vec!["sql".into(), "legal".into()],
+        adapters: Some(vec!["sql".into(), "legal".into()]),
         started: Some(1_795_142_000.5),
         prompt_tokens: Some(5293.0),
     };

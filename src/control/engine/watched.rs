@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::reading::Reading;
+use crate::admin::state::EngineState;
 use crate::route::views::EngineView;
 
 /// What is known of one engine.
@@ -54,6 +55,18 @@ impl Watched {
         self.restarts
     }
 
+    /// What the admin listener shows, for as long as shards go by it.
+    pub fn state(&self) -> Option<EngineState> {
+        let (view, (reading, _)) = (self.view.clone()?, self.last.as_ref()?);
+        let tokens = |count: Option<f64>| count.map(|count| count as u64);
+        Some(EngineState {
+            view,
+            prefix_queries: tokens(reading.prefix_queries),
+            prefix_hits: tokens(reading.prefix_hits),
+            adapters: reading.adapters.as_ref().map(|names| names.len() as u64),
+        })
+    }
+
     /// What shards get; `None` if nothing was heard for too long.
     pub fn view(&self) -> Option<&EngineView> {
         self.view.as_ref()
@@ -81,7 +94,6 @@ fn view(reading: &Reading) -> EngineView {
         kv_use: reading.kv_use,
         kv_tokens: reading.kv_tokens.and_then(|tokens| u32::try_from(tokens).ok()),
         block_tokens: reading.block_tokens.filter(|tokens| *tokens > 0),
-        adapters: reading.adapters.clone().into(),
     }
 }
 
