@@ -230,7 +230,7 @@ impl Sent<'_> {
     /// As it chooses among servers that are not the model's own.
     fn instead(&self, router: &mut Router, ids: &[EndpointId]) -> Result<Decision, String> {
         let inquiry = Inquiry {
-            told: false,
+            known: false,
             policy: Policy::PredictedTtft,
             columns: &self.ground.seating.columns(ids),
             ..self.asking.inquiry()

@@ -71,7 +71,7 @@ impl Rig {
         let prompt = chain.size();
         let whose = Whose { model, client: 1, session: None, prompt, computes: true };
         let inquiry = Inquiry {
-            told: false,
+            known: false,
             policy: Policy::PredictedTtft,
             whose,
             columns: &self.columns,

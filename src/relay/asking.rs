@@ -87,7 +87,7 @@ impl<'a> Asking<'a> {
             chain: &self.chain,
             output_tokens_max: max.map(|max| max.saturating_mul(self.ask.n)),
             session_ttl: self.plan.routing.session_ttl.as_nanos() as u64,
-            told: self.told.everywhere,
+            known: self.told.everywhere,
         }
     }
 

@@ -108,7 +108,7 @@ pub fn choose(
         return Ok(Choice::Go(order));
     };
     let mut choosing = Choosing::new(core, exit, inbound, admitted, called, (seat, slot));
-    if let Some(doubt) = choosing.doubt() {
+    if let Some(doubt) = choosing.doubt(exit) {
         let chain = &choosing.asking.chain;
         let sent = sent(exit, inbound, admitted, doubt.endpoint);
         if let Some(consultation) = Consultation::begin(core, &sent, chain, doubt) {
@@ -169,8 +169,8 @@ pub(super) fn offer(
     chain: &Chain,
 ) {
     let tells = exit.epoch.plan().endpoints[usize::from(to.0)].kv_events.is_some();
-    let known = exit.told.is_some_and(|told| told.tokens.is_some());
-    if let Some(lane) = core.precise().filter(|_| tells && !known) {
+    // Who was asked has its tokens, or is at it.
+    if let Some(lane) = core.precise().filter(|_| tells && exit.told.is_none()) {
         lane.offer(&sent(exit, inbound, admitted, to), chain);
     }
 }
@@ -229,7 +229,7 @@ impl<'a> Choosing<'a> {
         let told = exit.told.unwrap_or_default();
         let request = Request { model: id, ask: &admitted.ask, body: inbound.body(), told };
         // Nobody waits for a copy, and who has stood in line has waited.
-        let may_consult = seat.told && !called && exit.told.is_none() && !exit.is_copy();
+        let may_consult = seat.tells && !called && exit.told.is_none() && !exit.is_copy();
         let chain = core.router(Router::chain).unwrap_or_default();
         let asking = Asking::new(plan, (seat, slot), &request, &sender, chain);
         let called = called.then(|| LineKey::of(epoch, id));
@@ -303,14 +303,14 @@ impl<'a> Choosing<'a> {
     }
 
     /// Whether it would pay to ask the engines first, and which.
-    fn doubt(&self) -> Option<Doubt> {
+    fn doubt(&self, exit: &Exit) -> Option<Doubt> {
         if !self.may_consult {
             return None;
         }
         let inquiry = self.asking.inquiry();
         let doubtful = |router: &mut Router| router.doubtful_tokens(self.now, &inquiry);
         let tokens = self.core.router(doubtful)??;
-        let up = |id: &EndpointId| self.epoch.is_up(*id);
+        let up = |id: &EndpointId| self.epoch.is_up(*id) && isolate::allows(exit, *id);
         // All the same; asked is one after the other.
         let ids = &self.asking.model.endpoints;
         let first = (self.now % ids.len() as u64) as usize;

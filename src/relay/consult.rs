@@ -4,12 +4,13 @@
 //! the control plane knows their blocks, whoever filled them; what it lacks are the prompt's tokens. So an
 //! engine tokenises the prompt first, and the shard's tables learn what is where before it decides.
 //!
-//! Invariants: a request waits here once, and no longer than its [`patience`]; whatever comes of it, it
-//! goes on.
+//! Invariants: a request waits here once, and no longer than its [`patience`] and a tick or two; whatever
+//! comes of it, it goes on.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::relay::exchange::Exchange;
 use crate::relay::exit::Exit;
 use crate::relay::stop::Stop;
 use crate::route::chain::Chain;
-use crate::route::precise::{Answer, QUESTIONS_MAX, Sent, Ticket, Told};
+use crate::route::precise::{Answer, QUESTIONS_MAX, Sent, Ticket, Told, Waiter};
 use crate::runtime::wheel::Due;
 use crate::telemetry::shard::Stage;
 
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Added for each token to be computed otherwise: a fast tokeniser takes a tenth of it, an engine's prefill
 /// several times as long.
 const PATIENCE_PER_TOKEN: Duration = Duration::from_micros(10);
+/// Whatever the prompt.
+const PATIENCE_MAX: Duration = Duration::from_millis(300);
 
 /// A prompt of which more may be known elsewhere.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +43,15 @@ pub struct Doubt {
 }
 
 /// Requests of one shard that wait for an answer, [`QUESTIONS_MAX`] at most.
-#[derive(Debug, Default)]
-pub struct Consults(RefCell<Vec<Place>>);
+#[derive(Debug)]
+pub struct Consults {
+    places: RefCell<Vec<Place>>,
+    /// The first life of each place: answers to an earlier life of the shard may still be on their way.
+    first: u32,
+}
 
 /// A place in the list; its life tells its uses apart.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Place {
     life: u32,
     waiting: Option<Waiting>,
@@ -57,13 +64,18 @@ struct Waiting {
 }
 
 impl Consults {
+    /// Nobody waits yet; `first` differs between lives of a shard.
+    pub fn new(first: u32) -> Self {
+        Self { places: RefCell::default(), first }
+    }
+
     /// A place for another request, if there is one.
     fn open(&self) -> Option<Ticket> {
-        let mut places = self.0.borrow_mut();
+        let mut places = self.places.borrow_mut();
         let free = places.iter().position(|place| place.waiting.is_none());
         let at = free.or_else(|| {
             (places.len() < QUESTIONS_MAX).then(|| {
-                places.push(Place::default());
+                places.push(Place { life: self.first, waiting: None });
                 places.len() - 1
             })
         })?;
@@ -98,14 +110,20 @@ impl Consults {
         told.flatten().map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// How many have begun to wait.
+    #[cfg(test)]
+    pub fn begun(&self) -> u32 {
+        self.places.borrow().iter().map(|place| place.life.wrapping_sub(self.first)).sum()
+    }
+
     /// How many wait.
     #[cfg(test)]
     pub fn waiting(&self) -> usize {
-        self.0.borrow().iter().filter(|place| place.waiting.is_some()).count()
+        self.places.borrow().iter().filter(|place| place.waiting.is_some()).count()
     }
 
     fn with<T>(&self, ticket: Ticket, act: impl FnOnce(&mut Place) -> T) -> Option<T> {
-        let mut places = self.0.borrow_mut();
+        let mut places = self.places.borrow_mut();
         let place = places.get_mut(usize::from(ticket.place))?;
         (place.life == ticket.life).then(|| act(place))
     }
@@ -116,6 +134,8 @@ pub struct Consultation {
     core: Rc<Core>,
     ticket: Ticket,
     patience: Duration,
+    /// Dropped with it: then nobody need answer.
+    _waits: Arc<()>,
 }
 
 impl Consultation {
@@ -124,8 +144,10 @@ impl Consultation {
         let lane = core.precise()?;
         let ticket = core.consults.open()?;
         let patience = patience(doubt.tokens);
-        let consultation = Self { core: core.clone(), ticket, patience };
-        lane.ask(sent, chain, ticket).then_some(consultation)
+        let _waits = Arc::new(());
+        let waiter = Waiter { ticket, waits: Arc::downgrade(&_waits) };
+        let consultation = Self { core: core.clone(), ticket, patience, _waits };
+        lane.ask(sent, chain, waiter).then_some(consultation)
     }
 
     /// Waits for the answer, and notes it.
@@ -161,7 +183,7 @@ impl Drop for Consultation {
 
 /// How long it may take to be told of a prompt that otherwise has so many tokens to be computed.
 pub fn patience(tokens: u32) -> Duration {
-    PATIENCE + PATIENCE_PER_TOKEN * tokens
+    (PATIENCE + PATIENCE_PER_TOKEN * tokens).min(PATIENCE_MAX)
 }
 
 #[cfg(test)]
@@ -174,7 +196,7 @@ mod tests {
 
     #[test]
     fn answers_reach_who_asked_and_nobody_else() {
-        let consults = Consults::default();
+        let consults = Consults::new(7);
         let (first, second) = (consults.open().unwrap(), consults.open().unwrap());
         assert_eq!(
             (poll(&consults, first), poll(&consults, second)),
@@ -195,7 +217,7 @@ mod tests {
 
     #[test]
     fn only_so_many_wait() {
-        let consults = Consults::default();
+        let consults = Consults::new(7);
         let open: Vec<_> = std::iter::from_fn(|| consults.open()).take(QUESTIONS_MAX + 1).collect();
         assert_eq!(open.len(), QUESTIONS_MAX);
         consults.close(open[3]);

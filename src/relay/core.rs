@@ -271,6 +271,7 @@ impl Core {
         });
         let (precise, shadows) = (OnceCell::new(), Rc::default());
         let abandoned = Abandoned::default();
+        let consults = Consults::new(kit.random() as u32);
         Rc::new(Self {
             kit,
             backends,
@@ -278,7 +279,7 @@ impl Core {
             hall,
             router,
             precise,
-            consults: Consults::default(),
+            consults,
             epoch,
             shadows,
             retry_milli,

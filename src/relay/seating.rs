@@ -1,6 +1,8 @@
 //! What routing knows of a plan: for each model what its policy looks at, for each endpoint its place in the
 //! router's tables.
 
+use std::time::Duration;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::plan::{Capabilities, Endpoint, EndpointId, Model, ModelId, Plan, Policy};
@@ -30,7 +32,7 @@ pub struct ModelSeat {
     /// Some endpoint takes only so many requests or tokens at once.
     pub limited: bool,
     /// All of its endpoints' engines tell of their caches, and there is a choice.
-    pub told: bool,
+    pub tells: bool,
     pub slot: Option<Slot>,
     /// The columns of its endpoints.
     pub columns: EndpointSet,
@@ -78,7 +80,7 @@ impl Seating {
                 look: look(plan, model),
                 guarded: guarded(plan, model),
                 limited: limited(plan, model),
-                told: told(plan, model),
+                tells: tells(plan, model),
                 choosy: traits().any(|traits| !traits.capabilities.has(Capabilities::ALL)),
                 slot: places.models.get(at).copied().flatten(),
                 columns: columns.map(|slot| slot.index).collect(),
@@ -109,10 +111,14 @@ impl Seating {
     }
 }
 
+/// The longest tick that leaves a short wait short.
+const TICK_MAX: Duration = Duration::from_millis(20);
+
 /// Pairs have two servers to be chosen; they go by what they know.
-fn told(plan: &Plan, model: &Model) -> bool {
+fn tells(plan: &Plan, model: &Model) -> bool {
     let tells = |id: &EndpointId| plan.endpoints[usize::from(id.0)].kv_events.is_some();
-    model.pair.is_none() && model.endpoints.len() > 1 && model.endpoints.iter().all(tells)
+    let prompt = plan.runtime.tick <= TICK_MAX;
+    prompt && model.pair.is_none() && model.endpoints.len() > 1 && model.endpoints.iter().all(tells)
 }
 
 /// Where tenants are isolated, any model may be asked for what only some engines and APIs can do.

@@ -191,7 +191,7 @@ impl Trip {
             chain,
             output_tokens_max: Some(u64::from(self.decision.estimate.output_tokens)),
             session_ttl: epoch.plan().routing.session_ttl.as_nanos() as u64,
-            told: false,
+            known: false,
         };
         let decision = core.router(|router| {
             let estimate = router.estimate(now.nanos(), &inquiry);

@@ -7,6 +7,8 @@
 //! of them is learned from answers, as if their engine told nothing.
 
 use std::ops::Range;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -19,9 +21,10 @@ use crate::config::plan::EndpointId;
 pub const PROMPTS_MAX: usize = 16;
 /// Bytes of a body that is copied for it, at most.
 pub const PROMPT_BYTES_MAX: usize = 1 << 20;
-/// Prompts of one shard that are to be tokenised before they are sent.
+/// Prompts of one shard that are to be tokenised before they are sent, and bytes of their bodies.
 pub const QUESTIONS_MAX: usize = 64;
-/// Changes that wait for one shard's tick.
+pub const QUESTION_BYTES_MAX: usize = 8 << 20;
+/// Changes that wait for one shard's tick, or for its bell.
 pub const CHANGES_MAX: usize = 16_384;
 
 /// A block's hash in a prompt's chain.
@@ -68,7 +71,7 @@ pub struct Sent<'a> {
 }
 
 /// A copy of a prompt, and where each block of its chain ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Prompt {
     /// Of the plan whose ids follow.
     pub generation: u64,
@@ -85,13 +88,29 @@ pub struct Prompt {
     /// All bytes of the prompt.
     pub bytes: u64,
     /// Who waits for it; `None`: it was sent, and nobody waits.
-    pub ticket: Option<Ticket>,
+    pub waiter: Option<Waiter>,
+}
+
+/// Who waits for a prompt's tokens, for as long as the other end is there.
+#[derive(Clone, Debug)]
+pub struct Waiter {
+    pub ticket: Ticket,
+    pub waits: Weak<()>,
+}
+
+impl Waiter {
+    /// Nobody waits any more.
+    pub fn is_gone(&self) -> bool {
+        self.waits.strong_count() == 0
+    }
 }
 
 /// What an engine's cache was found to have, or not to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Holds(ChainHash),
+    /// It was stored a while ago, for whomever.
+    Has(ChainHash),
     Lost(ChainHash),
     LostAll,
 }
@@ -103,8 +122,9 @@ pub type News = (u64, Change);
 #[derive(Debug)]
 pub struct Lane {
     pub prompts: ArrayQueue<Prompt>,
-    /// Prompts for which somebody waits.
-    pub questions: ArrayQueue<Prompt>,
+    /// Prompts for which somebody waits, and the bytes of their bodies.
+    questions: ArrayQueue<Prompt>,
+    question_bytes: AtomicUsize,
     pub changes: ArrayQueue<News>,
     pub answers: ArrayQueue<Answer>,
 }
@@ -114,6 +134,7 @@ impl Default for Lane {
         Self {
             prompts: ArrayQueue::new(PROMPTS_MAX),
             questions: ArrayQueue::new(QUESTIONS_MAX),
+            question_bytes: AtomicUsize::new(0),
             changes: ArrayQueue::new(CHANGES_MAX),
             answers: ArrayQueue::new(2 * QUESTIONS_MAX),
         }
@@ -152,14 +173,35 @@ impl Lane {
     }
 
     /// Asks for a prompt's tokens before it is sent; whether there was room.
-    pub fn ask(&self, sent: &Sent<'_>, chain: &Chain, ticket: Ticket) -> bool {
-        !self.questions.is_full()
-            && self.questions.push(Prompt::of(sent, chain, Some(ticket))).is_ok()
+    pub fn ask(&self, sent: &Sent<'_>, chain: &Chain, waiter: Waiter) -> bool {
+        let bytes = self.question_bytes.load(Ordering::Relaxed) + sent.body.len();
+        if self.questions.is_full() || bytes > QUESTION_BYTES_MAX {
+            return false;
+        }
+        self.question_bytes.fetch_add(sent.body.len(), Ordering::Relaxed);
+        // The shard alone asks, so there is room.
+        self.questions.push(Prompt::of(sent, chain, Some(waiter))).is_ok()
+    }
+
+    /// The next prompt for which somebody still waits.
+    pub fn question(&self) -> Option<Prompt> {
+        loop {
+            let prompt = self.questions.pop()?;
+            self.question_bytes.fetch_sub(prompt.body.len(), Ordering::Relaxed);
+            if prompt.waiter.as_ref().is_some_and(|waiter| !waiter.is_gone()) {
+                return Some(prompt);
+            }
+        }
+    }
+
+    /// Nobody is there to tokenise anything.
+    pub fn clear(&self) {
+        while self.question().is_some() || self.prompts.pop().is_some() {}
     }
 }
 
 impl Prompt {
-    fn of(sent: &Sent<'_>, chain: &Chain, ticket: Option<Ticket>) -> Self {
+    fn of(sent: &Sent<'_>, chain: &Chain, waiter: Option<Waiter>) -> Self {
         let end = |(at, hash): (usize, &u64)| (*hash, chain.bytes_at(at + 1));
         Self {
             generation: sent.generation,
@@ -170,7 +212,7 @@ impl Prompt {
             salt: sent.salt.into(),
             blocks: chain.hashes().iter().enumerate().map(end).collect(),
             bytes: chain.bytes(),
-            ticket,
+            waiter,
         }
     }
 }

@@ -60,7 +60,7 @@ pub struct Inquiry<'a> {
     pub output_tokens_max: Option<u64>,
     pub session_ttl: Nanos,
     /// Whatever any endpoint holds of the prompt is known: its engines were asked.
-    pub told: bool,
+    pub known: bool,
 }
 
 /// What a request will cost wherever it goes.
@@ -397,7 +397,7 @@ impl Router {
         let candidates = &self.candidates;
         let (turn, others) = line.map_or((0, 0.0), |line| {
             line.turn = line.turn.wrapping_add(1);
-            line.others.see(candidates);
+            line.others.see(now, candidates);
             (line.turn, line.others.share())
         });
         Question {
@@ -407,7 +407,7 @@ impl Router {
             session: inquiry.whose.session,
             forked: self.forked(now),
             // Who was asked has nothing that is not known.
-            others: if inquiry.told { 0.0 } else { others },
+            others: if inquiry.known { 0.0 } else { others },
             turn,
             random,
         }

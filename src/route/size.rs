@@ -52,9 +52,7 @@ impl Size {
         let bytes = body.len().saturating_sub(out) as u64 + media.len() as u64 * MEDIUM_TEXT_BYTES;
         Self { bytes, content: content(body, ask, &media) }
     }
-}
 
-impl Size {
     /// The same prompt, if an engine has counted its `tokens`. It counts no media.
     pub fn counted(self, tokens: Option<u32>) -> Self {
         match (self.content, tokens) {

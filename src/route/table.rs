@@ -23,7 +23,7 @@ mod tests;
 
 use std::hint::black_box;
 
-use bucket::{Bucket, Holders, SLOTS, WAYS, WideRef};
+use bucket::{Bucket, Holders, SLOTS, Slot, WAYS, WideRef};
 use ends::{END_BYTES, Ends};
 use generations::{Generations, OWED_SHARES_MAX, SHARES};
 pub use news::{Fresh, News};
@@ -215,9 +215,10 @@ impl PrefixTable {
 
     /// Notes that `endpoint` holds these blocks. What it was not known to hold goes to `news`, too.
     pub fn insert(&mut self, hashes: &[u64], endpoint: u16, news: &mut News) {
+        let Some(slot) = self.generations.slot(endpoint) else { return };
         self.fetch(hashes);
         for hash in hashes {
-            if self.add(*hash, endpoint) {
+            if self.add(*hash, slot) {
                 news.push(Fresh { hash: *hash, endpoint });
             }
         }
@@ -226,12 +227,24 @@ impl PrefixTable {
 
     /// Notes what another shard's table learned.
     pub fn learn(&mut self, fresh: Fresh) {
-        self.add(fresh.hash, fresh.endpoint);
+        if let Some(slot) = self.generations.slot(fresh.endpoint) {
+            self.add(fresh.hash, slot);
+        }
+    }
+
+    /// Notes what an endpoint was found to hold, though nobody here asked it for that of late: it is as good
+    /// as what was said a generation ago.
+    pub fn find(&mut self, found: Fresh) {
+        if self.age(found.hash, found.endpoint).is_none()
+            && let Some(slot) = self.generations.slot_before(found.endpoint)
+        {
+            self.add(found.hash, slot);
+        }
     }
 
     /// True if that was not known, or would soon be forgotten by those who do not hear of it again.
-    fn add(&mut self, hash: u64, endpoint: u16) -> bool {
-        let Some(slot) = self.generations.slot(endpoint) else { return false };
+    fn add(&mut self, hash: u64, slot: Slot) -> bool {
+        let endpoint = Generations::endpoint(slot);
         let at = index(hash, self.buckets.len());
         let Some(way) = self.buckets[at].find(tag(hash)) else {
             let way = self.free_way(at);

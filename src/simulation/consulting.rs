@@ -21,6 +21,7 @@ use crate::runtime::twin::{net, run, sleep, world};
 use crate::runtime::{clock, task};
 use crate::shard::gossip;
 use crate::shard::link::Command;
+use crate::telemetry::row::Row;
 
 /// Two servers whose engines tell of their caches, and are busy for others.
 async fn world_of(book: &Rc<Book>, seed: u64) -> Rc<Gateway> {
@@ -50,8 +51,8 @@ async fn answer(core: Rc<Core>) {
     core.listen_to(lane.clone());
     loop {
         sleep(world().between(Duration::from_millis(1), Duration::from_millis(60))).await;
-        while let Some(prompt) = lane.questions.pop() {
-            let (ticket, told) = (prompt.ticket.expect("a question"), told());
+        while let Some(prompt) = lane.question() {
+            let (ticket, told) = (prompt.waiter.expect("a question").ticket, told());
             if world().below(4) > 0 {
                 lane.answers.push(Answer { ticket, told }).expect("there is room");
             }
@@ -65,7 +66,7 @@ fn told() -> Told {
     Told { tokens: counted.then_some(3_000), everywhere: counted && world().below(2) > 0 }
 }
 
-/// Some of the clients leave early; one request may panic while it waits.
+/// Clients that come and go; one request may panic beside its answer.
 async fn many(seed: u64, panics: Option<u32>) -> (usize, Vec<String>) {
     let book = Rc::new(Book::default());
     let gateway = world_of(&book, seed).await;
@@ -115,8 +116,8 @@ fn a_panic_beside_a_question_ends_one_request() {
     }
 }
 
-/// Whether the request was at its end, and what is wrong after it.
-async fn dropped(seed: u64, polls: usize) -> (bool, Vec<String>) {
+/// Whether the request was at its end, whether it was dropped beside its question, and what is wrong.
+async fn dropped(seed: u64, polls: usize) -> (bool, bool, Vec<String>) {
     let book = Rc::new(Book::default());
     let gateway = world_of(&book, seed).await;
     let listener = net::listen(drops::address());
@@ -133,18 +134,25 @@ async fn dropped(seed: u64, polls: usize) -> (bool, Vec<String>) {
     sleep(Duration::from_millis(100)).await;
     let mut faults: Vec<String> = gateway.rest().await.err().into_iter().collect();
     faults.extend(gateway.imbalances());
-    (ended, faults)
+    let unheard = |row: &Row| row.request_id.as_str() == "r" && row.consulted_micros.is_none();
+    let asked = gateway.shard.clients().core.consults.begun() > 0;
+    let beside = asked && gateway.access.borrow().iter().any(unheard);
+    (ended, beside, faults)
 }
 
 #[test]
 fn a_request_can_be_dropped_while_its_engines_are_asked() {
     for seed in 0..6 {
+        let mut at_its_question = 0;
         let end = (0..5_000).find(|polls| {
             let polls = *polls;
-            let ((ended, faults), _) = run(seed, Faults::ROUGH, move || dropped(seed, polls));
+            let one = move || dropped(seed, polls);
+            let ((ended, beside, faults), _) = run(seed, Faults::ROUGH, one);
             assert!(faults.is_empty(), "seed {seed}, {polls} polls:\n{}", faults.join("\n"));
+            at_its_question += usize::from(beside);
             ended
         });
         assert!(end.is_some(), "seed {seed}: the request never ended");
+        assert!(at_its_question > 0, "seed {seed}: it was never dropped there");
     }
 }

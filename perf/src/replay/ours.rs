@@ -220,7 +220,15 @@ fn inquiry<'a>(
 ) -> Inquiry<'a> {
     // The trace knows how long the answer is; a gateway does not.
     let output_tokens_max = None;
-    Inquiry { policy, whose, columns, chain, output_tokens_max, session_ttl: SESSION_TTL, told }
+    Inquiry {
+        policy,
+        whose,
+        columns,
+        chain,
+        output_tokens_max,
+        session_ttl: SESSION_TTL,
+        known: told,
+    }
 }
 
 /// What an endpoint's cache depends on.

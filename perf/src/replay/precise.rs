@@ -100,9 +100,9 @@ impl Precise {
         (known <= now + patience).then_some(known)
     }
 
-    /// Whether all engines have told of their blocks.
+    /// Whether all that engines hold is known.
     pub fn hears_all(&self) -> bool {
-        self.blocks.iter().all(|blocks| blocks.size() > 0)
+        self.blocks.iter().all(Blocks::are_whole)
     }
 
     /// What has arrived by now.

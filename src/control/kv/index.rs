@@ -26,6 +26,10 @@ const BLOCKS_MAX: usize = 1 << 20;
 /// Places in prompts kept for all engines together; the oldest go first.
 const PLACES_MAX: usize = 1 << 20;
 
+/// After something was missed, an engine may hold blocks that are not known. It drops first what it has not used
+/// for longest; once so many blocks on end that it dropped were known, so are all that it holds.
+const KNOWN_DROPS: u32 = 1_024;
+
 /// The adapter of blocks that have none.
 const BASE: u64 = 0;
 
@@ -64,6 +68,8 @@ pub struct Blocks {
     links: HashMap<BlockHash, Link, ahash::RandomState>,
     held: HashMap<Link, BlockHash, ahash::RandomState>,
     block_tokens: u32,
+    /// Known blocks that it still has to drop until all that it holds are known.
+    unknown: u32,
     /// Tenants are isolated: blocks without a word of their salts are left.
     pub isolates: bool,
     /// Blocks that could not be placed: their salts or what they follow were not told, or the table is full.
@@ -125,10 +131,26 @@ impl Blocks {
         self.block_tokens
     }
 
+    /// Whether whatever the engine holds is known.
+    pub fn are_whole(&self) -> bool {
+        self.block_tokens > 0 && self.unknown == 0
+    }
+
+    /// Something was missed: whatever the engine holds, it may hold more.
+    pub fn lose_track(&mut self) {
+        self.clear();
+        self.unknown = KNOWN_DROPS;
+    }
+
+    fn miss(&mut self, blocks: usize) {
+        self.orphans += blocks as u64;
+        self.unknown = KNOWN_DROPS;
+    }
+
     /// Tells which places of a prompt are held.
     pub fn find(&self, places: &[(Link, ChainHash)], changes: &mut Vec<Change>) {
         let held = places.iter().filter(|(link, _)| self.held.contains_key(link));
-        changes.extend(held.map(|(_, hash)| Change::Holds(*hash)));
+        changes.extend(held.map(|(_, hash)| Change::Has(*hash)));
     }
 
     /// Blocks that are known.
@@ -150,10 +172,11 @@ impl Blocks {
         }
     }
 
-    /// Forgets everything.
+    /// The engine's cache is empty.
     pub fn clear(&mut self) {
         self.links.clear();
         self.held.clear();
+        self.unknown = 0;
     }
 
     fn stored(&mut self, stored: &Stored, places: &Places, changes: &mut Vec<Change>) {
@@ -161,27 +184,24 @@ impl Blocks {
             return;
         }
         if self.isolates && stored.extras.len() != stored.blocks.len() {
-            self.orphans += stored.blocks.len() as u64;
-            return;
+            return self.miss(stored.blocks.len());
         }
         if self.block_tokens != stored.block_tokens {
+            let unknown = self.unknown;
             self.clear();
-            self.block_tokens = stored.block_tokens;
+            (self.unknown, self.block_tokens) = (unknown, stored.block_tokens);
         }
         let parent = match stored.parent {
             None => Some(root(stored.block_tokens, stored.adapter)),
             Some(parent) => self.links.get(&parent).copied(),
         };
-        let Some(mut parent) = parent else {
-            self.orphans += stored.blocks.len() as u64;
-            return;
-        };
+        let Some(mut parent) = parent else { return self.miss(stored.blocks.len()) };
         let tokens = stored.tokens.chunks_exact(stored.block_tokens as usize);
         let extras = stored.extras.iter().copied().chain(std::iter::repeat(0));
         for ((block, tokens), extra) in stored.blocks.iter().zip(tokens).zip(extras) {
             parent = link(parent, extra, tokens);
             if self.links.len() >= BLOCKS_MAX {
-                self.orphans += 1;
+                self.miss(1);
                 continue;
             }
             self.links.insert(*block, parent);
@@ -191,7 +211,11 @@ impl Blocks {
     }
 
     fn removed(&mut self, block: BlockHash, places: &Places, changes: &mut Vec<Change>) {
-        let Some(link) = self.links.remove(&block) else { return };
+        let Some(link) = self.links.remove(&block) else {
+            self.unknown = if self.unknown > 0 { KNOWN_DROPS } else { 0 };
+            return;
+        };
+        self.unknown = self.unknown.saturating_sub(1);
         // The same tokens may be held under another name.
         if self.held.get(&link) == Some(&block) {
             self.held.remove(&link);
@@ -226,7 +250,7 @@ mod tests {
         blocks.find(&places.learn((&tokens, 0), &ends, SIZE), &mut changes);
         assert_eq!(
             std::mem::take(&mut changes),
-            [Change::Holds(2)],
+            [Change::Has(2)],
             "of two ends in a block, the last"
         );
         blocks.apply(&stored(&[102, 103], Some(101), &tokens[8..]), &places, &mut changes);
@@ -247,7 +271,7 @@ mod tests {
         for (extra, place) in [(0, 10), (8, 20), (7, 30)] {
             blocks.find(&places.learn((&tokens, extra), &marks(&[(place, 8)]), SIZE), &mut changes);
         }
-        assert_eq!(changes, [Change::Holds(30)]);
+        assert_eq!(changes, [Change::Has(30)]);
     }
 
     #[test]
@@ -295,6 +319,36 @@ mod tests {
     }
 
     #[test]
+    fn after_a_loss_all_is_known_once_what_was_not_is_dropped() {
+        let (places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
+        let names: Vec<u64> = (0..u64::from(KNOWN_DROPS) + 1).collect();
+        let mut store = |blocks: &mut Blocks, names: &[u64]| {
+            let tokens = vec![0; names.len() * SIZE as usize];
+            blocks.apply(&stored(names, None, &tokens), &places, &mut changes);
+        };
+        assert!(!blocks.are_whole(), "nothing was heard yet");
+        store(&mut blocks, &names[..1]);
+        assert!(blocks.are_whole());
+        blocks.lose_track();
+        store(&mut blocks, &names);
+        let (first, rest) = names.split_at(1);
+        let drop = |blocks: &mut Blocks, names: &[u64]| {
+            let gone = Event::Removed { blocks: names.to_vec() };
+            blocks.apply(&gone, &Places::default(), &mut vec![]);
+        };
+        drop(&mut blocks, first);
+        drop(&mut blocks, &[99_999]);
+        drop(&mut blocks, &rest[1..]);
+        assert!(!blocks.are_whole(), "one of them was not known, and one is not dropped yet");
+        drop(&mut blocks, &rest[..1]);
+        assert!(blocks.are_whole());
+        blocks.apply(&stored(&[7], Some(6), &[0; 4]), &Places::default(), &mut vec![]);
+        assert!(!blocks.are_whole(), "it follows something that was missed");
+        blocks.apply(&Event::Cleared, &Places::default(), &mut vec![]);
+        assert!(blocks.are_whole());
+    }
+
+    #[test]
     fn other_prompts_blocks_are_not_taken_for_this_ones() {
         let (mut places, mut blocks, mut changes) = (Places::default(), Blocks::default(), vec![]);
         blocks.apply(&stored(&[1], None, &[1, 2, 3, 4]), &places, &mut changes);
@@ -327,7 +381,7 @@ mod tests {
             let mut held = std::collections::BTreeSet::new();
             for change in changes {
                 match change {
-                    Change::Holds(hash) => held.insert(hash),
+                    Change::Holds(hash) | Change::Has(hash) => held.insert(hash),
                     Change::Lost(hash) => held.remove(&hash),
                     Change::LostAll => { held.clear(); true }
                 };

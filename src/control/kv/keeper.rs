@@ -2,15 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::batch::extra;
 use super::index::{Blocks, Places, marks};
 use super::subscriber::Heard;
-use super::tokens::{self, Tokenised};
-use crate::route::precise::{Answer, Change, Lane, Prompt, Ticket, Told};
+use super::tokens::{self, Tokenised, Untold};
+use crate::config::plan::EndpointId;
+use crate::control::client::Client;
+use crate::route::precise::{Answer, Change, Lane, Prompt, Told, Waiter};
 use crate::shard::link::Bell;
 use crate::telemetry::kv::KvCounts;
 
@@ -18,17 +20,21 @@ use crate::telemetry::kv::KvCounts;
 const OFFERED_MAX: usize = 4;
 /// Prompts for which a request waits, and that are tokenised at once.
 const ASKED_MAX: usize = 16;
+/// An engine that has not answered is not asked for so long by those who wait.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Connections to one engine that are kept for the next questions.
+const CLIENTS_MAX: usize = 4;
 /// How often shards' prompts are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// What may wait to be taken in; subscribers wait then.
 const HEARD_MAX: usize = 256;
 
 /// What the keeper is told.
-#[derive(Debug)]
 pub enum Input {
     /// Of the engine with this identity.
     Heard(u64, Heard),
-    Tokenised(Box<Tokenised>),
+    /// With the client that asked.
+    Tokenised(Box<Tokenised>, Client),
     /// The engines that tell of their caches now, by generation of the plan and endpoint id.
     Engines(Vec<tokens::Engine>),
 }
@@ -46,6 +52,12 @@ pub struct Keeper {
     /// Nothing can be said of them before the engine tells how large its blocks are.
     early: VecDeque<Box<Tokenised>>,
     changes: Vec<Change>,
+    /// With their connections, by engine.
+    clients: HashMap<u64, Vec<Client>>,
+    /// Engines that have not answered, and since when they were not asked again.
+    silent: HashMap<u64, Instant>,
+    /// Whose prompts are looked for first.
+    first: usize,
     /// Under way.
     offered: usize,
     asked: usize,
@@ -73,6 +85,9 @@ impl Keeper {
             places: Places::default(),
             early: VecDeque::new(),
             changes: Vec::new(),
+            clients: HashMap::new(),
+            silent: HashMap::new(),
+            first: 0,
             offered: 0,
             asked: 0,
             counts,
@@ -94,7 +109,10 @@ impl Keeper {
             };
             match heard {
                 Some(Input::Heard(identity, heard)) => self.hear(identity, &heard),
-                Some(Input::Tokenised(tokenised)) => self.learn(tokenised),
+                Some(Input::Tokenised(tokenised, client)) => {
+                    self.keep(tokenised.identity, client);
+                    self.learn(tokenised);
+                }
                 Some(Input::Engines(engines)) => self.adopt(engines),
                 None => return,
             }
@@ -106,6 +124,12 @@ impl Keeper {
         let known = |identity| engines.iter().any(|one| one.identity == identity);
         self.blocks.retain(|identity, _| known(*identity));
         self.early.retain(|one| known(one.identity));
+        // What they speak may have changed.
+        self.clients.clear();
+        self.silent.clear();
+        if engines.is_empty() {
+            self.lanes.iter().for_each(|(lane, _)| lane.clear());
+        }
         self.engines = engines;
     }
 
@@ -119,7 +143,7 @@ impl Keeper {
 
     fn heard(&mut self, identity: u64, heard: &Heard) {
         let blocks = self.blocks.entry(identity).or_default();
-        let orphans = blocks.orphans;
+        let (orphans, size) = (blocks.orphans, blocks.size());
         match heard {
             Heard::Events(events) => {
                 for event in events {
@@ -127,16 +151,24 @@ impl Keeper {
                 }
                 self.counts.events.add(events.len() as u64);
             }
-            Heard::LostTrack => {
-                blocks.clear();
-                self.changes.push(Change::LostAll);
-                self.counts.lost_track.inc();
-            }
+            Heard::LostTrack => blocks.lose_track(),
+            Heard::Restarted => blocks.clear(),
+        }
+        if !matches!(heard, Heard::Events(_)) {
+            self.changes.push(Change::LostAll);
+            self.counts.lost_track.inc();
         }
         self.counts.orphans.add(blocks.orphans - orphans);
+        let sized = blocks.size() != size;
         self.tell(identity);
-        for one in std::mem::take(&mut self.early) {
-            self.place(one);
+        if sized {
+            let early = std::mem::take(&mut self.early);
+            let (now, later) = early.into_iter().partition(|one| one.identity == identity);
+            self.early = later;
+            let now: VecDeque<_> = now;
+            for one in now {
+                self.place(one);
+            }
         }
     }
 
@@ -153,15 +185,32 @@ impl Keeper {
         }
     }
 
-    /// Has prompts tokenised, as many at once as may be; first those for which somebody waits.
+    /// Tells one shard what an engine was found to have of its prompt; whether there was room for all of it.
+    fn tell_found(&mut self, shard: usize, identity: u64) -> bool {
+        let Some((lane, _)) = self.lanes.get(shard) else { return false };
+        let mut lost = 0;
+        for change in self.changes.drain(..) {
+            lost += u64::from(lane.changes.push((identity, change)).is_err());
+            self.counts.changes.inc();
+        }
+        self.counts.changes_lost.add(lost);
+        lost == 0
+    }
+
+    /// Has prompts tokenised, as many at once as may be; first those for which somebody waits. Shards take
+    /// turns in being the first.
     fn look(&mut self) {
-        for at in 0..self.lanes.len() {
+        let shards = self.lanes.len();
+        self.first = (self.first + 1) % shards.max(1);
+        let first = self.first;
+        let order = (0..shards).map(|at| (first + at) % shards);
+        for at in order.clone() {
             while self.asked < ASKED_MAX {
-                let Some(prompt) = self.lanes[at].0.questions.pop() else { break };
+                let Some(prompt) = self.lanes[at].0.question() else { break };
                 self.ask(at, prompt);
             }
         }
-        for at in 0..self.lanes.len() {
+        for at in order {
             while self.offered < OFFERED_MAX {
                 let Some(prompt) = self.lanes[at].0.prompts.pop() else { break };
                 self.ask(at, prompt);
@@ -172,30 +221,63 @@ impl Keeper {
     fn ask(&mut self, shard: usize, prompt: Prompt) {
         let engines = self.engines.iter().filter(|one| one.generation == prompt.generation);
         let serve = |one: &&tokens::Engine| prompt.endpoints.contains(&one.endpoint_id);
-        let identities = engines.clone().filter(serve).map(|one| one.identity).collect();
-        let mut asked = engines.filter(|one| one.endpoint_id == prompt.endpoint);
-        let Some(engine) = asked.next().cloned() else {
-            // The plan is another one by now.
-            return self.answer(shard, prompt.ticket, Told::default());
+        let identities = engines.filter(serve).map(|one| one.identity).collect();
+        let Some(engine) = self.who(&prompt).cloned() else {
+            // The plan is another one by now, or nobody answers.
+            return self.answer(shard, prompt.waiter.as_ref(), Told::default());
         };
         *self.under_way(&prompt) += 1;
         let inputs = self.inputs.clone();
+        let kept = self.clients.get_mut(&engine.identity).and_then(Vec::pop);
+        let mut client = kept.unwrap_or_else(|| Client::new(engine.endpoint.clone()));
         tokio::spawn(async move {
-            let tokens = tokens::tokenise(&engine, &prompt).await;
-            let identity = engine.identity;
-            let tokenised = Tokenised { shard, identity, identities, prompt, tokens };
+            let said = tokens::tokenise(&engine, &mut client, &prompt).await;
+            let silent = matches!(said, Err(Untold::Silent));
+            let (identity, tokens) = (engine.identity, said.ok());
+            let tokenised = Tokenised { shard, identity, identities, prompt, tokens, silent };
             // The keeper goes only with the process.
-            let _ = inputs.send(Input::Tokenised(Box::new(tokenised))).await;
+            let _ = inputs.send(Input::Tokenised(Box::new(tokenised), client)).await;
         });
     }
 
+    /// Who is to tokenise it: for who waits, another one that serves its model where the first is silent.
+    fn who(&self, prompt: &Prompt) -> Option<&tokens::Engine> {
+        let of = |id: &EndpointId| {
+            let key = (prompt.generation, *id);
+            self.engines.iter().find(|one| (one.generation, one.endpoint_id) == key)
+        };
+        let first = of(&prompt.endpoint);
+        if prompt.waiter.is_none() {
+            return first;
+        }
+        let speaks = |one: &&tokens::Engine| {
+            let silent = self.silent.get(&one.identity);
+            silent.is_none_or(|since| since.elapsed() >= SILENCE)
+        };
+        first.into_iter().chain(prompt.endpoints.iter().filter_map(of)).find(speaks)
+    }
+
+    /// Keeps a client, with its connection, for the next question.
+    fn keep(&mut self, identity: u64, client: Client) {
+        if self.engines.iter().any(|one| one.identity == identity) {
+            let clients = self.clients.entry(identity).or_default();
+            if clients.len() < CLIENTS_MAX {
+                clients.push(client);
+            }
+        }
+    }
+
     fn under_way(&mut self, prompt: &Prompt) -> &mut usize {
-        if prompt.ticket.is_some() { &mut self.asked } else { &mut self.offered }
+        if prompt.waiter.is_some() { &mut self.asked } else { &mut self.offered }
     }
 
     fn learn(&mut self, mut tokenised: Box<Tokenised>) {
         *self.under_way(&tokenised.prompt) -= 1;
-        let (shard, ticket) = (tokenised.shard, tokenised.prompt.ticket);
+        match tokenised.silent {
+            true => self.silent.insert(tokenised.identity, Instant::now()),
+            false => self.silent.remove(&tokenised.identity),
+        };
+        let (shard, waiter) = (tokenised.shard, tokenised.prompt.waiter.take());
         let tokens = tokenised.tokens.as_ref().map(|tokens| tokens.len() as u32);
         let mut told = Told { tokens, everywhere: false };
         if tokens.is_none() {
@@ -205,35 +287,36 @@ impl Keeper {
             tokenised.prompt.body = Box::default();
             told.everywhere = self.place(tokenised);
         }
-        self.answer(shard, ticket, told);
+        self.answer(shard, waiter.as_ref(), told);
     }
 
     /// Tells who waits, if anybody does. What finds no room is not waited for long.
-    fn answer(&self, shard: usize, ticket: Option<Ticket>, told: Told) {
-        let (Some(ticket), Some((lane, bell))) = (ticket, self.lanes.get(shard)) else { return };
-        let _ = lane.answers.push(Answer { ticket, told });
+    fn answer(&self, shard: usize, waiter: Option<&Waiter>, told: Told) {
+        let (Some(waiter), Some((lane, bell))) = (waiter, self.lanes.get(shard)) else { return };
+        let _ = lane.answers.push(Answer { ticket: waiter.ticket, told });
         bell();
     }
 
     /// Finds a prompt's places in its engines' blocks, or keeps it until the one that tokenised it has some.
-    /// Whether all engines that serve it told of theirs.
+    /// Whether all that any of them holds of it is known, and was told.
     fn place(&mut self, tokenised: Box<Tokenised>) -> bool {
         let Some(tokens) = &tokenised.tokens else { return false };
         let Some(salt) = salt(&tokenised.prompt) else { return false };
-        let prompt = &tokenised.prompt;
+        let (prompt, identities) = (&tokenised.prompt, &tokenised.identities);
         let marks = marks(&prompt.blocks, prompt.bytes, tokens.len());
         let size = |identity: &u64| self.blocks.get(identity).map_or(0, Blocks::size);
-        let mut sizes: Vec<u32> = tokenised.identities.iter().map(size).collect();
-        let all = sizes.len() == prompt.endpoints.len() && !sizes.contains(&0);
+        let whole = |identity: &u64| self.blocks.get(identity).is_some_and(Blocks::are_whole);
+        let mut told = identities.len() == prompt.endpoints.len() && identities.iter().all(whole);
+        let mut sizes: Vec<u32> = identities.iter().map(size).filter(|size| *size > 0).collect();
         let waits = size(&tokenised.identity) == 0;
         sizes.sort_unstable();
         sizes.dedup();
-        for size in sizes.into_iter().filter(|size| *size > 0) {
+        for size in sizes {
             let found = self.places.learn((tokens, salt), &marks, size);
-            for identity in &tokenised.identities {
+            for identity in identities {
                 let blocks = self.blocks.get(identity).filter(|blocks| blocks.size() == size);
                 blocks.into_iter().for_each(|blocks| blocks.find(&found, &mut self.changes));
-                self.tell(*identity);
+                told &= self.tell_found(tokenised.shard, *identity);
             }
         }
         if waits {
@@ -242,7 +325,7 @@ impl Keeper {
             }
             self.early.push_back(tokenised);
         }
-        all
+        told
     }
 }
 
@@ -256,47 +339,5 @@ fn salt(prompt: &Prompt) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::plan::EndpointId;
-    use crate::control::kv::batch::{Event, Stored};
-
-    /// Which of the two is heard first is chance; what was stored and then removed must be known as gone.
-    #[test]
-    fn a_prompt_that_comes_before_its_engines_first_block_is_placed_by_it() {
-        let lane = Arc::new(Lane::default());
-        let silent: Bell = Arc::new(|| ());
-        let mut keeper =
-            Keeper::new(vec![(lane.clone(), silent)], Arc::default(), mpsc::channel(1).0);
-        let blocks: Box<[(u64, u64)]> = [(1, 8), (2, 16)].into();
-        let prompt = Prompt {
-            generation: 1,
-            endpoint: EndpointId(0),
-            endpoints: [EndpointId(0)].into(),
-            model: "m".into(),
-            body: Box::default(),
-            salt: Box::default(),
-            blocks,
-            bytes: 16,
-            ticket: None,
-        };
-        let tokens: Vec<u32> = (0..8).collect();
-        let stored = Stored {
-            blocks: vec![10, 11],
-            parent: None,
-            tokens: tokens.clone(),
-            block_tokens: 4,
-            adapter: 0,
-            extras: Vec::new(),
-        };
-        keeper.offered = 1;
-        let (tokens, identities) = (Some(tokens), [7].into());
-        keeper.learn(Box::new(Tokenised { shard: 0, identity: 7, identities, prompt, tokens }));
-        keeper.heard(7, &Heard::Events(vec![Event::Stored(stored)]));
-        keeper.heard(7, &Heard::Events(vec![Event::Removed { blocks: vec![11] }]));
-        let changes: Vec<_> = std::iter::from_fn(|| lane.changes.pop()).collect();
-        let all = [Change::Holds(1), Change::Holds(2), Change::Lost(2)];
-        assert_eq!(changes, all.map(|change| (7, change)));
-        assert!(keeper.early.is_empty());
-    }
-}
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -25,8 +25,10 @@ const END: u64 = u64::MAX;
 pub enum Heard {
     /// In order, and nothing between them and the last is missing.
     Events(Vec<Event>),
-    /// Something is missing for good, or the process is another one: nothing is known any more.
+    /// Something is missing for good: what is known holds no more, and there may be more.
     LostTrack,
+    /// The process is another one, whose cache began empty.
+    Restarted,
 }
 
 /// Listens to one engine.
@@ -118,13 +120,14 @@ impl Subscriber {
     /// Another process, whose messages up to and without `until` were not heard.
     async fn restart(&mut self, until: u64) -> Result<(), Unwanted> {
         self.sequence.reset();
-        self.tell(Heard::LostTrack).await?;
-        if until > 0
-            && let Missed::All(messages) = self.missed(0, until).await
-        {
-            self.apply_all(&messages).await?;
+        self.tell(Heard::Restarted).await?;
+        if until == 0 {
+            return Ok(());
         }
-        Ok(())
+        match self.missed(0, until).await {
+            Missed::All(messages) => self.apply_all(&messages).await,
+            Missed::OfAnother | Missed::Gone => self.tell(Heard::LostTrack).await,
+        }
     }
 
     /// Asks for the messages from `from` up to and without `until`. What cannot be had is given up: the

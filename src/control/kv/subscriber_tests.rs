@@ -32,12 +32,17 @@ fn free_address() -> String {
 struct Ear {
     blocks: BTreeSet<u64>,
     lost: u32,
+    /// The last that was heard is that the process is another one.
+    anew: bool,
 }
 
 impl Ear {
     fn hear(&mut self, heard: Heard) {
+        // What a new process stored before it was heard may be missing, too: that is one loss.
+        let again = matches!(heard, Heard::LostTrack) && self.anew;
+        self.anew = matches!(heard, Heard::Restarted);
         let Heard::Events(events) = heard else {
-            self.lost += 1;
+            self.lost += u32::from(!again);
             return self.blocks.clear();
         };
         for event in events {

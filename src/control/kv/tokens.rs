@@ -10,14 +10,17 @@ use tokio::sync::watch;
 use crate::config::plan::{Endpoint, EndpointId, Plan};
 use crate::control::client::{Ask, Client};
 use crate::control::fleet::Addresses;
+use crate::route::cost::is_credible;
 use crate::route::precise::Prompt;
+use crate::route::size::{Content, Size};
 
 /// For one prompt that was sent…
 const PATIENCE: Duration = Duration::from_secs(10);
-/// …and for one that waits for it; whoever sent it does not wait as long for most.
-const PATIENCE_ASKED: Duration = Duration::from_secs(3);
-/// What an answer may hold, bytes: a number of some digits for each token.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// …and for one that is to be sent; whoever waits has gone before.
+const PATIENCE_ASKED: Duration = Duration::from_millis(500);
+/// What an answer may hold, bytes: a number of some digits for each token, hardly more tokens than bytes.
+const ANSWER_BYTES_MIN: usize = 64 << 10;
+const ANSWER_BYTES_PER_BYTE: usize = 12;
 
 /// An engine that can be asked.
 #[derive(Clone, Debug)]
@@ -61,6 +64,17 @@ pub struct Tokenised {
     pub prompt: Prompt,
     /// `None`: the engine did not say.
     pub tokens: Option<Vec<u32>>,
+    /// There was no answer at all.
+    pub silent: bool,
+}
+
+/// Why there are no tokens.
+#[derive(Debug)]
+pub enum Untold {
+    /// It does not take such a prompt, or its answer is not understood or not believed.
+    Refused,
+    /// There was no answer.
+    Silent,
 }
 
 /// Of a request's body, what its prompt is made of; `/tokenize` has the same names for it.
@@ -93,23 +107,32 @@ struct Answer {
 }
 
 /// Asks `engine` for the tokens of `prompt`. Prompts that are token ids already need no question.
-pub async fn tokenise(engine: &Engine, prompt: &Prompt) -> Option<Vec<u32>> {
-    match ids(&prompt.body) {
-        Some(ids) => Some(ids),
-        None => ask(engine, prompt).await,
-    }
+pub async fn tokenise(
+    engine: &Engine,
+    client: &mut Client,
+    prompt: &Prompt,
+) -> Result<Vec<u32>, Untold> {
+    let tokens = match ids(&prompt.body) {
+        Some(ids) => ids,
+        None => ask(engine, client, prompt).await?,
+    };
+    // Who waits for it goes by their number.
+    let text = Size { bytes: prompt.bytes, content: Content::Text };
+    let believed = prompt.waiter.is_none() || is_credible(&text, tokens.len() as u64);
+    if believed { Ok(tokens) } else { Err(Untold::Refused) }
 }
 
-async fn ask(engine: &Engine, prompt: &Prompt) -> Option<Vec<u32>> {
-    let question = question(&prompt.body, &prompt.model)?;
+async fn ask(engine: &Engine, client: &mut Client, prompt: &Prompt) -> Result<Vec<u32>, Untold> {
+    let question = question(&prompt.body, &prompt.model).ok_or(Untold::Refused)?;
     let path = format!("{}/tokenize", engine.endpoint.path_prefix).into();
-    let ask = Ask { path, body: Some(question), answer_bytes_max: ANSWER_BYTES_MAX };
+    let answer_bytes_max = ANSWER_BYTES_MIN + ANSWER_BYTES_PER_BYTE * question.len();
+    let ask = Ask { path, body: Some(question), answer_bytes_max };
     let addresses: Vec<SocketAddr> = engine.addresses.borrow().to_vec();
-    let mut client = Client::new(engine.endpoint.clone());
-    let patience = if prompt.ticket.is_some() { PATIENCE_ASKED } else { PATIENCE };
-    let answer = client.ask(&addresses, 0, patience, &ask).await.ok()?;
-    let whole = (answer.status == 200).then_some(answer.body)?;
-    serde_json::from_slice::<Answer>(&whole).ok().map(|answer| answer.tokens)
+    let patience = if prompt.waiter.is_some() { PATIENCE_ASKED } else { PATIENCE };
+    let answer = client.ask(&addresses, 0, patience, &ask).await.map_err(|_| Untold::Silent)?;
+    let whole = (answer.status == 200).then_some(answer.body).ok_or(Untold::Refused)?;
+    let answer = serde_json::from_slice::<Answer>(&whole).map_err(|_| Untold::Refused)?;
+    Ok(answer.tokens)
 }
 
 /// The question, in the bytes that the client chose; `None` for what `/tokenize` does not take.

@@ -240,6 +240,7 @@ impl Router {
         let aged_by_cache = column.horizon.is_of_the_cache();
         match change {
             Change::Holds(hash) => self.table.learn(Fresh { hash, endpoint: index }),
+            Change::Has(hash) => self.table.find(Fresh { hash, endpoint: index }),
             // It was asked for again meanwhile, and is about to be there again: of what it has computed
             // since, an eighth of its cache, nothing else is lost.
             Change::Lost(hash) if aged_by_cache && self.table.age(hash, index) == Some(0) => {}

@@ -24,6 +24,8 @@ struct World {
     computes: bool,
     /// Of the engines' caches.
     block_tokens: Option<u32>,
+    /// Requests that each engine says it has.
+    busy: Option<u32>,
 }
 
 /// One request under way.
@@ -41,8 +43,8 @@ impl World {
         let places = router.adopt(&endpoints, &[77]);
         let columns = places.endpoints.iter().flatten().map(|slot| slot.index).collect();
         let (requests, now, op) = ([0; ENDPOINTS as usize], SECOND, Operation::Chat);
-        let (computes, block_tokens) = (true, Some(16));
-        Self { router, places, columns, requests, now, op, computes, block_tokens }
+        let (computes, block_tokens, busy) = (true, Some(16), None);
+        Self { router, places, columns, requests, now, op, computes, block_tokens, busy }
     }
 
     fn send(&mut self, messages: &str, session: Option<u64>) -> Sent {
@@ -55,7 +57,7 @@ impl World {
         let (prompt, computes) = (chain.size(), self.computes);
         let whose = Whose { model, client: 1, session, prompt, computes };
         let inquiry = Inquiry {
-            told: false,
+            known: false,
             policy: Policy::PredictedTtft,
             whose,
             columns: &self.columns,
@@ -64,12 +66,14 @@ impl World {
             session_ttl: 3600 * SECOND,
         };
         let estimate = self.router.estimate(self.now, &inquiry);
-        let (requests, block_tokens) = (self.requests, self.block_tokens);
+        let (requests, block_tokens, busy) = (self.requests, self.block_tokens, self.busy);
         let seats = (0u16..).zip(&self.places.endpoints).map(|(at, slot)| Seat {
             slot: *slot,
             candidate: Candidate {
                 requests: requests[usize::from(at)],
                 block_tokens,
+                running: busy,
+                waiting: busy.map(|_| 0),
                 ..Candidate::idle(EndpointId(at))
             },
         });
@@ -422,4 +426,57 @@ fn what_an_engine_lost_before_it_was_asked_again_is_expected_all_the_same() {
     world.router.computes(slot, 12_000);
     world.router.correct(lost);
     assert_eq!(world.router.table.age(end, slot.index), None);
+}
+
+#[test]
+fn what_an_engine_was_only_found_to_have_is_gone_once_it_says_so() {
+    let mut world = World::new(false, 10);
+    let (slot, _, (identity, _)) = sent_and_lost(&mut world);
+    world.router.columns[usize::from(slot.index)].horizon.bound(80_000);
+    for (change, age) in [(Change::Has(99), Some(1)), (Change::Lost(99), None)] {
+        world.router.correct((identity, change));
+        assert_eq!(world.router.table.age(99, slot.index), age);
+    }
+    for change in [Change::Holds(99), Change::Has(99)] {
+        world.router.correct((identity, change));
+        assert_eq!(world.router.table.age(99, slot.index), Some(0), "it is no older for that");
+    }
+}
+
+/// Tokens that are in doubt of such a prompt.
+fn doubt(world: &mut World, messages: &str, policy: Policy) -> Option<u32> {
+    let body = format!("{{\"model\":\"m\",\"messages\":[{messages}]}}");
+    let ask = read_ask(world.op, body.as_bytes(), &Bounds { depth_max: 64 }).expect("lawful");
+    let mut chain = world.router.chain();
+    chain::read(&mut chain, &Root::default(), body.as_bytes(), &ask);
+    let model = world.places.models[0].expect("a slot");
+    let whose = Whose { model, client: 1, session: None, prompt: chain.size(), computes: true };
+    let inquiry = Inquiry {
+        policy,
+        whose,
+        columns: &world.columns,
+        chain: &chain,
+        output_tokens_max: None,
+        session_ttl: SECOND,
+        known: false,
+    };
+    world.router.doubtful_tokens(world.now, &inquiry)
+}
+
+#[test]
+fn others_prompts_are_doubted_where_it_may_pay() {
+    let mut world = World::new(false, 10);
+    let (long, ttft) = (conversation("long", 6), Policy::PredictedTtft);
+    assert_eq!(doubt(&mut world, &long, ttft), None, "there are no others");
+    world.busy = Some(100);
+    (0..64).for_each(|at| drop(world.send(&conversation(&format!("{at}"), 1), None)));
+    assert!(doubt(&mut world, &long, ttft).is_some_and(|tokens| tokens > 1_024));
+    assert_eq!(doubt(&mut world, &long, Policy::LeastLoaded), None, "it looks at no cache");
+    assert_eq!(doubt(&mut world, &conversation("short", 1), ttft), None, "it is short");
+    let image = r#"{"type":"image_url","image_url":{"url":"http://a/b"}}"#;
+    let seen = format!("{long},{{\"role\":\"user\",\"content\":[{image}]}}");
+    assert_eq!(doubt(&mut world, &seen, ttft), None, "no tokeniser counts images");
+    drop(world.send(&long, None));
+    assert_eq!(doubt(&mut world, &long, ttft), None, "it is known");
+    assert!(doubt(&mut world, &conversation("long", 12), ttft).is_some(), "half of it is not");
 }

@@ -77,6 +77,13 @@ impl Generations {
         Some(endpoint | (u16::from(*generation) << ENDPOINT_BITS))
     }
 
+    /// The same, as it was said a generation ago.
+    pub fn slot_before(&self, endpoint: u16) -> Option<Slot> {
+        let generation = self.current.get(usize::from(endpoint))?;
+        let before = (*generation + GENERATIONS - 1) % GENERATIONS;
+        Some(endpoint | (u16::from(before) << ENDPOINT_BITS))
+    }
+
     /// The endpoint that a slot names.
     pub const fn endpoint(slot: Slot) -> u16 {
         slot % ENDPOINTS_MAX as u16
