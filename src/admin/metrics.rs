@@ -1,6 +1,6 @@
 //! `/metrics`: what shards count, and what the control plane knows beside that.
 
-use super::engines;
+use super::metrics_engines;
 use super::state::{EndpointState, State};
 use crate::telemetry::metrics;
 use crate::telemetry::render::{Text, Type};
@@ -12,7 +12,7 @@ pub fn exposition(state: &State) -> String {
     text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     control(&mut text, state);
     endpoints(&mut text, state);
-    engines::write(&mut text, state);
+    metrics_engines::write(&mut text, state);
     process(&mut text);
     metrics::write(&mut text, &state.registry);
     text.finish()

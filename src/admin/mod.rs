@@ -4,11 +4,11 @@
 //! are built from [`state::Shared`], which the control loop keeps up to date, and from the shards'
 //! series; no handler waits for a shard.
 
-pub mod engines;
 pub mod guard;
 pub mod lifecycle;
 pub mod listener;
 pub mod metrics;
+pub mod metrics_engines;
 pub mod ready;
 pub mod routes;
 pub mod state;

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Plan;
-use crate::route::views::EngineView;
 use crate::telemetry::Registry;
 use crate::telemetry::explain::Kept;
 
@@ -39,8 +38,14 @@ impl EndpointState {
 /// What an engine says of itself. Unknown is never zero.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EngineState {
-    /// As shards have it.
-    pub view: EngineView,
+    /// Requests in its batch, and in its queue, whoever sent them.
+    pub running: Option<u32>,
+    pub waiting: Option<u32>,
+    /// Share of its KV cache in use, 0 to 1.
+    pub kv_use: Option<f32>,
+    /// Tokens that its KV cache holds, and those of one block of it.
+    pub kv_tokens: Option<u32>,
+    pub block_tokens: Option<u32>,
     /// Prompt tokens looked up in its prefix cache, and found there, since it started.
     pub prefix_queries: Option<u64>,
     pub prefix_hits: Option<u64>,

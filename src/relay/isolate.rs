@@ -1,8 +1,8 @@
 //! What keeps a request's prompt apart from other tenants' in an engine's cache.
 //!
-//! Invariants: an isolated request reaches no engine without its tenant's salt, and none by an API in which
-//! that kind of engine is not known to honour it; what the client said in `cache_salt` parts its tenant's
-//! prompts further, and no others'.
+//! Invariants: an isolated request reaches no engine's cache without its tenant's salt, and no engine by an
+//! API in which its kind is not known to honour that; what the client said in `cache_salt` parts its
+//! tenant's prompts further, and no others'.
 
 use crate::api::ask::Ask;
 use crate::api::fault::Fault;

@@ -61,14 +61,14 @@ def test_what_engines_say_of_themselves_is_shown_while_it_is_fresh(gateways):
     body = {**BODY, "messages": [{"role": "user", "content": "say it again " * 100}]}
     for _ in range(2):
         assert post(gateway, body).status_code == 200
-    wait_for(lambda: shown("prefix_hits_total"), "the engine's hits")
+    wait_for(lambda: shown("prefix_hits_total"), what="the engine's hits")
     assert shown("prefix_queries_total") > shown("prefix_hits_total") > 0
     assert (shown("requests_running"), shown("requests_waiting")) == (0, 0)
     assert (shown("kv_tokens"), shown("kv_block_tokens")) == (512 * 16, 16)
     assert 0 <= shown("kv_use") <= 1
     assert shown("kv_tokens", "silent") is None
     sim.stop()
-    wait_for(lambda: shown("kv_tokens") is None, "what it said is stale")
+    wait_for(lambda: shown("kv_tokens") is None, what="what it said is stale")
 
 
 def test_metrics_parse_and_are_consistent(stack):

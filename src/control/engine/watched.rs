@@ -57,10 +57,14 @@ impl Watched {
 
     /// What the admin listener shows, for as long as shards go by it.
     pub fn state(&self) -> Option<EngineState> {
-        let (view, (reading, _)) = (self.view.clone()?, self.last.as_ref()?);
+        let (view, (reading, _)) = (self.view.as_ref()?, self.last.as_ref()?);
         let tokens = |count: Option<f64>| count.map(|count| count as u64);
         Some(EngineState {
-            view,
+            running: view.running,
+            waiting: view.waiting,
+            kv_use: view.kv_use,
+            kv_tokens: view.kv_tokens,
+            block_tokens: view.block_tokens,
             prefix_queries: tokens(reading.prefix_queries),
             prefix_hits: tokens(reading.prefix_hits),
             adapters: reading.adapters.as_ref().map(|names| names.len() as u64),

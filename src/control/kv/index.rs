@@ -26,8 +26,8 @@ const BLOCKS_MAX: usize = 1 << 20;
 /// Places in prompts kept for all engines together; the oldest go first.
 const PLACES_MAX: usize = 1 << 20;
 
-/// After something was missed, an engine may hold blocks that are not known. It drops first what it has not used
-/// for longest; once so many blocks on end that it dropped were known, so are all that it holds.
+/// After something was missed, an engine may hold blocks that are not known. It drops first what it has not
+/// used for longest; once so many blocks on end that it dropped were known, so are all that it holds.
 const KNOWN_DROPS: u32 = 1_024;
 
 /// The adapter of blocks that have none.

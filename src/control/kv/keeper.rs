@@ -33,10 +33,15 @@ const HEARD_MAX: usize = 256;
 pub enum Input {
     /// Of the engine with this identity.
     Heard(u64, Heard),
-    /// With the client that asked.
-    Tokenised(Box<Tokenised>, Client),
+    Tokenised(Box<Asked>),
     /// The engines that tell of their caches now, by generation of the plan and endpoint id.
     Engines(Vec<tokens::Engine>),
+}
+
+/// A prompt that an engine was asked about, and by whom.
+pub struct Asked {
+    client: Client,
+    tokenised: Box<Tokenised>,
 }
 
 /// Prompts that were tokenised before their engine told of a first block, at most; the oldest go.
@@ -109,7 +114,8 @@ impl Keeper {
             };
             match heard {
                 Some(Input::Heard(identity, heard)) => self.hear(identity, &heard),
-                Some(Input::Tokenised(tokenised, client)) => {
+                Some(Input::Tokenised(asked)) => {
+                    let Asked { client, tokenised } = *asked;
                     self.keep(tokenised.identity, client);
                     self.learn(tokenised);
                 }
@@ -234,9 +240,11 @@ impl Keeper {
             let said = tokens::tokenise(&engine, &mut client, &prompt).await;
             let silent = matches!(said, Err(Untold::Silent));
             let (identity, tokens) = (engine.identity, said.ok());
-            let tokenised = Tokenised { shard, identity, identities, prompt, tokens, silent };
+            let tokenised =
+                Box::new(Tokenised { shard, identity, identities, prompt, tokens, silent });
+            let asked = Box::new(Asked { client, tokenised });
             // The keeper goes only with the process.
-            let _ = inputs.send(Input::Tokenised(Box::new(tokenised), client)).await;
+            let _ = inputs.send(Input::Tokenised(asked)).await;
         });
     }
 

@@ -132,7 +132,7 @@ fn what_is_not_known_of_one_engine_is_said() {
     let mut world = World::new();
     ENGINES[1..].iter().for_each(|identity| world.stored(*identity));
     world.tokenised(Some(&Arc::new(())));
-    assert_eq!(world.answer().everywhere, false, "one has said nothing yet");
+    assert!(!world.answer().everywhere, "one has said nothing yet");
 }
 
 #[test]

@@ -20,25 +20,25 @@ const FAMILIES: [Family; 7] = [
         name: "sluice_engine_requests_running",
         kind: Type::Gauge,
         help: "Requests in the engine's batch, whoever sent them.",
-        value: |engine| engine.view.running.map(u64::from),
+        value: |engine| engine.running.map(u64::from),
     },
     Family {
         name: "sluice_engine_requests_waiting",
         kind: Type::Gauge,
         help: "Requests in the engine's queue, whoever sent them.",
-        value: |engine| engine.view.waiting.map(u64::from),
+        value: |engine| engine.waiting.map(u64::from),
     },
     Family {
         name: "sluice_engine_kv_tokens",
         kind: Type::Gauge,
         help: "Tokens that the engine's KV cache holds.",
-        value: |engine| engine.view.kv_tokens.map(u64::from),
+        value: |engine| engine.kv_tokens.map(u64::from),
     },
     Family {
         name: "sluice_engine_kv_block_tokens",
         kind: Type::Gauge,
         help: "Tokens of one block of it.",
-        value: |engine| engine.view.block_tokens.map(u64::from),
+        value: |engine| engine.block_tokens.map(u64::from),
     },
     Family {
         name: "sluice_engine_prefix_queries_total",
@@ -70,7 +70,7 @@ pub fn write(text: &mut Text, state: &State) {
     }
     text.family("sluice_engine_kv_use", Type::Gauge, "Share of the engine's KV cache in use.");
     each(state, |labels, engine| {
-        if let Some(share) = engine.view.kv_use {
+        if let Some(share) = engine.kv_use {
             let ticks = f64::from(share) * SHARE_TICKS as f64;
             text.scaled(labels, ticks as u64, SHARE_TICKS);
         }
