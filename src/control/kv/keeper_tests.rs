@@ -30,22 +30,13 @@ impl World {
 
     /// A prompt of two blocks was tokenised for the second shard; somebody waits for it, or nobody.
     fn tokenised(&mut self, waits: Option<&Arc<()>>) {
-        let ticket = Ticket { place: 3, life: 5 };
-        let waiter = waits.map(|waits| Waiter { ticket, waits: Arc::downgrade(waits) });
-        *(if waits.is_some() { &mut self.keeper.asked } else { &mut self.keeper.offered }) = 1;
-        let prompt = Prompt {
-            generation: 1,
-            endpoint: EndpointId(0),
-            endpoints: [0, 1, 2].map(EndpointId).into(),
-            model: "m".into(),
-            body: Box::default(),
-            salt: Box::default(),
-            blocks: [(1, 8), (2, 16)].into(),
-            bytes: 16,
-            waiter,
-        };
-        let (tokens, identities) = (Some(tokens()), ENGINES.into());
-        let silent = false;
+        self.said(prompt(waits), Some(tokens()));
+    }
+
+    /// What came of asking the first engine; no tokens: it was silent.
+    fn said(&mut self, prompt: Prompt, tokens: Option<Vec<u32>>) {
+        *self.keeper.under_way(&prompt) = 1;
+        let (identities, silent) = (ENGINES.into(), tokens.is_none());
         let tokenised = Tokenised { shard: 1, identity: 7, identities, prompt, tokens, silent };
         self.keeper.learn(Box::new(tokenised));
     }
@@ -72,6 +63,22 @@ impl World {
         let answer = self.lanes[1].answers.pop().expect("an answer");
         assert_eq!(answer.ticket, Ticket { place: 3, life: 5 });
         answer.told
+    }
+}
+
+/// Somebody waits for it, or it was sent.
+fn prompt(waits: Option<&Arc<()>>) -> Prompt {
+    let ticket = Ticket { place: 3, life: 5 };
+    Prompt {
+        generation: 1,
+        endpoint: EndpointId(0),
+        endpoints: [0, 1, 2].map(EndpointId).into(),
+        model: "m".into(),
+        body: Box::default(),
+        salt: Box::default(),
+        blocks: [(1, 8), (2, 16)].into(),
+        bytes: 16,
+        waiter: waits.map(|waits| Waiter { ticket, waits: Arc::downgrade(waits) }),
     }
 }
 
@@ -142,4 +149,66 @@ fn a_lane_that_is_full_is_no_word_of_everything() {
     while world.lanes[1].changes.push((0, Change::LostAll)).is_ok() {}
     world.tokenised(Some(&Arc::new(())));
     assert_eq!(world.answer(), Told { tokens: Some(2 * SIZE), everywhere: false });
+}
+
+/// The plan's engines, as the keeper gets them.
+fn engines() -> Vec<tokens::Engine> {
+    let text = "[server]\nlisten = \"127.0.0.1:1\"\n[[endpoints]]\nname = \"gpu\"\n\
+                url = \"http://127.0.0.1:9\"\nengine = \"vllm\"\n[[models]]\nname = \"m\"\nendpoints = [\"gpu\"]\n";
+    let plan = crate::config::parse(text, "f", std::path::Path::new("."), &|_| None, 1);
+    let endpoint = plan.expect("a plan").endpoints.remove(0);
+    let (_, addresses) = tokio::sync::watch::channel(Default::default());
+    let engine = |(id, identity): (u16, u64)| tokens::Engine {
+        generation: 1,
+        endpoint_id: EndpointId(id),
+        identity,
+        endpoint: endpoint.clone(),
+        addresses: addresses.clone(),
+        isolates: false,
+    };
+    (0..).zip(ENGINES).map(engine).collect()
+}
+
+#[test]
+fn an_engine_that_does_not_answer_is_passed_over_by_those_who_wait() {
+    let mut world = World::new();
+    world.keeper.adopt(engines());
+    let waits = Arc::new(());
+    let who = |world: &World, waits| world.keeper.who(&prompt(waits)).map(|one| one.identity);
+    assert_eq!(who(&world, Some(&waits)), Some(7));
+    world.said(prompt(Some(&waits)), None);
+    assert_eq!(world.answer(), Told::default());
+    assert_eq!((who(&world, Some(&waits)), who(&world, None)), (Some(8), Some(7)));
+    world.said(prompt(None), Some(tokens()));
+    assert_eq!(who(&world, Some(&waits)), Some(7), "it speaks again");
+}
+
+#[test]
+fn nobody_is_asked_for_who_has_gone() {
+    let mut world = World::new();
+    world.keeper.adopt(engines());
+    let (ask, sizes) = (crate::route::chain::Chain::default(), [1, 2]);
+    let sent = |body| crate::route::precise::Sent {
+        generation: 2,
+        endpoint: EndpointId(0),
+        endpoints: &[EndpointId(0)],
+        model: "m",
+        body,
+        salt: b"",
+    };
+    let (lane, bytes) = (world.lanes[1].clone(), vec![0; 6 << 20]);
+    for (place, size) in (0..).zip(sizes) {
+        let waits = Arc::new(());
+        let ticket = Ticket { place, life: 1 };
+        let waiter = Waiter { ticket, waits: Arc::downgrade(&waits) };
+        assert!(lane.ask(&sent(&bytes[..size << 20]), &ask, waiter));
+    }
+    let waits = Arc::new(());
+    let waiter = || Waiter { ticket: Ticket { place: 3, life: 5 }, waits: Arc::downgrade(&waits) };
+    assert!(!lane.ask(&sent(&bytes), &ask, waiter()), "so many bytes may wait");
+    assert!(lane.ask(&sent(b"{}"), &ask, waiter()));
+    world.keeper.look();
+    assert_eq!(world.answer(), Told::default(), "its plan is another one");
+    assert!(lane.answers.is_empty() && world.keeper.asked == 0);
+    assert!(lane.ask(&sent(&bytes), &ask, waiter()), "their bytes are free again");
 }
