@@ -268,7 +268,7 @@ def test_what_other_gateways_sent_is_found_by_asking_the_engines(gateways):
             name = fresh()
             there = ask(first, conversation(name, 5))
             # It is never quiet: those who keep the servers busy fill blocks.
-            time.sleep(0.5)
+            time.sleep(1.5)
             row = ask(second, conversation(name, 6))
             assert row["endpoint"] == there["endpoint"] and row["route"] == "warm", row
             assert row["cached_tokens"] > 1_024 and row["consulted_ms"] > 0, row
@@ -293,4 +293,4 @@ def test_an_engine_that_does_not_say_its_tokens_is_not_waited_for(gateways):
         for sim, _ in worlds:
             os.kill(sim.process.pid, signal.SIGCONT)
         row = asked.result()
-    assert row["outcome"] == "completed" and 50 <= row["consulted_ms"] < 500, row
+    assert row["outcome"] == "completed" and 50 <= row["consulted_ms"] < 1_000, row
