@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::book::Book;
 use super::check::{Excuses, judge};
 use super::gateway::{self, Gateway};
-use super::peer::Peer;
 use super::server::{self, Habits};
 use super::{ask, client, drops};
 use crate::lifecycle::inject::{self, Point};
@@ -123,13 +122,7 @@ async fn dropped(seed: u64, polls: usize) -> (bool, bool, Vec<String>) {
     let listener = net::listen(drops::address());
     let ask = ask::long("r");
     client::enter(&book, &ask, false);
-    task::spawn(async move {
-        let mut peer = Peer::connect(drops::address()).await.expect("it listens");
-        let _ = peer.send(&ask.bytes, false).await;
-        while peer.end.is_none() {
-            peer.fill().await;
-        }
-    });
+    drops::send(ask);
     let ended = drops::serve_once(gateway.clone(), listener, polls).await.expect("a lawful head");
     sleep(Duration::from_millis(100)).await;
     let mut faults: Vec<String> = gateway.rest().await.err().into_iter().collect();

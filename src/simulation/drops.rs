@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::ask::{self, Ask};
 use super::book::Book;
+use super::client;
 use super::gateway::{self, Gateway};
 use super::peer::Peer;
 use super::server::{self, Habits};
-use super::{ask, client};
 use crate::http::wire::Wire;
 use crate::lifecycle::outcome::Outcome;
 use crate::relay::inbound::Inbound;
@@ -55,6 +56,17 @@ async fn polled<F: Future>(future: F, polls: usize) -> bool {
         }
     })
     .await
+}
+
+/// Sends the request there, and takes whatever comes until the connection ends.
+pub fn send(ask: Ask) {
+    task::spawn(async move {
+        let mut peer = Peer::connect(address()).await.expect("it listens");
+        let _ = peer.send(&ask.bytes, false).await;
+        while peer.end.is_none() {
+            peer.fill().await;
+        }
+    });
 }
 
 /// Serves one request of the first connection, for so many polls.
@@ -107,13 +119,7 @@ async fn one(seed: u64, polls: usize, more: &str) -> Dropped {
     let ask = ask::streaming(&world, "r", path, world.below(4) > 0);
     let length = ask.bytes.len();
     client::enter(&book, &ask, false);
-    task::spawn(async move {
-        let mut peer = Peer::connect(address()).await.expect("it listens");
-        let _ = peer.send(&ask.bytes, false).await;
-        while peer.end.is_none() {
-            peer.fill().await;
-        }
-    });
+    send(ask);
     let finished = serve_once(gateway.clone(), listener, polls).await.expect("a lawful head");
     // A leg whose partner has answered is heard out for a second.
     let patience = if more.contains("sglang") { 1_100 } else { 100 };

@@ -186,13 +186,7 @@ async fn dropped(seed: u64, polls: usize) -> (bool, Vec<String>) {
     }
     let ask = ask::streaming(&world(), "r", "/v1/messages", true);
     client::enter(&book, &ask, false);
-    task::spawn(async move {
-        let mut peer = Peer::connect(drops::address()).await.expect("it listens");
-        let _ = peer.send(&ask.bytes, false).await;
-        while peer.end.is_none() {
-            peer.fill().await;
-        }
-    });
+    drops::send(ask);
     let finished = drops::serve_once(gateway.clone(), listener, polls).await;
     let finished = finished.expect("a lawful head");
     // Those before and after it get their answers.
