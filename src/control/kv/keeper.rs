@@ -41,7 +41,7 @@ pub enum Input {
 /// A prompt that an engine was asked about, and by whom.
 pub struct Asked {
     client: Client,
-    tokenised: Box<Tokenised>,
+    tokenised: Tokenised,
 }
 
 /// Prompts that were tokenised before their engine told of a first block, at most; the oldest go.
@@ -55,7 +55,7 @@ pub struct Keeper {
     blocks: HashMap<u64, Blocks>,
     places: Places,
     /// Nothing can be said of them before the engine tells how large its blocks are.
-    early: VecDeque<Box<Tokenised>>,
+    early: VecDeque<Tokenised>,
     changes: Vec<Change>,
     /// With their connections, by engine.
     clients: HashMap<u64, Vec<Client>>,
@@ -169,10 +169,10 @@ impl Keeper {
         self.tell(identity);
         if sized {
             let early = std::mem::take(&mut self.early);
-            let (now, later) = early.into_iter().partition(|one| one.identity == identity);
+            let (placed, later): (VecDeque<_>, _) =
+                early.into_iter().partition(|one| one.identity == identity);
             self.early = later;
-            let now: VecDeque<_> = now;
-            for one in now {
+            for one in placed {
                 self.place(one);
             }
         }
@@ -237,11 +237,9 @@ impl Keeper {
         let kept = self.clients.get_mut(&engine.identity).and_then(Vec::pop);
         let mut client = kept.unwrap_or_else(|| Client::new(engine.endpoint.clone()));
         tokio::spawn(async move {
-            let said = tokens::tokenise(&engine, &mut client, &prompt).await;
-            let silent = matches!(said, Err(Untold::Silent));
-            let (identity, tokens) = (engine.identity, said.ok());
-            let tokenised =
-                Box::new(Tokenised { shard, identity, identities, prompt, tokens, silent });
+            let tokens = tokens::tokenise(&engine, &mut client, &prompt).await;
+            let identity = engine.identity;
+            let tokenised = Tokenised { shard, identity, identities, prompt, tokens };
             let asked = Box::new(Asked { client, tokenised });
             // The keeper goes only with the process.
             let _ = inputs.send(Input::Tokenised(asked)).await;
@@ -279,22 +277,25 @@ impl Keeper {
         if prompt.waiter.is_some() { &mut self.asked } else { &mut self.offered }
     }
 
-    fn learn(&mut self, mut tokenised: Box<Tokenised>) {
+    fn learn(&mut self, mut tokenised: Tokenised) {
         *self.under_way(&tokenised.prompt) -= 1;
-        match tokenised.silent {
-            true => self.silent.insert(tokenised.identity, Instant::now()),
-            false => self.silent.remove(&tokenised.identity),
+        match tokenised.tokens {
+            Err(Untold::Silent) => self.silent.insert(tokenised.identity, Instant::now()),
+            _ => self.silent.remove(&tokenised.identity),
         };
         let (shard, waiter) = (tokenised.shard, tokenised.prompt.waiter.take());
-        let tokens = tokenised.tokens.as_ref().map(|tokens| tokens.len() as u32);
-        let mut told = Told { tokens, everywhere: false };
-        if tokens.is_none() {
-            self.counts.prompts_refused.inc();
-        } else {
-            self.counts.prompts.inc();
-            tokenised.prompt.body = Box::default();
-            told.everywhere = self.place(tokenised);
-        }
+        let told = match &tokenised.tokens {
+            Err(_) => {
+                self.counts.prompts_refused.inc();
+                Told::default()
+            }
+            Ok(tokens) => {
+                self.counts.prompts.inc();
+                let tokens = Some(tokens.len() as u32);
+                tokenised.prompt.body = Box::default();
+                Told { tokens, everywhere: self.place(tokenised) }
+            }
+        };
         self.answer(shard, waiter.as_ref(), told);
     }
 
@@ -307,8 +308,8 @@ impl Keeper {
 
     /// Finds a prompt's places in its engines' blocks, or keeps it until the one that tokenised it has some.
     /// Whether all that any of them holds of it is known, and was told.
-    fn place(&mut self, tokenised: Box<Tokenised>) -> bool {
-        let Some(tokens) = &tokenised.tokens else { return false };
+    fn place(&mut self, tokenised: Tokenised) -> bool {
+        let Ok(tokens) = &tokenised.tokens else { return false };
         let Some(salt) = salt(&tokenised.prompt) else { return false };
         let (prompt, identities) = (&tokenised.prompt, &tokenised.identities);
         let marks = marks(&prompt.blocks, prompt.bytes, tokens.len());

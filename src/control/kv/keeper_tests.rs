@@ -36,9 +36,9 @@ impl World {
     /// What came of asking the first engine; no tokens: it was silent.
     fn said(&mut self, prompt: Prompt, tokens: Option<Vec<u32>>) {
         *self.keeper.under_way(&prompt) = 1;
-        let (identities, silent) = (ENGINES.into(), tokens.is_none());
-        let tokenised = Tokenised { shard: 1, identity: 7, identities, prompt, tokens, silent };
-        self.keeper.learn(Box::new(tokenised));
+        let (identities, tokens) = (ENGINES.into(), tokens.ok_or(Untold::Silent));
+        let tokenised = Tokenised { shard: 1, identity: 7, identities, prompt, tokens };
+        self.keeper.learn(tokenised);
     }
 
     fn stored(&mut self, identity: u64) {

@@ -62,10 +62,7 @@ pub struct Tokenised {
     /// Of all known engines that serve the prompt's model.
     pub identities: Box<[u64]>,
     pub prompt: Prompt,
-    /// `None`: the engine did not say.
-    pub tokens: Option<Vec<u32>>,
-    /// There was no answer at all.
-    pub silent: bool,
+    pub tokens: Result<Vec<u32>, Untold>,
 }
 
 /// Why there are no tokens.
