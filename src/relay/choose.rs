@@ -25,7 +25,7 @@ use crate::route::chain::Chain;
 use crate::route::eligible::{Gate, Needs, Nobody};
 use crate::route::pair::Course;
 use crate::route::precise::Sent;
-use crate::route::router::{Decision, Inquiry, Router, Slot};
+use crate::route::router::{Decision, Estimate, Inquiry, Router, Slot};
 
 /// Endpoints in the order in which to try them.
 #[derive(Clone, Copy, Debug)]
@@ -205,6 +205,8 @@ struct Choosing<'a> {
     now: u64,
     /// Its engines may be asked what they hold: they can tell, and were not asked yet.
     may_consult: bool,
+    /// Its own pool was looked up for the prompt, and nothing else since.
+    looked: Option<Estimate>,
     /// By the last estimate.
     needs: Needs,
     /// Of a model that has servers beside its own.
@@ -235,7 +237,8 @@ impl<'a> Choosing<'a> {
         let called = called.then(|| LineKey::of(epoch, id));
         let needs = way::needs(exit);
         let now = exit.mark().nanos();
-        Self { core, epoch, id, asking, called, now, may_consult, needs, way: None }
+        let (looked, way) = (None, None);
+        Self { core, epoch, id, asking, called, now, may_consult, looked, needs, way }
     }
 
     /// Chooses where servers beside the model's own do all of some requests; a copy is never split.
@@ -277,8 +280,9 @@ impl<'a> Choosing<'a> {
             columns = epoch.seating().columns(pool.of(asking.model));
             inquiry = Inquiry { policy: Policy::PredictedTtft, columns: &columns, ..inquiry };
         }
-        let estimate = self.core.router(|router| router.estimate(self.now, &inquiry));
-        let estimate = estimate.ok_or(Fault::Internal)?;
+        let look = || self.core.router(|router| router.estimate(self.now, &inquiry));
+        let looked = self.looked.filter(|_| pool == Pool::Own);
+        let estimate = looked.or_else(look).ok_or(Fault::Internal)?;
         self.needs = asking.needs(&estimate);
         let (needs, kv_tokens) = (self.needs, estimate.kv_tokens());
         let seats = epoch.seats_of(pool.of(asking.model));
@@ -303,12 +307,17 @@ impl<'a> Choosing<'a> {
     }
 
     /// Whether it would pay to ask the engines first, and which.
-    fn doubt(&self, exit: &Exit) -> Option<Doubt> {
+    fn doubt(&mut self, exit: &Exit) -> Option<Doubt> {
         if !self.may_consult {
             return None;
         }
         let inquiry = self.asking.inquiry();
-        let doubtful = |router: &mut Router| router.doubtful_tokens(self.now, &inquiry);
+        let look = |router: &mut Router| {
+            router.may_doubt(&inquiry).then(|| router.estimate(self.now, &inquiry))
+        };
+        let estimate = self.core.router(look)??;
+        self.looked = Some(estimate);
+        let doubtful = |router: &mut Router| router.doubtful_tokens(&inquiry, &estimate);
         let tokens = self.core.router(doubtful)??;
         let up = |id: &EndpointId| self.epoch.is_up(*id) && isolate::allows(exit, *id);
         // All the same; asked is one after the other.

@@ -12,7 +12,7 @@ const SHARE_MIN: f32 = 0.1;
 /// …and so are fewer requests than this at each endpoint: of a client that asks one thing after the other, an
 /// engine's last word may know the request that is over.
 const REQUESTS_MIN: f32 = 1.0;
-/// How old an engine's word may be: a scrape each second, and its way.
+/// An engine's word is hardly older, where engines are read once a second or more often.
 const STRETCH: Nanos = 1_500_000_000;
 
 /// Requests at one model's endpoints, in the mean over the last decisions.

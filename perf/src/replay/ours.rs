@@ -247,7 +247,9 @@ impl Chooser for Sluice<'_> {
         let (whose, chain) = (self.whose(asked)?, &self.chains[asked.index]);
         let inquiry = inquiry(self.policy, whose, &self.columns, chain, false);
         let here = &mut self.gateways[gateway];
-        let tokens = here.shards[shard].doubtful_tokens(now, &inquiry);
+        let router = &mut here.shards[shard];
+        let estimate = router.may_doubt(&inquiry).then(|| router.estimate(now, &inquiry));
+        let tokens = estimate.and_then(|one| router.doubtful_tokens(&inquiry, &one));
         let patience = consult::patience(tokens.unwrap_or(0)).as_nanos() as Time;
         let asks = here.precise.as_mut().filter(|_| tokens.is_some());
         let known = asks.map(|precise| precise.ask(now, patience, asked, chain));

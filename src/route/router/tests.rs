@@ -460,7 +460,11 @@ fn doubt(world: &mut World, messages: &str, policy: Policy) -> Option<u32> {
         session_ttl: SECOND,
         known: false,
     };
-    world.router.doubtful_tokens(world.now, &inquiry)
+    if !world.router.may_doubt(&inquiry) {
+        return None;
+    }
+    let estimate = world.router.estimate(world.now, &inquiry);
+    world.router.doubtful_tokens(&inquiry, &estimate)
 }
 
 #[test]
