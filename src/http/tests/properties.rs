@@ -60,12 +60,17 @@ fn is_strict(head: &[u8]) -> bool {
 
 fn parse(text: &[u8]) -> (Result<Parsed, Reject>, RequestHead) {
     let mut head = RequestHead::default();
-    (parse_request(text, &LIMITS, &mut head), head)
+    let verdict = parse_request(text, &LIMITS, &mut head);
+    // What is kept for the next head depends on how this one was read, and what follows it may decide that.
+    head.before.clear();
+    (verdict, head)
 }
 
 fn parse_answer(text: &[u8]) -> (Result<Parsed, BadResponse>, ResponseHead) {
     let mut head = ResponseHead::default();
-    (parse_response(text, &LIMITS, false, &mut head), head)
+    let verdict = parse_response(text, &LIMITS, false, &mut head);
+    head.before.clear();
+    (verdict, head)
 }
 
 proptest! {
